@@ -185,7 +185,8 @@ struct cpu_mode {
     u8 long_mode;              /* EFER.LMA */
     u8 la_bits;                /* canonical width: 48 or 57 */
     u8 code_key;               /* what decoded blocks depend on: code_bits | CPL 3 << 2 (translation permission) */
-    u8 pad[6];
+    u8 pa_bits;                /* physical-address width (MAXPHYADDR) of the model; 0 before the first cpu_mode_update() */
+    u8 pad[5];
 };
 
 /* A memory access that cannot be made, as the MMU describes it; cpu_raise_fault() (cpu/raise.h) turns it into an event
@@ -243,6 +244,7 @@ struct cpu {
     struct vmx_stats *stats;
     u32 feature[FEATURE_WORDS];    /* enabled CPUID features, bit index = enum cpu_feature (cpu/features.def) */
     unsigned index;                /* number of this vCPU, also its initial APIC ID */
+    unsigned cpu_count;            /* vCPUs of the machine (CPUID's topology leaves); 0 counts as 1 */
     bool tlb_slow;                 /* every access takes the slow path (data breakpoints, alignment checks) */
 };
 
