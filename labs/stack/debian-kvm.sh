@@ -1,0 +1,189 @@
+#!/bin/bash
+# debian-kvm: Debian's own kernel as hypervisor, inside itself: Linux -> KVM -> Linux [-> KVM -> Linux ...].
+#
+# Fetches linux-image-cloud-amd64 and busybox-static with apt-get download (no root), makes one initramfs a level, each
+# within the next outer one, and runs the outermost on Nestor. Everything fetched and made stays in
+# ${NESTOR_CACHE:-${XDG_CACHE_HOME:-~/.cache}/nestor}; what is there is not fetched again.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+cache=${NESTOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nestor}
+
+usage() {
+    cat <<'END'
+usage: nestor stack debian-kvm [options] [options of nestor run]
+  --levels N      how many Linux kernels, one inside the other: 1 (no KVM) to 6; default 2
+  --policy P      transparent (default): Nestor gives each guest a VMX interface, every KVM runs with nested=0
+                  hardware: as silicon does; each KVM but the last emulates VMX for its guest (nested=1)
+  --memory SIZE   of the machine; default: what the levels need
+  --append S      added to the outermost kernel's command line
+  --verbose       the kernels print all their messages
+  --build-only    make the images, print "kernel PATH", "initrd PATH", "memory SIZE" and "append STRING", run nothing
+  --with-amd      put kvm-amd.ko in as well, to run the same images on an emulator of AMD's SVM
+Exit status: nestor run's; 1 when a level said FAILED or the innermost level was not reached; 64 for a usage or host error.
+END
+}
+
+die() {
+    echo "debian-kvm: $*" >&2
+    exit 64
+}
+
+say() {
+    echo "debian-kvm: $*" >&2
+}
+
+levels=2 policy=transparent memory= extra_append= loglevel=6 build_only= with_amd= pass=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --levels | --policy | --memory | --append)
+        [ $# -ge 2 ] || die "$1: a value was expected"
+        case $1 in
+        --levels) levels=$2 ;;
+        --policy) policy=$2 ;;
+        --memory) memory=$2 ;;
+        --append) extra_append=$2 ;;
+        esac
+        shift
+        ;;
+    --verbose) loglevel=7 ;;
+    --build-only) build_only=1 ;;
+    --with-amd) with_amd=1 ;;
+    -h | --help) usage; exit 0 ;;
+    *) pass+=("$1") ;;
+    esac
+    shift
+done
+[[ $levels =~ ^[1-6]$ ]] || die "--levels $levels: a number from 1 to 6 was expected"
+
+# ---- packages ----------------------------------------------------------------------------------------------------
+
+for tool in apt-get apt-cache dpkg-deb dpkg cc strip sha256sum; do
+    command -v $tool >/dev/null || die "'$tool' is not installed; needed are apt, dpkg, a C compiler and binutils (on Debian: apt-get install gcc libc6-dev binutils)"
+done
+
+# The package's directory of unpacked files; fetched if it is not in the cache. $1: the package's name
+package_unpack() {
+    local name=$1 place=$cache/packages/$1 file
+    if [ ! -e "$place/.complete" ]; then
+        say "fetching $name"
+        rm -rf "$place"
+        mkdir -p "$place"
+        (cd "$place" && apt-get download -q=2 -o APT::Sandbox::User="$(id -un)" "$name" >&2) ||
+            die "apt-get download $name failed; if its package lists are missing or old, run: sudo apt-get update"
+        file=$(echo "$place"/*.deb)
+        dpkg -x "$file" "$place/root"
+        rm "$file"
+        touch "$place/.complete"
+    fi
+    echo "$place/root"
+}
+
+kernel_package_resolve() {
+    local known=$cache/packages/linux-image-cloud-amd64.resolved name
+    if [ ! -s "$known" ]; then
+        name=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*-cloud-amd64\)$/\1/p' | head -n 1)
+        [ -n "$name" ] || die "apt knows no linux-image-cloud-amd64 (Debian 12 on amd64 is expected); if its package lists are missing, run: sudo apt-get update"
+        mkdir -p "$cache/packages"
+        echo "$name" >"$known"
+    fi
+    cat "$known"
+}
+
+[ "$(dpkg --print-architecture)" = amd64 ] || say "this host is not amd64: the packages have to come from an amd64 source"
+kernel_package=$(kernel_package_resolve)
+kernel_root=$(package_unpack "$kernel_package")
+busybox_root=$(package_unpack busybox-static)
+kernel_version=${kernel_package#linux-image-}
+kernel=$kernel_root/boot/vmlinuz-$kernel_version
+modules=$kernel_root/lib/modules/$kernel_version/kernel
+[ -s "$kernel" ] || die "$kernel_package holds no boot/vmlinuz-$kernel_version"
+
+# ---- images ------------------------------------------------------------------------------------------------------
+
+stack=$cache/stack/debian-kvm
+inputs=$(cat "$here/init.sh" "$here/mkcpio.c" "$here/debian-kvm.sh" "$root"/labs/monitor/*.[ch] <(echo "$kernel_package $with_amd") | sha256sum | cut -c 1-16)
+images=$stack/$inputs
+mkdir -p "$images"
+
+if [ ! -e "$images/.parts" ]; then
+    say "compiling the monitor and mkcpio, stripping the modules"
+    cc -std=gnu11 -O2 -Wall -static -s -o "$images/monitor" "$root"/labs/monitor/*.c ||
+        die "the monitor does not compile; needed are gcc and libc6-dev (with libc.a)"
+    cc -std=gnu11 -O2 -Wall -o "$images/mkcpio" "$here/mkcpio.c"
+    # A stripped module has lost its signature as well: the kernel only remarks on it, and need not check it.
+    for module in virt/lib/irqbypass arch/x86/kvm/kvm arch/x86/kvm/kvm-intel arch/x86/kvm/kvm-amd; do
+        if [ -e "$modules/$module.ko.xz" ]; then
+            xz -dc "$modules/$module.ko.xz" >"$images/whole.ko"
+        else
+            cp "$modules/$module.ko" "$images/whole.ko"
+        fi
+        strip --strip-unneeded -o "$images/$(basename $module).ko" "$images/whole.ko"
+    done
+    rm "$images/whole.ko"
+    touch "$images/.parts"
+fi
+
+# The initramfs of a level that has $1 levels inside itself. Uncompressed, at every depth: a host's memory is cheaper than
+# the instructions that unpack it.
+initramfs_make() {
+    local inner=$1 image=$images/initramfs-$1.cpio
+    if [ -e "$image" ]; then
+        return
+    fi
+    if [ "$inner" -gt 0 ]; then
+        initramfs_make $((inner - 1))
+    fi
+    {
+        for directory in /bin /dev /proc /sys /boot /lib /lib/modules; do echo "dir $directory 755"; done
+        echo "char /dev/console 600 5 1"
+        echo "char /dev/null 666 1 3"
+        echo "file /init 755 $here/init.sh"
+        echo "file /bin/busybox 755 $busybox_root/bin/busybox"
+        if [ "$inner" -gt 0 ]; then
+            echo "file /bin/monitor 755 $images/monitor"
+            for module in irqbypass kvm kvm-intel ${with_amd:+kvm-amd}; do
+                echo "file /lib/modules/$module.ko 644 $images/$module.ko"
+            done
+            echo "file /boot/vmlinuz 644 $kernel"
+            echo "file /boot/next.cpio 644 $images/initramfs-$((inner - 1)).cpio"
+        fi
+    } | "$images/mkcpio" >"$image.new"
+    mv "$image.new" "$image"
+}
+case "$images$kernel$here" in *[[:space:]]*) die "the cache's or the repository's path contains a space, which mkcpio cannot take" ;; esac
+initramfs_make $((levels - 1))
+initrd=$images/initramfs-$((levels - 1)).cpio
+# For whoever wants the images by hand: latest/vmlinuz and latest/initramfs-K.cpio, K levels inside the outermost.
+ln -sfn "$kernel" "$images/vmlinuz"
+[ -n "$with_amd" ] || ln -sfn "$images" "$stack/latest"
+
+# ---- the run -----------------------------------------------------------------------------------------------------
+
+inner_memory=112 step=160
+[ -n "$memory" ] || memory=$((inner_memory + 80 + (levels - 1) * step))M
+nested=0
+[ "$policy" != hardware ] || nested=1
+append="console=ttyS0 loglevel=$loglevel panic=-1 reboot=k nokaslr mitigations=off 8250.nr_uarts=1 cryptomgr.notests"
+append+=" nest.level=1 nest.levels=$levels nest.nested=$nested nest.loglevel=$loglevel nest.memory=$inner_memory nest.step=$step"
+append+=${extra_append:+ $extra_append}
+
+if [ -n "$build_only" ]; then
+    printf 'kernel %s\ninitrd %s\nmemory %s\nappend %s\n' "$kernel" "$initrd" "$memory" "$append"
+    exit 0
+fi
+
+nestor=${NESTOR:-$root/build/default/nestor}
+[ -x "$nestor" ] || die "$nestor is not built; run ./nestor stack debian-kvm, which builds it, or name it in \$NESTOR"
+say "$levels levels of $kernel_package, policy $policy, $memory of memory"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+set +e
+"$nestor" run --kernel "$kernel" --initrd "$initrd" --append "$append" --memory "$memory" --policy "$policy" ${pass[@]+"${pass[@]}"} | tee "$log"
+status=${PIPESTATUS[0]}
+set -e
+if [ "$status" = 0 ] && { grep -q 'L[0-9]*: FAILED' "$log" || ! grep -q "L$levels: innermost level reached" "$log"; }; then
+    say "nestor run ended with status 0, but level $levels was not reached"
+    status=1
+fi
+exit "$status"
