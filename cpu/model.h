@@ -1,0 +1,67 @@
+/* CPU models: what a named processor is, as data (cpu/models.def), and what follows from it and from the enabled features: the
+ * extended states of XSAVE and the constants of system registers that more than one file needs.
+ */
+#ifndef NESTOR_CPU_MODEL_H
+#define NESTOR_CPU_MODEL_H
+
+#include "cpu/features.h"
+#include "cpu/state.h"
+
+#include <stdio.h>
+
+struct cpu_model {
+    const char *name;          /* as on the command line */
+    const char *brand;         /* CPUID's brand string, at most 47 characters */
+    const char *text;          /* one line for people */
+    const char *features;      /* names of features.def, separated by commas */
+    u32 signature;             /* CPUID.1:EAX: family, model, stepping */
+    u32 microcode;             /* revision, IA32_BIOS_SIGN_ID[63:32] */
+    u32 max_leaf;              /* highest basic CPUID leaf */
+    u8 physical_bits;          /* MAXPHYADDR */
+    u8 mc_banks;               /* machine-check banks, at most 10 */
+    u8 mtrrs;                  /* variable-range MTRR pairs, at most 10 */
+    u64 arch_capabilities;     /* IA32_ARCH_CAPABILITIES */
+};
+
+/* The model of a CPU; the first model (`base`) before any was chosen. */
+const struct cpu_model *cpu_model_of(const struct cpu *cpu);
+/* Prints the models and every feature with whether it can be had, for `nestor dump cpus`. */
+void cpu_models_print(FILE *out);
+
+/* ---- extended states [SDM1 "Managing State Using the XSAVE Feature Set"] ----------------------------------------- */
+
+enum { XSTATE_X87, XSTATE_SSE, XSTATE_AVX, XSTATE_OPMASK = 5, XSTATE_ZMM_HI256, XSTATE_HI16_ZMM, XSTATE_PT, XSTATE_PKRU,
+       XSTATE_COUNT = 10 };
+#define XSAVE_LEGACY 512u          /* bytes of the legacy region */
+#define XSAVE_HEADER 64u
+
+struct xstate_component {
+    u16 feature;               /* enum cpu_feature that brings it */
+    u16 size, offset;          /* bytes; the place in the standard format (0: none, supervisor component) */
+    u8 exists, supervisor, aligned;   /* aligned: to 64 bytes in the compacted format */
+};
+extern const struct xstate_component xstate_components[XSTATE_COUNT];
+
+/* State components that XCR0 and IA32_XSS may enable on this CPU. */
+u64 cpu_xcr0_allowed(const struct cpu *cpu);
+u64 cpu_xss_allowed(const struct cpu *cpu);
+/* True when XSETBV takes this value for XCR0. */
+bool cpu_xcr0_valid(const struct cpu *cpu, u64 value);
+/* Bytes of an XSAVE area that holds the components in `mask`, legacy region and header included. */
+u32 xsave_size_standard(u64 mask);
+u32 xsave_size_compacted(u64 mask);
+
+/* ---- constants of system registers -------------------------------------------------------------------------------- */
+
+/* The TSC, the core crystal clock and the local APIC's timer all run at this rate: one instruction is one tick is one ns. */
+#define CPU_TSC_HZ 1000000000u
+#define DR6_FIXED 0xffff0ff0ull    /* bits that read as 1 (without RTM and bus-lock detection) */
+#define DR7_FIXED 0x400ull
+#define APIC_BASE_DEFAULT 0xfee00000ull
+enum { APIC_BASE_BSP = 1 << 8, APIC_BASE_EXTD = 1 << 10, APIC_BASE_ENABLE = 1 << 11 };
+enum { MISC_ENABLE_FAST_STRINGS = 1 << 0, MISC_ENABLE_NO_BTS = 1 << 11, MISC_ENABLE_NO_PEBS = 1 << 12,
+       MISC_ENABLE_MONITOR = 1 << 18, MISC_ENABLE_LIMIT_CPUID = 1 << 22 };
+#define MISC_ENABLE_XD_DISABLE (1ull << 34)
+enum { DEBUGCTL_BTF = 1 << 1 };
+
+#endif
