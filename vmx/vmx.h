@@ -21,7 +21,8 @@ struct vmx_ask {
     u64 qualification;         /* exit qualification, complete as the SDM defines it for that reason */
     u32 number;                /* MSR number (RDMSR, WRMSR), port (I/O), CR or DR number, PMC index … */
     u32 size;                  /* bytes, I/O */
-    u64 value;                 /* the value being written (CR, MSR), the linear address (INVLPG, INS/OUTS) … */
+    u64 value;                 /* the value being written (CR, MSR; LMSW, CLTS: the whole new CR0), XSAVES, XRSTORS: the supervisor components asked for */
+    u64 la;                    /* linear address of the memory operand: INS, OUTS, LMSW from memory (guest-linear address field) */
 };
 
 /* An instruction that VMX may intercept asks here, after #UD and the privilege checks that come first and before any effect [SDM3 "Relative Priority of Faults
