@@ -10,7 +10,7 @@ if [ -z "$cc" ]; then
     *) cc=x86_64-linux-gnu-gcc; command -v $cc >/dev/null || cc=clang ;;
     esac
 fi
-target= linker=
+target="" linker=""
 if "$cc" --version | grep -qi clang; then
     target=--target=x86_64-unknown-none-elf
     linker=-fuse-ld=lld

@@ -33,7 +33,7 @@ say() {
     echo "debian-kvm: $*" >&2
 }
 
-levels=2 policy=transparent memory= extra_append= loglevel=6 build_only= with_amd= pass=()
+levels=2 policy=transparent memory="" extra_append="" loglevel=6 build_only="" with_amd="" pass=()
 while [ $# -gt 0 ]; do
     case $1 in
     --levels | --policy | --memory | --append)

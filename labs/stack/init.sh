@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # /init of every level of `nestor stack debian-kvm`: says where it is, starts the next level inside KVM, switches off.
 #
 # What differs between levels comes by the kernel's command line, which each level hands on to the next:
