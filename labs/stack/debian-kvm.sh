@@ -20,13 +20,20 @@ usage: nestor stack debian-kvm [options] [options of nestor run]
   --verbose       the kernels print all their messages
   --build-only    make the images, print "kernel PATH", "initrd PATH", "memory SIZE" and "append STRING", run nothing
   --with-amd      put kvm-amd.ko in as well, to run the same images on an emulator of AMD's SVM
-Exit status: nestor run's; 1 when a level said FAILED or the innermost level was not reached; 64 for a usage or host error.
+Exit status: nestor run's; 1 when a level said FAILED or the innermost level was not reached; 64 for a usage error, 69 when
+the packages cannot be had.
 END
 }
 
 die() {
     echo "debian-kvm: $*" >&2
     exit 64
+}
+
+# This host cannot have the packages or build the images, whatever Nestor can
+unavailable() {
+    echo "debian-kvm: $*" >&2
+    exit 69
 }
 
 say() {
@@ -59,7 +66,7 @@ done
 # ---- packages ----------------------------------------------------------------------------------------------------
 
 for tool in apt-get apt-cache dpkg-deb dpkg cc strip sha256sum; do
-    command -v $tool >/dev/null || die "'$tool' is not installed; needed are apt, dpkg, a C compiler and binutils (on Debian: apt-get install gcc libc6-dev binutils)"
+    command -v $tool >/dev/null || unavailable "'$tool' is not installed; needed are apt, dpkg, a C compiler and binutils (on Debian: apt-get install gcc libc6-dev binutils)"
 done
 
 # The package's directory of unpacked files; fetched if it is not in the cache. $1: the package's name
@@ -70,7 +77,7 @@ package_unpack() {
         rm -rf "$place"
         mkdir -p "$place"
         (cd "$place" && apt-get download -q=2 -o APT::Sandbox::User="$(id -un)" "$name" >&2) ||
-            die "apt-get download $name failed; if its package lists are missing or old, run: sudo apt-get update"
+            unavailable "apt-get download $name failed; if its package lists are missing or old, run: sudo apt-get update"
         file=$(echo "$place"/*.deb)
         dpkg -x "$file" "$place/root"
         rm "$file"
@@ -83,7 +90,7 @@ kernel_package_resolve() {
     local known=$cache/packages/linux-image-cloud-amd64.resolved name
     if [ ! -s "$known" ]; then
         name=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*-cloud-amd64\)$/\1/p' | head -n 1)
-        [ -n "$name" ] || die "apt knows no linux-image-cloud-amd64 (Debian 12 on amd64 is expected); if its package lists are missing, run: sudo apt-get update"
+        [ -n "$name" ] || unavailable "apt knows no linux-image-cloud-amd64 (Debian 12 on amd64 is expected); if its package lists are missing, run: sudo apt-get update"
         mkdir -p "$cache/packages"
         echo "$name" >"$known"
     fi
@@ -109,7 +116,7 @@ mkdir -p "$images"
 if [ ! -e "$images/.parts" ]; then
     say "compiling the monitor and mkcpio, stripping the modules"
     cc -std=gnu11 -O2 -Wall -static -s -o "$images/monitor" "$root"/labs/monitor/*.c ||
-        die "the monitor does not compile; needed are gcc and libc6-dev (with libc.a)"
+        unavailable "the monitor does not compile; needed are gcc and libc6-dev (with libc.a)"
     cc -std=gnu11 -O2 -Wall -o "$images/mkcpio" "$here/mkcpio.c"
     # A stripped module has lost its signature as well: the kernel only remarks on it, and need not check it.
     for module in virt/lib/irqbypass arch/x86/kvm/kvm arch/x86/kvm/kvm-intel arch/x86/kvm/kvm-amd; do

@@ -26,8 +26,13 @@ done
 
 say() { echo "L$level: $*"; }
 
+# Waits until the terminal has sent all it was given (any change of its modes does): kernel messages would cut in, and a
+# power-off would swallow the rest.
+drain() { $bb stty -echo < /dev/console 2>/dev/null; }
+
 # The outermost machine has ACPI; the monitor's guests have none and leave through a reset, which their monitor takes for it.
 finish() {
+    drain
     if [ "$level" = 1 ]; then
         $bb poweroff -f
     fi
@@ -50,6 +55,7 @@ if [ "$level" = "$levels" ]; then
     finish
 fi
 
+drain
 for module in irqbypass kvm; do
     $bb insmod /lib/modules/$module.ko || say "insmod $module failed"
 done
