@@ -176,3 +176,13 @@ bool cpu_write_efer(struct cpu *cpu, u64 value)
     cpu_mode_update(cpu);
     return true;
 }
+
+void cpu_write_pkru(struct cpu *cpu, u32 value)
+{
+    if (cpu->sys.pkru == value)
+        return;
+    cpu->sys.pkru = value;
+    /* PKRU is not part of any translation context: those of other address spaces and guests hold rights by the old value too. */
+    tlb_flush_everything(cpu);
+    cpu_mode_update_cpl(cpu);
+}
