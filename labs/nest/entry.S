@@ -59,7 +59,8 @@ entry32:
     or $0x100, %eax
     wrmsr
     mov %cr0, %eax
-    or $0x80000001, %eax /* PG, PE */
+    and $0x9fffffff, %eax /* caches on: not CD, not NW, as some firmware leaves them */
+    or $0x80000001, %eax  /* PG, PE */
     mov %eax, %cr0
 
     /* The task segment's base is known to the linker only as a whole, so it is put together here. */
