@@ -162,12 +162,13 @@ struct cpu_event {
     u8 delivering, d_vector, d_type, d_has_error;
     u8 extint;                 /* external event: error codes get the EXT bit */
     u8 nmi_unblocking_iret;    /* the running IRET has unblocked NMIs (VM-exit interruption information bit 12) */
-    u8 pad0;
+    u8 step;                   /* STEP_*: what held before the instruction that runs alone (cpu/event.h) */
     u32 d_error, d_insn_length;
     u64 pending_debug;         /* debug exceptions to come after this instruction, as DR6 bits (B0-B3, BS = 14, enabled-breakpoint = 12) */
     u64 monitor_hpa;           /* armed MONITOR line, valid when monitor_armed */
     u32 monitor_armed;
-    u32 pad1;
+    u8 step_depth;             /* VMX depth at which that instruction began */
+    u8 pad1[3];
 };
 
 /* ---- derived from the above, recomputed by cpu_mode_update() (cpu/mode.h) ----------------------------------------- */
