@@ -175,7 +175,7 @@ static enum flow deliver_protected(struct cpu *cpu, const struct delivery *ev)
     if (!descriptor_present(&gate))
         return cpu_raise_np(cpu, error);
     if (type == SYS_TASK_GATE)
-        return task_switch(cpu, NULL, gate_selector(&gate), TASK_GATE, ev->return_rip, ev->has_error, ev->error);
+        return task_switch(cpu, NULL, gate_selector(&gate), TASK_GATE, ev->return_rip, ev->rflags, ev->has_error, ev->error);
     FLOW(check_gate_code(cpu, gate_selector(&gate), false, &cs, &new_cpl));
 
     bool wide = type == SYS_INT || type == SYS_TRAP, inner = new_cpl != cpu->mode.cpl;
@@ -395,7 +395,7 @@ static void wait_for_sipi(struct cpu *cpu)
     cpu->event.attention |= ATT_ACTIVITY;
 }
 
-/* INIT in [SDM3 "MP Initialization Protocol Algorithm…"]: blocked in VMX root operation, a VM exit below it. */
+/* INIT [SDM3 "Multiple-Processor (MP) Initialization"]: blocked in VMX root operation, a VM exit below it. */
 static enum flow take_init(struct cpu *cpu)
 {
     struct cpu_event *e = &cpu->event;

@@ -160,9 +160,8 @@ enum flow segment_load(struct cpu *cpu, unsigned seg, u16 selector)
         return FLOW_NEXT;
     }
     if (seg == SEG_SS) {
-        struct segment ss;
+        struct segment ss = {0};
         FLOW(segment_check_stack(cpu, selector, cpl, EXC_GP, cpu->mode.code_bits == BITS_64, &ss));
-        memset(ss.pad, 0, sizeof(ss.pad));
         *s = ss;
         return FLOW_NEXT;
     }

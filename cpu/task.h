@@ -9,9 +9,10 @@
 enum task_source { TASK_CALL = 0, TASK_IRET = 1, TASK_JMP = 2, TASK_GATE = 3 };
 
 /* Switches to the task whose TSS `selector` names (never null). The checks of the gate and of privilege have been made; those of the TSS are made here, with
- * #GP for CALL, JMP and IDT gates' TSS selectors that are wrong, #TS for IRET's. `in` is NULL for gates in the IDT. `return_rip` is saved as the old task's
- * EIP. has_error: `error` is pushed on the new task's stack. FLOW_END: the new task runs; the handler returns it (event delivery is done). */
-enum flow task_switch(struct cpu *cpu, const struct insn *in, u16 selector, enum task_source source, u64 return_rip, bool has_error, u32 error);
+ * #GP for CALL, JMP and IDT gates' TSS selectors that are wrong, #TS for IRET's. `in` is NULL for gates in the IDT. `return_rip` and `rflags` are saved as the old task's
+ * EIP and EFLAGS. has_error: `error` is pushed on the new task's stack. FLOW_END: the new task runs; the handler returns it (event delivery is done). */
+enum flow task_switch(struct cpu *cpu, const struct insn *in, u16 selector, enum task_source source, u64 return_rip, u64 rflags,
+                      bool has_error, u32 error);
 
 /* IRET with NT: back to the task that the backlink names. */
 enum flow task_return(struct cpu *cpu, const struct insn *in);
