@@ -49,9 +49,7 @@ bool system_gate_closed(const struct cpu *cpu, enum system_gate gate)
 
 static bool in_vmx_operation(const struct cpu *cpu) { return cpu->vmx.depth || cpu->vmx.frame[0].vmxon; }
 
-/* The exit qualification of instructions whose information field tells the rest of the address: their displacement; for RIP-relative
- * ones the sum of it and the next instruction's RIP [SDM3 "Basic VM-Exit Information"]. */
-static u64 displacement_qualification(const struct cpu *cpu, const struct insn *in)
+u64 system_displacement(const struct cpu *cpu, const struct insn *in)
 {
     u64 displacement = (u64)(i64)in->disp;
     if (in->base == REG_RIP)
@@ -317,7 +315,7 @@ static bool intercept_table(struct cpu *cpu, const struct insn *in)
 {
     if (LIKELY(!vmx_nonroot(cpu)))
         return false;
-    struct vmx_ask ask = {.reason = EXIT_GDTR_IDTR_ACCESS, .qualification = displacement_qualification(cpu, in)};
+    struct vmx_ask ask = {.reason = EXIT_GDTR_IDTR_ACCESS, .qualification = system_displacement(cpu, in)};
     return vmx_intercept(cpu, in, &ask);
 }
 
@@ -388,7 +386,7 @@ static enum flow invpcid(struct cpu *cpu, const struct insn *in)
     if (!cpl0(cpu))
         return cpu_raise_gp(cpu, 0);
     if (UNLIKELY(vmx_nonroot(cpu))) {
-        struct vmx_ask ask = {.reason = EXIT_INVPCID, .qualification = displacement_qualification(cpu, in),
+        struct vmx_ask ask = {.reason = EXIT_INVPCID, .qualification = system_displacement(cpu, in),
                               .value = reg_wide(cpu, in, in->reg)};
         if (vmx_intercept(cpu, in, &ask))
             return FLOW_EXIT;

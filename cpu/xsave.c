@@ -313,7 +313,8 @@ static enum flow xsaves_checks(struct cpu *cpu, const struct insn *in, u32 reaso
     if (!cpl0(cpu))
         return cpu_raise_gp(cpu, 0);
     if (UNLIKELY(vmx_nonroot(cpu))) {
-        struct vmx_ask ask = {.reason = reason, .value = edx_eax(cpu) & cpu->sys.xss};
+        struct vmx_ask ask = {.reason = reason, .value = edx_eax(cpu) & cpu->sys.xss,
+                              .qualification = system_displacement(cpu, in)};
         if (vmx_intercept(cpu, in, &ask))
             return FLOW_EXIT;
     }
