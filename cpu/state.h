@@ -226,6 +226,7 @@ struct cpu {
     /* The run loop. */
     const struct insn *run_end;    /* the running block ends before this one; NULL cuts it after the current instruction */
     struct block *block;           /* the running block, NULL outside */
+    u64 block_rip;                 /* rip at its start */
     u64 stop_at;                   /* machine instruction count at which the loop must return (next event, end of turn) */
 
     /* Address translation (mmu/tlb.h). */

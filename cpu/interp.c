@@ -1,0 +1,331 @@
+/* The run loop: look for work between instructions, find the block, run its handlers.
+ *
+ * Finding a block goes through a small direct-mapped cache from linear address to block for each vCPU, valid for one state of the TLB
+ * context (cpu->tlb_uid); then through the TLB to the RAM offset and the hash of all blocks.
+ */
+#include "cpu/interp.h"
+
+#include "cpu/decode.h"
+#include "cpu/event.h"
+#include "cpu/mode.h"
+#include "cpu/operand.h"
+#include "cpu/table.h"
+#include "cpu/trace.h"
+#include "mmu/access.h"
+
+#include <stdlib.h>
+
+#define ARENA_BYTES (64u << 20)
+#define HASH_SIZE (1u << 16)
+#define JUMP_SIZE (1u << 12)
+#define MAX_CPUS 256
+
+struct jump_entry {
+    u64 la;
+    u64 key;                   /* tlb_uid << 3 | code_key */
+    struct block *block;
+};
+
+struct interp {
+    struct bus *bus;
+    u8 *arena;
+    size_t used;
+    struct block *hash[HASH_SIZE];
+    struct block **page;       /* by RAM page: its blocks */
+    struct jump_entry *jump[MAX_CPUS];
+    struct block *single;      /* where instructions are decoded that cannot be kept */
+    u64 generation;
+    struct interp_counts counts;
+};
+
+static unsigned hash_of(u64 ram_off, unsigned bits)
+{
+    return (unsigned)((ram_off ^ ram_off >> 16 ^ bits << 13) & (HASH_SIZE - 1));
+}
+
+/* ---- the cache of blocks ------------------------------------------------------------------------------------------ */
+
+static void flush_jumps(struct interp *interp)
+{
+    for (unsigned i = 0; i < MAX_CPUS; i++)
+        if (interp->jump[i])
+            memset(interp->jump[i], 0, JUMP_SIZE * sizeof *interp->jump[i]);
+}
+
+static void flush_all(struct interp *interp)
+{
+    memset(interp->hash, 0, sizeof interp->hash);
+    memset(interp->page, 0, interp->bus->ram_size / PAGE_SIZE * sizeof *interp->page);
+    flush_jumps(interp);
+    interp->used = 0;
+    interp->counts.flushes++;
+}
+
+static void drop_block(struct interp *interp, struct block *block)
+{
+    struct block **at = &interp->hash[hash_of(block->ram_off, block->bits)];
+    while (*at && *at != block)
+        at = &(*at)->hash_next;
+    if (*at)
+        *at = block->hash_next;
+    block->count = 0;
+    interp->counts.blocks_dropped++;
+}
+
+/* bus->code_written: drops the blocks of the page that hold a byte of [ram_off, +n). The running block, if it is one of them, stays readable
+ * until its current instruction has ended: memory is reclaimed only by flush_all(), between blocks. */
+static void code_written(void *arg, u64 ram_off, unsigned n)
+{
+    struct interp *interp = arg;
+    struct block **at = &interp->page[ram_off / PAGE_SIZE];
+    while (*at) {
+        struct block *block = *at;
+        if (block->ram_off < ram_off + n && ram_off < block->ram_off + block->bytes) {
+            *at = block->page_next;
+            drop_block(interp, block);
+        } else {
+            at = &block->page_next;
+        }
+    }
+}
+
+struct interp *interp_new(struct bus *bus)
+{
+    insn_table_init();
+    struct interp *interp = calloc(1, sizeof *interp);
+    if (!interp)
+        return NULL;
+    interp->bus = bus;
+    interp->arena = malloc(ARENA_BYTES);
+    interp->page = calloc(bus->ram_size / PAGE_SIZE + 1, sizeof *interp->page);
+    interp->single = calloc(1, sizeof(struct block) + sizeof(struct insn));
+    if (!interp->arena || !interp->page || !interp->single) {
+        interp_free(interp);
+        return NULL;
+    }
+    bus->code_written = code_written;
+    bus->code_written_arg = interp;
+    return interp;
+}
+
+void interp_free(struct interp *interp)
+{
+    if (!interp)
+        return;
+    for (unsigned i = 0; i < MAX_CPUS; i++)
+        free(interp->jump[i]);
+    free(interp->single);
+    free(interp->page);
+    free(interp->arena);
+    free(interp);
+}
+
+struct interp_counts interp_counts(const struct interp *interp) { return interp->counts; }
+
+/* ---- making blocks ------------------------------------------------------------------------------------------------ */
+
+/* Decodes from the page's bytes at `offset`. NULL when the first instruction crosses the page. */
+static struct block *make_block(struct cpu *cpu, const u8 *page, u64 page_off, unsigned offset)
+{
+    struct interp *interp = cpu->interp;
+    size_t most = sizeof(struct block) + BLOCK_INSNS * sizeof(struct insn);
+    if (interp->used + most > ARENA_BYTES)
+        flush_all(interp);
+    struct block *block = (struct block *)(void *)(interp->arena + interp->used);
+    unsigned count = 0, at = offset;
+    while (count < BLOCK_INSNS && at < PAGE_SIZE) {
+        struct insn *in = &block->insn[count];
+        if (insn_decode(cpu->feature, cpu->mode.code_bits, page + at, PAGE_SIZE - at, in) == DECODE_MORE)
+            break;
+        in->position = (u8)count++;
+        at += in->length;
+        if (in->row == 0xffff || insn_rows[in->row].attr & ROW_END)
+            break;
+    }
+    if (count == 0)
+        return NULL;
+    block->ram_off = page_off + offset;
+    block->bits = cpu->mode.code_bits;
+    block->bytes = (u16)(at - offset);
+    block->count = (u8)count;
+    unsigned h = hash_of(block->ram_off, block->bits);
+    block->hash_next = interp->hash[h];
+    interp->hash[h] = block;
+    block->page_next = interp->page[page_off / PAGE_SIZE];
+    interp->page[page_off / PAGE_SIZE] = block;
+    interp->used += (sizeof(struct block) + count * sizeof(struct insn) + 15) & ~(size_t)15;
+    interp->counts.blocks_decoded++;
+    bus_mark_code(cpu->bus, block->ram_off, block->bytes);
+    return block;
+}
+
+/* An instruction that crosses a page or stands outside RAM: its bytes are fetched one by one as the processor would, up to its end.
+ * NULL: the fetch faulted, cpu->fault tells. */
+static struct block *decode_single(struct cpu *cpu, u64 la)
+{
+    struct block *block = cpu->interp->single;
+    u8 bytes[16];
+    unsigned n = 0;
+    cpu->interp->counts.uncached++;
+    do {
+        if (!mem_read_slow(cpu, la + n, &bytes[n], 1, ACCESS_EXEC))
+            return NULL;
+        n++;
+    } while (insn_decode(cpu->feature, cpu->mode.code_bits, bytes, n, &block->insn[0]) == DECODE_MORE && n < 15);
+    block->insn[0].position = 0;
+    block->ram_off = BUS_NO_RAM;
+    block->count = 1;
+    block->bytes = block->insn[0].length;
+    return block;
+}
+
+static COLD struct block *find_block_slow(struct cpu *cpu, u64 la, struct jump_entry *entry, u64 key)
+{
+    struct interp *interp = cpu->interp;
+    const u8 *page;
+    u64 page_off;
+    if (!mem_fetch_page(cpu, la, &page, &page_off))
+        return NULL;
+    if (!page)
+        return decode_single(cpu, la);
+    unsigned offset = la & (PAGE_SIZE - 1);
+    unsigned bits = cpu->mode.code_bits;
+    struct block *block = interp->hash[hash_of(page_off + offset, bits)];
+    while (block && !(block->ram_off == page_off + offset && block->bits == bits))
+        block = block->hash_next;
+    if (!block)
+        block = make_block(cpu, page, page_off, offset);
+    if (!block)
+        return decode_single(cpu, la);
+    entry->la = la;
+    entry->key = key;
+    entry->block = block;
+    return block;
+}
+
+static inline struct block *find_block(struct cpu *cpu, struct jump_entry *jump, u64 la)
+{
+    struct jump_entry *entry = &jump[(la ^ la >> 12) & (JUMP_SIZE - 1)];
+    u64 key = cpu->tlb_uid << 3 | cpu->mode.code_key;
+    if (LIKELY(entry->la == la && entry->key == key && entry->block && entry->block->count))
+        return entry->block;
+    return find_block_slow(cpu, la, entry, key);
+}
+
+/* ---- running ------------------------------------------------------------------------------------------------------ */
+
+u64 cpu_exact_now(const struct cpu *cpu)
+{
+    const struct block *block = cpu->block;
+    if (!block)
+        return cpu->time.now;
+    u64 rip = cpu->block_rip;
+    unsigned i = 0;
+    while (i + 1u < block->count && i + 1u < BLOCK_INSNS && rip != cpu->core.rip)
+        rip += block->insn[i++].length;
+    return cpu->time.now + i;
+}
+
+/* In 16- and 32-bit code the fetch is checked against CS's limit: how many of the block's first `n` instructions lie within it. */
+static unsigned within_limit(const struct cpu *cpu, const struct block *block, unsigned n)
+{
+    u64 end = cpu->core.rip;
+    unsigned fit = 0;
+    while (fit < n && end + block->insn[fit].length - 1 <= cpu->seg.s[SEG_CS].limit)
+        end += block->insn[fit++].length;
+    return fit;
+}
+
+/* Runs up to n instructions of the block; returns how many were dispatched and what the last one reported. */
+static inline unsigned run_block(struct cpu *cpu, const struct block *block, unsigned n, enum flow *result)
+{
+    const struct insn *in = block->insn;
+    u64 rip = cpu->core.rip;
+    enum flow flow;
+    cpu->block_rip = rip;
+    cpu->run_end = in + n;
+    do {
+        flow = in->handler(cpu, in);
+        if (UNLIKELY(flow != FLOW_NEXT)) {
+            in++;
+            break;
+        }
+        rip += in->length;
+        cpu->core.rip = rip;
+        in++;
+    } while (in < cpu->run_end);
+    *result = flow;
+    return (unsigned)(in - block->insn);
+}
+
+static void count_time(struct cpu *cpu, unsigned n)
+{
+    cpu->time.now += n;
+    cpu->time.retired += n;
+}
+
+void cpu_run(struct cpu *cpu)
+{
+    struct interp *interp = cpu->interp;
+    if (cpu->index >= MAX_CPUS)
+        panic("cpu_run: vCPU %u is past the limit of %u", cpu->index, MAX_CPUS);
+    struct jump_entry *jump = interp->jump[cpu->index];
+    if (!jump) {
+        jump = interp->jump[cpu->index] = calloc(JUMP_SIZE, sizeof *jump);
+        if (!jump)
+            panic("no memory for the vCPU's jump cache");
+    }
+    while (cpu->time.now < cpu->stop_at) {
+        bool alone = false;
+        if (UNLIKELY(cpu->event.attention)) {
+            if (cpu->event.attention & ATT_STOP)
+                return;
+            enum flow flow = cpu_service_events(cpu);
+            if (flow == FLOW_END)
+                return;
+            if (flow != FLOW_NEXT) {
+                count_time(cpu, 1);
+                continue;
+            }
+            alone = cpu->event.attention & (ATT_SHADOW | ATT_STEP | ATT_VMX);
+        }
+        u64 la = cpu->core.rip;
+        if (cpu->mode.code_bits != BITS_64)
+            la = (u32)(la + cpu->seg.s[SEG_CS].base);
+        struct block *block = find_block(cpu, jump, la);
+        enum flow flow;
+        if (UNLIKELY(!block)) {
+            flow = cpu_raise_fault(cpu);
+            count_time(cpu, 1);
+            if (alone)
+                cpu_after_step(cpu, flow);
+            continue;
+        }
+        u64 budget = cpu->stop_at - cpu->time.now;
+        unsigned n = block->count;
+        if (UNLIKELY(n > budget))
+            n = (unsigned)budget;
+        if (UNLIKELY(alone))
+            n = 1;
+        if (cpu->mode.code_bits != BITS_64 && UNLIKELY(cpu->core.rip + block->bytes - 1 > cpu->seg.s[SEG_CS].limit)) {
+            n = within_limit(cpu, block, n);
+            if (n == 0) {
+                flow = cpu_raise_gp(cpu, 0);
+                count_time(cpu, 1);
+                if (alone)
+                    cpu_after_step(cpu, flow);
+                continue;
+            }
+        }
+        cpu->block = block;
+        if (UNLIKELY(trace_on(cpu, TRACE_INSN))) {
+            cpu->trace->insn(cpu->trace, cpu, &block->insn[0]);
+            n = 1;
+        }
+        unsigned ran = run_block(cpu, block, n, &flow);
+        cpu->block = NULL;
+        count_time(cpu, ran);
+        if (UNLIKELY(alone))
+            cpu_after_step(cpu, flow);
+    }
+}
