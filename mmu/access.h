@@ -24,6 +24,12 @@ enum access {
 bool mem_read_slow(struct cpu *cpu, u64 la, void *data, unsigned n, unsigned access);
 bool mem_write_slow(struct cpu *cpu, u64 la, const void *data, unsigned n, unsigned access);
 
+/* An access of `size` bytes at `offset` into the APIC-access page of `frame` (lowest-indexed frame whose page it is): VMX registers here how it
+ * virtualises some of them [SDM3 "Virtualizing Memory-Mapped APIC Accesses"]. True: it is virtualised; data was read from or written to the
+ * virtual-APIC page. With data NULL it only tells whether it would be. False: an APIC-access VM exit (FAULT_APIC_ACCESS). */
+typedef bool mem_apic_hook(struct cpu *cpu, unsigned frame, unsigned offset, unsigned size, bool write, void *data);
+extern mem_apic_hook *mem_apic_virtual_access;
+
 /* True when n bytes at la can be accessed so (ACCESS_*), without accessing them. Used by instructions with several accesses. */
 bool mem_probe(struct cpu *cpu, u64 la, unsigned n, unsigned access);
 

@@ -154,12 +154,12 @@ static inline struct gpa_entry *gpa_entry_of(struct gpa_space *space, enum tlb_s
 /* No entry of any vCPU allows writing the page at this offset of memory any more. */
 void tlb_drop_writers(struct bus *bus, u64 offset);
 
-/* Secondary controls in force. */
-static inline u32 vmcs_secondary(const struct vmcs *vmcs)
+/* Secondary controls in force, and those the MMU knows. */
+static inline u32 frame_secondary(const struct vmcs *vmcs)
 {
     return vmcs->primary_controls >> 31 & 1 ? (u32)vmcs->secondary_controls : 0;
 }
-enum { SECONDARY_APIC_ACCESSES = 1 << 0, SECONDARY_EPT = 1 << 1, SECONDARY_VPID = 1 << 5, SECONDARY_PML = 1 << 17,
-       SECONDARY_MODE_BASED_EXECUTE = 1 << 22 };
+enum { FRAME_APIC_ACCESSES = 1 << 0, FRAME_EPT = 1 << 1, FRAME_VPID = 1 << 5, FRAME_PML = 1 << 17,
+       FRAME_MODE_BASED_EXECUTE = 1 << 22 };
 
 #endif

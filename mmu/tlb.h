@@ -21,16 +21,18 @@
 enum tlb_mode { TLB_SUPERVISOR, TLB_USER, TLB_SUPERVISOR_SMAP, TLB_MODE_SLOW };
 
 struct tlb_entry {
-    u64 read, write, exec;              /* la of the page | generation and mode, or TLB_TAG_INVALID */
+    u64 read, write;                    /* la of the page | generation and mode, or TLB_TAG_INVALID */
     uintptr_t addend;                   /* host address = la + addend (modulo 2^N of the host's pointers) */
+    u64 spare;                          /* a power of two in size, for the JIT */
 };
 
-/* Creates and destroys a vCPU's TLB. tlb_init leaves the CPU in a context; false when the host has no memory. */
+/* Creates and destroys a vCPU's TLB. cpu->bus is set before. tlb_init leaves the CPU in a context; false when the host has no memory. */
 bool tlb_init(struct cpu *cpu);
 void tlb_free(struct cpu *cpu);
 
 /* Recomputes cpu->tlb_now, tlb_tag and tlb_uid from the CPU's state: depth and frames (EPTP and VPID chain), CR4.PCIDE and CR3's PCID, CPL,
- * RFLAGS.AC and CR4.SMAP, tlb_slow. Cheap when the context stays. Call it after any change of those (cpu_mode_update does). */
+ * RFLAGS.AC and CR4.SMAP, tlb_slow. Cheap when the context stays. Call it after any change of those (cpu_mode_update does). Changes of the controls
+ * that decide on rights (CR0.WP, CR4.SMEP/SMAP/PKE/PKS/PSE, EFER.NXE, PKRU, paging mode) are noticed here, too: no stale right survives them. */
 void tlb_select(struct cpu *cpu);
 
 /* Flushes. They hit at least what they name; uid changes so that cached blocks by la are looked up again. */
@@ -46,6 +48,10 @@ void tlb_flush_everything(struct cpu *cpu);                       /* all context
 void tlb_invvpid(struct cpu *cpu, unsigned k, u16 vpid, bool all, bool keep_global);
 void tlb_invvpid_page(struct cpu *cpu, unsigned k, u16 vpid, u64 la);
 void tlb_invept(struct cpu *cpu, unsigned k, u64 eptp, bool all);
+
+/* VM entry to and VM exit from the guest of frame k without VPID: forgets the translations of VPID 0 on both sides [SDM3 "Operations that
+ * Invalidate Cached Mappings"]. Call it with depth = k or k + 1, at every entry and exit when "enable VPID" is 0. */
+void tlb_flush_vpid0(struct cpu *cpu, unsigned k);
 
 /* A RAM page now holds code, or a new log/dirty state is wanted: no TLB of this CPU keeps a writable entry for it. */
 void tlb_forbid_writes(struct cpu *cpu, u64 ram_page_offset);
