@@ -55,7 +55,7 @@ static void flush_jumps(struct interp *interp)
 static void flush_all(struct interp *interp)
 {
     memset(interp->hash, 0, sizeof interp->hash);
-    memset(interp->page, 0, interp->bus->ram_size / PAGE_SIZE * sizeof *interp->page);
+    memset(interp->page, 0, interp->bus->memory_size / PAGE_SIZE * sizeof *interp->page);
     flush_jumps(interp);
     interp->used = 0;
     interp->counts.flushes++;
@@ -97,7 +97,7 @@ struct interp *interp_new(struct bus *bus)
         return NULL;
     interp->bus = bus;
     interp->arena = malloc(ARENA_BYTES);
-    interp->page = calloc(bus->ram_size / PAGE_SIZE + 1, sizeof *interp->page);
+    interp->page = calloc(bus->memory_size / PAGE_SIZE + 1, sizeof *interp->page);
     interp->single = calloc(1, sizeof(struct block) + sizeof(struct insn));
     if (!interp->arena || !interp->page || !interp->single) {
         interp_free(interp);
