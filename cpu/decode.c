@@ -5,6 +5,8 @@
  */
 #include "cpu/decode.h"
 
+#include "cpu/features.h"
+
 #include "cpu/raise.h"
 #include "cpu/table.h"
 
