@@ -1,0 +1,185 @@
+/* See trace.h. Each output has its own mask; the sink's mask is their union, so that a class nobody wants costs one test
+ * where it would arise.
+ *
+ * Kept true: nothing here changes the machine. Guest memory is read through mem_peek_translate and RAM only, so looking at
+ * an instruction never touches a device or an accessed bit.
+ */
+#include "debug/trace.h"
+
+#include "cpu/insn.h"
+#include "debug/disasm.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define OUTPUTS 8
+
+static const char *const class_names[TRACE_CLASS_COUNT] = {
+#define CLASS(name, text) [TRACE_##name] = text,
+    TRACE_CLASSES(CLASS)
+#undef CLASS
+};
+
+struct trace_output { FILE *file; u32 mask; bool json; };
+
+struct trace_sink {
+    struct trace trace;                /* first: struct trace * is struct trace_sink * */
+    u64 (*icount)(void *arg);
+    void *arg;
+    struct trace_output output[OUTPUTS];
+    unsigned count;
+};
+
+/* ---- writing ------------------------------------------------------------------------------------------------------ */
+
+static void write_json_text(FILE *f, const char *text)
+{
+    fputc('"', f);
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            fprintf(f, "\\%c", *text);
+        else if ((unsigned char)*text < 0x20)
+            fprintf(f, "\\u%04x", (unsigned char)*text);
+        else
+            fputc(*text, f);
+    }
+    fputc('"', f);
+}
+
+static void write_field(const struct trace_output *out, const struct trace_field *field)
+{
+    unsigned long long value = field->value;
+    if (out->json) {
+        fprintf(out->file, ",\"%s\":", field->name);
+        if (field->kind == TRACE_KIND_TEXT)
+            write_json_text(out->file, field->text ? field->text : "");
+        else
+            fprintf(out->file, field->kind == TRACE_KIND_HEX ? "\"0x%llx\"" : "%llu", value);
+    } else if (field->kind == TRACE_KIND_TEXT) {
+        fprintf(out->file, " %s=%s", field->name, field->text ? field->text : "");
+    } else {
+        fprintf(out->file, field->kind == TRACE_KIND_HEX ? " %s=0x%llx" : " %s=%llu", field->name, value);
+    }
+}
+
+static void sink_emit(struct trace *trace, struct cpu *cpu, enum trace_class class, const char *name,
+                      const struct trace_field *fields, unsigned count)
+{
+    struct trace_sink *sink = (struct trace_sink *)trace;
+    unsigned long long icount = sink->icount(sink->arg);
+    for (unsigned i = 0; i < sink->count; i++) {
+        const struct trace_output *out = &sink->output[i];
+        if (!(out->mask >> class & 1))
+            continue;
+        if (out->json)
+            fprintf(out->file, "{\"icount\":%llu,\"cpu\":%u,\"level\":%u,\"class\":\"%s\",\"name\":\"%s\"", icount,
+                    cpu->index, cpu->vmx.depth + 1, class_names[class], name);
+        else
+            fprintf(out->file, "%12llu cpu%u L%u %s %s", icount, cpu->index, cpu->vmx.depth + 1, class_names[class], name);
+        for (unsigned k = 0; k < count; k++)
+            write_field(out, &fields[k]);
+        fputs(out->json ? "}\n" : "\n", out->file);
+    }
+}
+
+static void sink_insn(struct trace *trace, struct cpu *cpu, const struct insn *in)
+{
+    u8 bytes[15];
+    char hex[2 * sizeof(bytes) + 1] = "", text[128];
+    u64 la = cpu->seg.s[SEG_CS].base + cpu->core.rip;
+    unsigned n = disasm_fetch(cpu, la, bytes, in->length <= sizeof(bytes) ? in->length : sizeof(bytes));
+    for (unsigned i = 0; i < n; i++)
+        snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
+    disasm_text(bytes, n, cpu->core.rip, cpu->mode.code_bits, text, sizeof(text));
+    sink_emit(trace, cpu, TRACE_INSN, "run",
+              TRACE_FIELDS(trace_hex("cs", cpu->seg.s[SEG_CS].selector), trace_hex("rip", cpu->core.rip),
+                           trace_text("bytes", hex), trace_text("text", text)));
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------------ */
+
+static u32 classes_of(const char *word, size_t length)
+{
+    u32 mask = 0;
+    if (length == 3 && memcmp(word, "all", 3) == 0)
+        return (1u << TRACE_CLASS_COUNT) - 1;
+    for (unsigned i = 0; i < TRACE_CLASS_COUNT; i++) {
+        const char *name = class_names[i];
+        if (strncmp(name, word, length) == 0 && (name[length] == 0 || name[length] == '.'))
+            mask |= 1u << i;
+    }
+    return mask;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), k = strlen(end);
+    return n >= k && strcmp(text + n - k, end) == 0;
+}
+
+static bool refuse(char *message, size_t message_size, const char *spec, const char *part, int length)
+{
+    int n = snprintf(message, message_size, "--trace %s: unknown category %.*s; expected all", spec, length, part);
+    for (unsigned i = 0; i < TRACE_CLASS_COUNT && n > 0 && (size_t)n < message_size; i++)
+        n += snprintf(message + n, message_size - (size_t)n, " %s", class_names[i]);
+    return false;
+}
+
+struct trace *trace_new(u64 (*icount)(void *arg), void *arg)
+{
+    struct trace_sink *sink = calloc(1, sizeof(*sink));
+    if (!sink)
+        return NULL;
+    sink->trace.emit = sink_emit;
+    sink->trace.insn = sink_insn;
+    sink->icount = icount;
+    sink->arg = arg;
+    return &sink->trace;
+}
+
+bool trace_add_output(struct trace *trace, const char *spec, char *message, size_t message_size)
+{
+    struct trace_sink *sink = (struct trace_sink *)trace;
+    const char *colon = strchr(spec, ':');
+    struct trace_output out = {0};
+    if (!colon || sink->count == OUTPUTS) {
+        snprintf(message, message_size, "--trace %s: expected CATEGORIES:FILE, at most %d times", spec, OUTPUTS);
+        return false;
+    }
+    for (const char *word = spec; word < colon;) {
+        size_t length = strcspn(word, ",:");
+        u32 mask = classes_of(word, length);
+        if (!mask)
+            return refuse(message, message_size, spec, word, (int)length);
+        out.mask |= mask;
+        word += length + 1;
+    }
+    const char *file = colon + 1;
+    out.json = ends_with(file, ".json") || ends_with(file, ".jsonl");
+    out.file = strcmp(file, "-") == 0 ? stderr : fopen(file, "w");
+    if (!out.file) {
+        snprintf(message, message_size, "--trace %s: cannot write %s: %s", spec, file, strerror(errno));
+        return false;
+    }
+    sink->output[sink->count++] = out;
+    trace->mask |= out.mask;
+    return true;
+}
+
+void trace_flush(struct trace *trace)
+{
+    struct trace_sink *sink = (struct trace_sink *)trace;
+    for (unsigned i = 0; i < sink->count; i++)
+        fflush(sink->output[i].file);
+}
+
+void trace_free(struct trace *trace)
+{
+    struct trace_sink *sink = (struct trace_sink *)trace;
+    trace_flush(trace);
+    for (unsigned i = 0; i < sink->count; i++)
+        if (sink->output[i].file != stderr)
+            fclose(sink->output[i].file);
+    free(sink);
+}
