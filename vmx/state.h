@@ -20,22 +20,60 @@ struct vmcs {
 #undef FIELD
 };
 
+/* The true state of the innermost guest while the frames above frame k are suspended as one unit: what frame k's VMCS shows then is a
+ * stand-in for L(k+2) (vmx/suspend.c). General registers but RSP, x87/SSE state, CR2, DR0-DR3, DR6 and the MSRs that no VMCS holds pass
+ * through, as on a processor. */
+struct vmx_unit {
+    u32 valid;
+    u32 depth;                 /* frames that were entered: the unit goes on at this depth */
+    u64 rip, rsp, rflags;
+    u64 cr0, cr3, cr4, efer, dr7, debugctl, pat, pkrs, sysenter_cs, sysenter_esp, sysenter_eip, pdpte[4];
+    struct { u64 base; u32 limit, access; u64 selector; } seg[8];  /* ES CS SS DS FS GS LDTR TR */
+    u64 gdtr_base, idtr_base;
+    u32 gdtr_limit, idtr_limit;
+    /* Of struct cpu_event. An event whose delivery was interrupted stands here as one to be delivered again. */
+    u8 blocking, activity, event_valid, vector, type, has_error, injected, delivering;
+    u8 d_vector, d_type, d_has_error, pad[5];
+    u32 error, event_length, d_error, d_length;
+    u64 payload, pending_debug;
+    u64 shown_rip, shown_length;                /* of the stand-in: an instruction that is skipped there is skipped here */
+    u64 shown_cr0, shown_cr3, shown_cr4, shown_efer;
+};
+
+/* What an interrupted step of a hypervisor left to be done when its guest goes on (policy transparent). */
+struct vmx_pending_cpuid { u64 rip, length; u32 valid, pad; };
+struct vmx_pending_cr4 { u64 rip, length, original; u32 valid; u8 reg, vmxe, pad[2]; };
+
 struct vmx_frame {
+    u64 checked;               /* sections of vmx/checks.def that the current VMCS has passed since what they read was written; 0 after VMPTRLD */
     u8 vmxon;                  /* this hypervisor is in VMX operation */
-    u8 entered;                /* … and has entered its guest (frames 0..depth-1, unless suspended) */
-    u8 pad[6];
+    u8 offered;                /* L0 gives it VMX though its parent hides it (policy transparent) */
+    u8 stale;                  /* `vmcs` must be read again from vmcs_ptr before it is used */
+    u8 mtf_pending;            /* a monitor-trap-flag exit is due at the next instruction boundary */
+    u8 tpr_pending;            /* a TPR-below-threshold exit is due */
+    u8 held_nmi;               /* injected NMI for its guest that could not be delivered yet */
+    u8 pad[2];
     u64 vmxon_ptr;             /* gpa in this hypervisor's space */
     u64 vmcs_ptr;              /* gpa in this hypervisor's space, VMX_NO_VMCS when none is current */
     u64 vmcs_hpa;              /* where that region lies on the bus */
     struct vmcs vmcs;          /* the current VMCS, cached */
     u64 timer_deadline;        /* machine TSC at which the VMX-preemption timer of this frame reaches 0; ~0 when off */
     u64 cr4_vmxe, feature_control; /* what this hypervisor sees when its parent hides VMX from it (policy transparent) */
-    u64 spare[24];             /* the policies' and routing's per-frame state, meaning given in vmx/frame.h */
+    u64 root_cr0, root_cr4;    /* the hypervisor's own CR0 and CR4 as they really were at its last VM entry */
+    u64 held_vectors[4];       /* injected external interrupts for its guest that could not be delivered yet, by vector */
+    u64 ple_first, ple_last;   /* TSC of the first and the last PAUSE of the present loop */
+    /* Where the structures that the VMCS points to lie on the bus while the frame is entered (BUS_NO_RAM: not reachable). */
+    u64 msr_bitmap_hpa, io_bitmap_a_hpa, io_bitmap_b_hpa, virtual_apic_hpa;
+    struct vmx_pending_cpuid cpuid;
+    struct vmx_pending_cr4 cr4;
+    struct vmx_unit unit;      /* what is suspended under the current VMCS */
+    u64 spare[8];              /* for later members without a change of the layout */
 };
 
 struct vmx_state {
     u32 depth;                 /* frames entered now */
     u32 pad;
+    u64 tsc;                   /* the machine's TSC at the running entry or exit, read while rip still was at its instruction */
     struct vmx_frame frame[VMX_MAX_FRAMES];
     u64 spare[16];
 };
