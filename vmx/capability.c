@@ -1,0 +1,215 @@
+/* The VMX capability MSRs, computed: what controls.def says is offered, what the fields present imply, and the few constants of
+ * IA32_VMX_MISC and IA32_VMX_EPT_VPID_CAP [SDM3 Appendix "VMX Capability Reporting Facility"].
+ *
+ * Kept true: nothing is advertised that does not work; TRUE and plain MSRs differ only in the default1 controls that may be 0.
+ */
+#include "vmx/capability.h"
+
+#include "cpu/features.h"
+#include "cpu/mode.h"
+#include "vmx/fields.h"
+#include "vmx/vmx.h"
+
+/* Controls of the default1 class: bits that the plain MSRs report as fixed to 1 [SDM3 Appendix "Default Settings of Controls"]. */
+#define DEFAULT1_PIN 0x00000016u
+#define DEFAULT1_PRIMARY 0x0401e172u
+#define DEFAULT1_VMEXIT 0x00036dffu
+#define DEFAULT1_VMENTRY 0x000011ffu
+/* Those of them that may be 0 all the same, as the TRUE MSRs report. */
+#define OPTIONAL_PRIMARY (PRIMARY_CR3_LOAD_EXITING | PRIMARY_CR3_STORE_EXITING)
+#define OPTIONAL_VMEXIT VMEXIT_SAVE_DEBUG_CONTROLS
+#define OPTIONAL_VMENTRY VMENTRY_LOAD_DEBUG_CONTROLS
+
+#define FEATURE_NEVER FEATURE_COUNT
+
+static const struct vmx_control_info controls[CTL_COUNT] = {
+#define CONTROL(word_, bit_, name_, offered, text_)                                                                    \
+    {.word = VMX_WORD_##word_, .bit = bit_, .feature = FEATURE_##offered, .name = #word_ "_" #name_, .text = text_},
+#include "vmx/controls.def"
+#undef CONTROL
+};
+
+const struct vmx_control_info *vmx_control_info(unsigned control)
+{
+    if (control >= CTL_COUNT)
+        panic("VMX control number %u", control);
+    return &controls[control];
+}
+
+const char *vmx_control_word_text(unsigned word)
+{
+    static const char *const text[VMX_WORD_COUNT] = {
+        "Pin-based VM-execution controls", "Primary processor-based VM-execution controls",
+        "Secondary processor-based VM-execution controls", "Tertiary processor-based VM-execution controls",
+        "VM-exit controls", "VM-entry controls",
+    };
+    return word < VMX_WORD_COUNT ? text[word] : "?";
+}
+
+static inline bool offered(const struct cpu *cpu, unsigned feature)
+{
+    return feature == FEATURE_BASE || (feature != FEATURE_NEVER && cpu_has(cpu, feature));
+}
+
+bool vmx_control_supported(const struct cpu *cpu, unsigned control)
+{
+    if (control >= CTL_COUNT)
+        return control == CTL_ALWAYS;
+    return offered(cpu, controls[control].feature);
+}
+
+u64 vmx_allowed_0(enum vmx_control_word word)
+{
+    switch (word) {
+    case VMX_WORD_PIN: return DEFAULT1_PIN;
+    case VMX_WORD_PRIMARY: return DEFAULT1_PRIMARY & ~OPTIONAL_PRIMARY;
+    case VMX_WORD_VMEXIT: return DEFAULT1_VMEXIT & ~OPTIONAL_VMEXIT;
+    case VMX_WORD_VMENTRY: return DEFAULT1_VMENTRY & ~OPTIONAL_VMENTRY;
+    default: return 0;
+    }
+}
+
+u64 vmx_allowed_1(const struct cpu *cpu, enum vmx_control_word word)
+{
+    u64 allowed[VMX_WORD_COUNT] = {0};
+    /* Expanded row by row so that the compiler folds everything but the few rows that ask for a feature. */
+#define CONTROL(word_, bit_, name_, feature_, text_)                                                                   \
+    if (offered(cpu, FEATURE_##feature_))                                                                              \
+        allowed[VMX_WORD_##word_] |= 1ull << (bit_);
+#include "vmx/controls.def"
+#undef CONTROL
+    return allowed[word] | vmx_allowed_0(word);
+}
+
+static u64 basic(void)
+{
+    return VMCS_REVISION
+           | (u64)VMCS_SIZE << 32
+           | 6ull << 50                    /* the VMCS and what it points to: write-back memory */
+           | BIT(54)                       /* VM exits on INS and OUTS report instruction information */
+           | BIT(55);                      /* the TRUE MSRs exist */
+}
+
+static u64 misc(void)
+{
+    return VMX_TIMER_RATE | VMX_MISC_STORE_LMA | VMX_MISC_ACTIVITY_HLT | VMX_MISC_ACTIVITY_SHUTDOWN
+           | VMX_MISC_ACTIVITY_WAIT_SIPI | (u64)VMX_CR3_TARGETS << 16 | (VMX_MSR_LIST_MAX / 512 - 1) << 25
+           | VMX_MISC_ZERO_LENGTH;
+}
+
+static u64 ept_vpid(const struct cpu *cpu)
+{
+    u64 value = 0;
+    if (vmx_control_supported(cpu, CTL_SECONDARY_EPT))
+        value |= VMX_EPT_CAP_EXECUTE_ONLY | VMX_EPT_CAP_WALK_4 | VMX_EPT_CAP_UC | VMX_EPT_CAP_WB | VMX_EPT_CAP_2M
+                 | VMX_EPT_CAP_1G | VMX_EPT_CAP_INVEPT | VMX_EPT_CAP_ACCESSED_DIRTY | VMX_EPT_CAP_INVEPT_SINGLE
+                 | VMX_EPT_CAP_INVEPT_ALL;
+    if (vmx_control_supported(cpu, CTL_SECONDARY_VPID))
+        value |= VMX_VPID_CAP_INVVPID | VMX_VPID_CAP_ADDRESS | VMX_VPID_CAP_SINGLE | VMX_VPID_CAP_ALL
+                 | VMX_VPID_CAP_SINGLE_KEEP_GLOBAL;
+    return value;
+}
+
+/* Allowed-0 settings in the low half, allowed-1 in the high one. */
+static u64 control_msr(const struct cpu *cpu, enum vmx_control_word word, u64 fixed_1)
+{
+    return fixed_1 | vmx_allowed_1(cpu, word) << 32;
+}
+
+u64 vmx_capability(const struct cpu *cpu, u32 msr)
+{
+    switch (msr) {
+    case MSR_IA32_VMX_BASIC:
+        return basic();
+    case MSR_IA32_VMX_PINBASED_CTLS:
+        return control_msr(cpu, VMX_WORD_PIN, DEFAULT1_PIN);
+    case MSR_IA32_VMX_PROCBASED_CTLS:
+        return control_msr(cpu, VMX_WORD_PRIMARY, DEFAULT1_PRIMARY);
+    case MSR_IA32_VMX_EXIT_CTLS:
+        return control_msr(cpu, VMX_WORD_VMEXIT, DEFAULT1_VMEXIT);
+    case MSR_IA32_VMX_ENTRY_CTLS:
+        return control_msr(cpu, VMX_WORD_VMENTRY, DEFAULT1_VMENTRY);
+    case MSR_IA32_VMX_MISC:
+        return misc();
+    case MSR_IA32_VMX_CR0_FIXED0:
+        return CR0_PE | CR0_NE | CR0_PG;
+    case MSR_IA32_VMX_CR0_FIXED1:
+        return 0xffffffff;
+    case MSR_IA32_VMX_CR4_FIXED0:
+        return CR4_VMXE;
+    case MSR_IA32_VMX_CR4_FIXED1:
+        return cpu_cr4_allowed(cpu) | CR4_VMXE;
+    case MSR_IA32_VMX_VMCS_ENUM:
+        return (u64)vmx_field_highest_index(cpu) << 1;
+    case MSR_IA32_VMX_PROCBASED_CTLS2:
+        return control_msr(cpu, VMX_WORD_SECONDARY, 0);
+    case MSR_IA32_VMX_EPT_VPID_CAP:
+        return ept_vpid(cpu);
+    case MSR_IA32_VMX_TRUE_PINBASED_CTLS:
+        return control_msr(cpu, VMX_WORD_PIN, vmx_allowed_0(VMX_WORD_PIN));
+    case MSR_IA32_VMX_TRUE_PROCBASED_CTLS:
+        return control_msr(cpu, VMX_WORD_PRIMARY, vmx_allowed_0(VMX_WORD_PRIMARY));
+    case MSR_IA32_VMX_TRUE_EXIT_CTLS:
+        return control_msr(cpu, VMX_WORD_VMEXIT, vmx_allowed_0(VMX_WORD_VMEXIT));
+    case MSR_IA32_VMX_TRUE_ENTRY_CTLS:
+        return control_msr(cpu, VMX_WORD_VMENTRY, vmx_allowed_0(VMX_WORD_VMENTRY));
+    case MSR_IA32_VMX_PROCBASED_CTLS3:
+        return vmx_allowed_1(cpu, VMX_WORD_TERTIARY);
+    default:
+        return 0;
+    }
+}
+
+/* MSRs that exist only where another one says so. */
+static bool capability_exists(const struct cpu *cpu, u32 msr)
+{
+    switch (msr) {
+    case MSR_IA32_VMX_PROCBASED_CTLS2:
+        return vmx_control_supported(cpu, CTL_PRIMARY_SECONDARY_CONTROLS);
+    case MSR_IA32_VMX_EPT_VPID_CAP:
+        return vmx_control_supported(cpu, CTL_SECONDARY_EPT) || vmx_control_supported(cpu, CTL_SECONDARY_VPID);
+    case MSR_IA32_VMX_VMFUNC:
+        return vmx_control_supported(cpu, CTL_SECONDARY_VM_FUNCTIONS);
+    case MSR_IA32_VMX_PROCBASED_CTLS3:
+        return vmx_control_supported(cpu, CTL_PRIMARY_TERTIARY_CONTROLS);
+    case MSR_IA32_VMX_EXIT_CTLS2:
+        return vmx_control_supported(cpu, CTL_VMEXIT_SECONDARY_CONTROLS);
+    default:
+        return true;
+    }
+}
+
+static bool is_ours(u32 msr)
+{
+    return msr == MSR_IA32_FEATURE_CONTROL || (msr >= MSR_IA32_VMX_BASIC && msr <= MSR_IA32_VMX_EXIT_CTLS2);
+}
+
+bool vmx_msr_read_level(const struct cpu *cpu, const u64 *feature_control, u32 msr, u64 *value, bool *known)
+{
+    *known = is_ours(msr);
+    if (!*known || !cpu_has(cpu, FEATURE_VMX) || !capability_exists(cpu, msr))
+        return false;
+    *value = msr == MSR_IA32_FEATURE_CONTROL ? *feature_control : vmx_capability(cpu, msr);
+    return true;
+}
+
+bool vmx_msr_write_level(const struct cpu *cpu, u64 *feature_control, u32 msr, u64 value, bool *known)
+{
+    *known = is_ours(msr);
+    if (msr != MSR_IA32_FEATURE_CONTROL || !cpu_has(cpu, FEATURE_VMX))
+        return false;                      /* the capability MSRs are read-only */
+    if (*feature_control & FEATURE_CONTROL_LOCKED || value & ~(u64)(FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX))
+        return false;                      /* no SMX, SGX or local machine checks to enable */
+    *feature_control = value;
+    return true;
+}
+
+bool vmx_msr_read(struct cpu *cpu, u32 msr, u64 *value, bool *known)
+{
+    return vmx_msr_read_level(cpu, &cpu->sys.feature_control, msr, value, known);
+}
+
+bool vmx_msr_write(struct cpu *cpu, u32 msr, u64 value, bool *known)
+{
+    return vmx_msr_write_level(cpu, &cpu->sys.feature_control, msr, value, known);
+}

@@ -1,0 +1,214 @@
+/* Counting exits, entries and instructions by level, and printing them.
+ *
+ * A level's instructions are counted by differences of cpu->time.retired when another level begins to run; that counter moves at
+ * the end of a block, so a world switch in mid-block is off by a few instructions at each side.
+ */
+#include "vmx/stats.h"
+
+#include "cpu/state.h"
+
+#include <stdlib.h>
+
+const char *vmx_exit_name(unsigned reason)
+{
+    switch (reason) {
+#define EXIT(number, name, ...) case number: return #name;
+#include "vmx/exits.def"
+#undef EXIT
+    default:
+        return "?";
+    }
+}
+
+const char *vmx_exit_text(unsigned reason)
+{
+    switch (reason) {
+#define EXIT(number, name, class, scope, qualification, text) case number: return text;
+#include "vmx/exits.def"
+#undef EXIT
+    default:
+        return "?";
+    }
+}
+
+struct vmx_stats *vmx_stats_create(void)
+{
+    struct vmx_stats *stats = calloc(1, sizeof *stats);
+    if (!stats)
+        return NULL;
+    stats->level = 1;
+    for (unsigned n = 0; n < VMX_STATS_LEVELS; n++)
+        stats->open_reason[n] = EXIT_NONE;
+    return stats;
+}
+
+void vmx_stats_destroy(struct vmx_stats *stats)
+{
+    free(stats);
+}
+
+static unsigned bounded_level(unsigned level)
+{
+    return level < VMX_STATS_LEVELS ? level : VMX_STATS_LEVELS - 1;
+}
+
+void vmx_stats_close(struct cpu *cpu)
+{
+    struct vmx_stats *stats = cpu->stats;
+    if (!stats)
+        return;
+    stats->instructions[stats->level] += cpu->time.retired - stats->since;
+    stats->since = cpu->time.retired;
+}
+
+void vmx_stats_exit(struct cpu *cpu, unsigned from, unsigned reason, unsigned handler)
+{
+    struct vmx_stats *stats = cpu->stats;
+    if (!stats)
+        return;
+    reason &= 0xffff;
+    if (reason >= EXIT_REASON_COUNT)
+        return;
+    from = bounded_level(from);
+    handler = bounded_level(handler);
+    stats->exits[from][reason][handler]++;
+    if (handler == 0)
+        return;
+    vmx_stats_close(cpu);
+    stats->level = handler;
+    stats->open_reason[handler] = (u16)reason;
+    stats->open_since[handler] = cpu->time.retired;
+    /* Deeper hypervisors were in the middle of nothing that still counts. */
+    for (unsigned n = handler + 1; n < VMX_STATS_LEVELS; n++)
+        stats->open_reason[n] = EXIT_NONE;
+}
+
+void vmx_stats_entry(struct cpu *cpu, unsigned by, unsigned level)
+{
+    struct vmx_stats *stats = cpu->stats;
+    if (!stats)
+        return;
+    by = bounded_level(by);
+    vmx_stats_close(cpu);
+    stats->level = bounded_level(level);
+    stats->entries[stats->level]++;
+    if (stats->open_reason[by] != EXIT_NONE) {
+        stats->handled[by][stats->open_reason[by]]++;
+        stats->handling[by][stats->open_reason[by]] += cpu->time.retired - stats->open_since[by];
+        stats->open_reason[by] = EXIT_NONE;
+    }
+}
+
+void vmx_stats_entry_failed(struct vmx_stats *stats, unsigned check)
+{
+    if (stats && check < VMX_CHECK_COUNT)
+        stats->entry_failures[check]++;
+}
+
+void vmx_stats_add(struct vmx_stats *to, const struct vmx_stats *from)
+{
+    for (unsigned l = 0; l < VMX_STATS_LEVELS; l++) {
+        for (unsigned r = 0; r < EXIT_REASON_COUNT; r++) {
+            for (unsigned h = 0; h < VMX_STATS_LEVELS; h++)
+                to->exits[l][r][h] += from->exits[l][r][h];
+            to->handled[l][r] += from->handled[l][r];
+            to->handling[l][r] += from->handling[l][r];
+        }
+        to->entries[l] += from->entries[l];
+        to->instructions[l] += from->instructions[l];
+    }
+    for (unsigned c = 0; c < VMX_CHECK_COUNT; c++)
+        to->entry_failures[c] += from->entry_failures[c];
+}
+
+/* ---- tables -------------------------------------------------------------------------------------------------------------- */
+
+static u64 exits_of(const struct vmx_stats *stats, unsigned level)
+{
+    u64 sum = 0;
+    for (unsigned r = 0; r < EXIT_REASON_COUNT; r++)
+        for (unsigned h = 0; h < VMX_STATS_LEVELS; h++)
+            sum += stats->exits[level][r][h];
+    return sum;
+}
+
+static void print_levels(const struct vmx_stats *stats, FILE *out)
+{
+    fprintf(out, "%-6s %16s %12s %12s %20s\n", "level", "instructions", "VM entries", "VM exits", "instructions/exit");
+    for (unsigned l = 1; l < VMX_STATS_LEVELS; l++) {
+        u64 exits = exits_of(stats, l);
+        if (!stats->instructions[l] && !stats->entries[l] && !exits)
+            continue;
+        fprintf(out, "L%-5u %16llu %12llu %12llu", l, (unsigned long long)stats->instructions[l],
+                (unsigned long long)stats->entries[l], (unsigned long long)exits);
+        if (exits)
+            fprintf(out, " %20llu", (unsigned long long)(stats->instructions[l] / exits));
+        fprintf(out, "\n");
+    }
+}
+
+struct exit_row { u64 count; unsigned reason, handler; };
+
+/* Most frequent first; equal ones by reason, so that the output is always the same. */
+static int compare_rows(const void *a, const void *b)
+{
+    const struct exit_row *x = a, *y = b;
+    if (x->count != y->count)
+        return x->count < y->count ? 1 : -1;
+    if (x->reason != y->reason)
+        return x->reason < y->reason ? -1 : 1;
+    return x->handler < y->handler ? -1 : x->handler > y->handler;
+}
+
+static void print_exits(const struct vmx_stats *stats, unsigned level, FILE *out)
+{
+    struct exit_row rows[EXIT_REASON_COUNT * 4];
+    unsigned n = 0;
+    for (unsigned r = 0; r < EXIT_REASON_COUNT; r++)
+        for (unsigned h = 0; h < VMX_STATS_LEVELS; h++)
+            if (stats->exits[level][r][h] && n < ARRAY_SIZE(rows))
+                rows[n++] = (struct exit_row){.count = stats->exits[level][r][h], .reason = r, .handler = h};
+    if (!n)
+        return;
+    qsort(rows, n, sizeof rows[0], compare_rows);
+    fprintf(out, "\nVM exits of L%u:\n%12s  %-10s %-45s %22s\n", level, "count", "handled by", "reason",
+            "handler's instructions");
+    for (unsigned i = 0; i < n; i++) {
+        unsigned r = rows[i].reason, h = rows[i].handler;
+        fprintf(out, "%12llu  L%-9u %2u %-42s", (unsigned long long)rows[i].count, h, r, vmx_exit_text(r));
+        if (stats->handled[h][r])
+            fprintf(out, " %22llu", (unsigned long long)(stats->handling[h][r] / stats->handled[h][r]));
+        fprintf(out, "\n");
+    }
+}
+
+static void print_failures(const struct vmx_stats *stats, FILE *out)
+{
+    bool any = false;
+    for (unsigned c = 0; c < VMX_CHECK_COUNT; c++) {
+        if (!stats->entry_failures[c])
+            continue;
+        if (!any)
+            fprintf(out, "\nVM entries that failed:\n%12s  %-32s %s\n", "count", "check", "SDM section");
+        any = true;
+        fprintf(out, "%12llu  %-32s %s\n", (unsigned long long)stats->entry_failures[c], vmx_check_info(c)->name,
+                vmx_check_section_info(vmx_check_section(c))->title);
+    }
+}
+
+void vmx_stats_print(const struct vmx_stats *stats, FILE *out)
+{
+    u64 used = 0;
+    for (unsigned l = 0; l < VMX_STATS_LEVELS; l++)
+        used += stats->entries[l] + exits_of(stats, l);
+    for (unsigned c = 0; c < VMX_CHECK_COUNT; c++)
+        used += stats->entry_failures[c];
+    if (!used) {
+        fprintf(out, "VMX: no VM entry was tried.\n");
+        return;
+    }
+    print_levels(stats, out);
+    for (unsigned l = 1; l < VMX_STATS_LEVELS; l++)
+        print_exits(stats, l, out);
+    print_failures(stats, out);
+}

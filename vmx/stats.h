@@ -1,0 +1,55 @@
+/* Counters of what VMX did on one vCPU, for `--stats`: exits by level, reason and handler, what handling them took, instructions by
+ * level, and which entry checks fired. Derived data: not saved, not hashed; nothing the guest can see depends on it.
+ *
+ * Levels: 1 is L1; 0 stands for L0 (an exit that L0 handled itself without entering a hypervisor).
+ */
+#ifndef NESTOR_VMX_STATS_H
+#define NESTOR_VMX_STATS_H
+
+#include "vmx/checks.h"
+#include "vmx/reasons.h"
+#include "vmx/state.h"
+
+#include <stdio.h>
+
+#define VMX_STATS_LEVELS (VMX_MAX_FRAMES + 2)     /* L0 .. L17 */
+
+struct vmx_stats {
+    u64 exits[VMX_STATS_LEVELS][EXIT_REASON_COUNT][VMX_STATS_LEVELS];   /* [level that ran][reason][level that handles it] */
+    u64 handled[VMX_STATS_LEVELS][EXIT_REASON_COUNT];  /* exits after which the handler entered a guest again … */
+    u64 handling[VMX_STATS_LEVELS][EXIT_REASON_COUNT]; /* … and the instructions it ran in between */
+    u64 entries[VMX_STATS_LEVELS];                     /* successful VM entries by the level that is entered */
+    u64 instructions[VMX_STATS_LEVELS];
+    u64 entry_failures[VMX_CHECK_COUNT];
+    /* The open account: the level that runs since `since`, and for each level the exit it is handling. */
+    u64 since;                                         /* cpu->time.retired */
+    u32 level;
+    u16 open_reason[VMX_STATS_LEVELS];                 /* EXIT_NONE: none */
+    u64 open_since[VMX_STATS_LEVELS];
+};
+
+/* Zeroed counters; NULL when the host has no memory. */
+struct vmx_stats *vmx_stats_create(void);
+void vmx_stats_destroy(struct vmx_stats *stats);
+
+/* Each of these does nothing when cpu->stats (or stats) is NULL. Instruction counts are exact to a block.
+ *
+ * A VM exit from level `from` that `handler` gets (its number; 0 when L0 deals with it and `from` goes on). */
+void vmx_stats_exit(struct cpu *cpu, unsigned from, unsigned reason, unsigned handler);
+/* A VM entry by level `by` succeeded; `level` runs now. */
+void vmx_stats_entry(struct cpu *cpu, unsigned by, unsigned level);
+/* A check of VM entry (enum vmx_check_id) fired. */
+void vmx_stats_entry_failed(struct vmx_stats *stats, unsigned check);
+/* Brings the account of the running level up to date (before printing). */
+void vmx_stats_close(struct cpu *cpu);
+
+/* Adds the counters of one vCPU to another's. */
+void vmx_stats_add(struct vmx_stats *to, const struct vmx_stats *from);
+/* Prints readable tables. Nothing but one line when VMX was never used. */
+void vmx_stats_print(const struct vmx_stats *stats, FILE *out);
+
+/* The SDM's text and the name of an exit reason; "?" for others. */
+const char *vmx_exit_text(unsigned reason);
+const char *vmx_exit_name(unsigned reason);
+
+#endif
