@@ -87,6 +87,10 @@ static void code_written(void *arg, u64 ram_off, unsigned n)
             at = &block->page_next;
         }
     }
+    /* Only what remains is code from now on, so that a page that has become data is written fast again. */
+    bus_unmark_code(interp->bus, ram_off);
+    for (struct block *block = interp->page[ram_off / PAGE_SIZE]; block; block = block->page_next)
+        bus_mark_code(interp->bus, block->ram_off, block->bytes);
 }
 
 struct interp *interp_new(struct bus *bus)
