@@ -591,8 +591,11 @@ static enum flow random_number(struct cpu *cpu, const struct insn *in, u32 reaso
 {
     if (vmx_intercept_simple(cpu, in, reason))
         return FLOW_EXIT;
-    u64 value = cpu->board ? cpu->board->random(cpu->board_arg, cpu) : 0;
-    reg_set(cpu, in->rm, in->osz, value);
+    /* 66 is part of these rows' encoding (F3 selects others), so it is not in osz yet. */
+    unsigned osz = in->osz;
+    if (in->flags & INSN_OPSIZE && osz != OSZ_64)
+        osz = in->flags & INSN_16 ? OSZ_32 : OSZ_16;
+    reg_set(cpu, in->rm, osz, cpu->board ? cpu->board->random(cpu->board_arg, cpu) : 0);
     flags_set_status(cpu, FL_CF);          /* a number was there; the other flags are cleared */
     return FLOW_NEXT;
 }
