@@ -7,14 +7,8 @@
 
 #include <stdio.h>
 
-static void dump_insns(FILE *out)
-{
-    insn_table_init();
-    insn_table_print(out);
-}
-
 static const struct { const char *name; void (*print)(FILE *out); const char *text; } tables[] = {
-    {"insns", dump_insns, "every instruction: encoding, operands, attributes, CPUID feature, VM-exit reason"},
+    {"insns", insn_table_print, "every instruction: encoding, operands, attributes, CPUID feature, VM-exit reason"},
     {"cpus", cpu_models_print, "processor models and features"},
 };
 
