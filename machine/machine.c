@@ -13,6 +13,8 @@
 #include "machine/vtime.h"
 #include "machine/wiring.h"
 #include "mmu/tlb.h"
+#include "vmx/policy.h"
+#include "vmx/stats.h"
 
 #include <stdlib.h>
 
@@ -112,6 +114,10 @@ static bool create_cpus(struct machine *m, char *message, size_t message_size)
         cpu->interp = m->interp;
         if (!cpu_model_set(cpu, config->cpu_model ? config->cpu_model : "base", message, message_size))
             return false;
+        if (!vmx_policy_set(cpu, config->policy ? config->policy : "hardware", message, message_size))
+            return false;
+        if (config->stats && !(cpu->stats = vmx_stats_create()))
+            return hostio_error(message, message_size, "--stats: the host has not enough memory");
         if (!tlb_init(cpu))
             return hostio_error(message, message_size, "--cpus %u: the host has not enough memory", config->cpus);
     }
@@ -152,9 +158,12 @@ struct machine *machine_create(const struct machine_config *config, const struct
 
 void machine_free(struct machine *m)
 {
-    for (unsigned i = 0; m->cpu && i < m->cpu_count; i++)
+    for (unsigned i = 0; m->cpu && i < m->cpu_count; i++) {
+        if (m->cpu[i].stats)
+            vmx_stats_destroy(m->cpu[i].stats);
         if (m->cpu[i].tlb)
             tlb_free(&m->cpu[i]);
+    }
     if (m->interp)
         interp_free(m->interp);
     free(m->cpu);

@@ -47,6 +47,7 @@ struct machine_config {
     unsigned module_count;
     u64 max_insns;                     /* MACHINE_NO_LIMIT: none */
     bool no_reboot;                    /* a reset ends the run */
+    bool stats;                        /* count VM exits by level and reason */
     u64 epoch_seconds;                 /* wall clock at machine start */
 };
 

@@ -5,6 +5,6 @@
 #include "machine/machine.h"
 
 /* Prints instructions, virtual and host time (elapsed ns), and the VMX statistics of all vCPUs. */
-void stats_print(const struct machine *m, u64 elapsed, FILE *out);
+void stats_print(struct machine *m, u64 elapsed, FILE *out);
 
 #endif

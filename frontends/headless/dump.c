@@ -4,12 +4,14 @@
 
 #include "cpu/model.h"
 #include "cpu/table.h"
+#include "vmx/policy.h"
 
 #include <stdio.h>
 
 static const struct { const char *name; void (*print)(FILE *out); const char *text; } tables[] = {
     {"insns", insn_table_print, "every instruction: encoding, operands, attributes, CPUID feature, VM-exit reason"},
     {"cpus", cpu_models_print, "processor models and features"},
+    {"policies", vmx_policies_print, "the policies for nested levels"},
 };
 
 int command_dump(int argc, char **argv)

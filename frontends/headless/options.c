@@ -239,7 +239,7 @@ static const struct option {
     {"trace",          FUNCTION,    0,                                           add_trace},
     {"trace-start",    FUNCTION,    0,                                           set_trace_start},
     {"trace-stop",     FUNCTION,    0,                                           set_trace_stop},
-    {"stats",          FLAG,        offsetof(struct options, stats),             NULL},
+    {"stats",          FLAG,        offsetof(struct options, machine.stats),     NULL},
     {"no-reboot",      FLAG,        offsetof(struct options, machine.no_reboot), NULL},
     {"help",           FLAG,        offsetof(struct options, help),              NULL},
     {"disk",           ABSENT,      0,                                           NULL},

@@ -18,7 +18,6 @@ struct options {
     const char *trace[OPTIONS_TRACES]; /* CATS:FILE */
     unsigned trace_count;
     u64 trace_start, trace_stop;
-    bool stats;
     bool help;
 };
 

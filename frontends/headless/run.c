@@ -248,7 +248,7 @@ int command_run(int argc, char **argv)
     machine_run(s->machine);
     u64 elapsed = hostio_monotonic_ns() - start;
     status = report_end(s);
-    if (s->options.stats)
+    if (s->options.machine.stats)
         stats_print(s->machine, elapsed, stderr);
     tear_down(s);
     return status;
