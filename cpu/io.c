@@ -41,7 +41,8 @@ static enum flow check_bitmap(struct cpu *cpu, u16 port, unsigned size)
     u32 offset = load16(image) + port / 8u;
     if (offset + 1 > tr->limit)
         return cpu_raise_gp(cpu, 0);
-    TRY(mem_read_system(cpu, tr->base + offset, image, 2));
+    u64 la = tr->base + offset;
+    TRY(mem_read_system(cpu, cpu->mode.long_mode ? la : (u32)la, image, 2));
     return load16(image) >> (port & 7) & mask_low(size) ? cpu_raise_gp(cpu, 0) : FLOW_NEXT;
 }
 

@@ -12,7 +12,6 @@
 #include "cpu/cr.h"
 #include "cpu/mode.h"
 #include "cpu/model.h"
-#include "mmu/tlb.h"
 
 u64 cpu_tsc(struct cpu *cpu)
 {
@@ -362,11 +361,8 @@ static bool pkrs_write(struct cpu *cpu, u32 msr, u64 value)
     (void)msr;
     if (value >> 32)
         return false;
-    if (cpu->sys.pkrs != value) {
-        cpu->sys.pkrs = value;
-        tlb_flush_all_pcids(cpu);
-        cpu_mode_update(cpu);
-    }
+    cpu->sys.pkrs = value;
+    cpu_mode_update_cpl(cpu);
     return true;
 }
 
