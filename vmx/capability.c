@@ -101,7 +101,7 @@ static u64 ept_vpid(const struct cpu *cpu)
 {
     u64 value = 0;
     if (vmx_control_supported(cpu, CTL_SECONDARY_EPT))
-        value |= VMX_EPT_CAP_EXECUTE_ONLY | VMX_EPT_CAP_WALK_4 | VMX_EPT_CAP_UC | VMX_EPT_CAP_WB | VMX_EPT_CAP_2M
+        value |= VMX_EPT_CAP_EXECUTE_ONLY | VMX_EPT_CAP_WALK_4 | VMX_EPT_CAP_WALK_5 | VMX_EPT_CAP_UC | VMX_EPT_CAP_WB | VMX_EPT_CAP_2M
                  | VMX_EPT_CAP_1G | VMX_EPT_CAP_INVEPT | VMX_EPT_CAP_ACCESSED_DIRTY | VMX_EPT_CAP_INVEPT_SINGLE
                  | VMX_EPT_CAP_INVEPT_ALL;
     if (vmx_control_supported(cpu, CTL_SECONDARY_VPID))
