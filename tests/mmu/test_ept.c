@@ -1,0 +1,574 @@
+/* EPT: one frame in every detail, then chains of frames with different page sizes and rights.
+ * [SDM3 "The Extended Page Table Mechanism (EPT)"] */
+#include "tests/mmu/rig.h"
+
+#define LA 0x7f0000403000ull
+
+/* Frame k's EPT root, an address in its hypervisor's space. */
+static u64 root[4];
+
+static struct vmcs *vmcs_of(unsigned k) { return &cpu->vmx.frame[k].vmcs; }
+
+/* Turns on EPT in frame k with its root at `eptp_root`, an address in L(k+1)'s space. */
+static void ept_on(unsigned k, u64 eptp_root, u64 flags)
+{
+    vmcs_of(k)->primary_controls = 1u << 31;
+    vmcs_of(k)->secondary_controls |= 1 << 1;
+    vmcs_of(k)->ept_pointer = eptp_root | 3 << 3 | 6 | flags;
+    root[k] = eptp_root;
+}
+
+/* Maps gpa -> to in frame k's EPT, whose tables lie in RAM at address + base. */
+static u64 ept_map(unsigned k, u64 gpa, u64 to, u64 flags, unsigned shift, u64 base)
+{
+    u64 at = rig_entry(root[k], 39, shift, gpa, ER | EW | EX, base);
+    put64(at, to | flags | (shift > 12 ? EPS : 0));
+    return at;
+}
+
+static void depth(unsigned d)
+{
+    cpu->vmx.depth = d;
+    tlb_select(cpu);
+}
+
+/* The exit qualification of the EPT violation of an access to la, or -1 when it is allowed. */
+static int violation(u64 la, unsigned access)
+{
+    cpu->fault = (struct mem_fault){0};
+    const u8 *host;
+    u64 offset;
+    if (access & ACCESS_EXEC ? mem_fetch_page(cpu, la, &host, &offset) : mem_probe(cpu, la, 1, access))
+        return -1;
+    ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_VIOLATION);
+    return (int)cpu->fault.qualification;
+}
+
+/* Rights of one frame, all combinations. Guest: no paging (its gpas are the las). */
+START_TEST(rights)
+{
+    ept_on(0, rig_page(), 0);
+    rig_mode(PAGING_NONE, 0);
+    depth(1);
+    for (unsigned r = 0; r < 8; r++) {
+        u64 gpa = 0x200000 + r * 0x1000, at = ept_map(0, gpa, 0x800000 + r * 0x1000, r | EWB, 12, 0);
+        bool bad = r == 2 || r == 6;
+        static const unsigned access[3] = {ACCESS_READ, ACCESS_WRITE, ACCESS_EXEC};
+        for (unsigned i = 0; i < 3; i++) {
+            if (bad) {
+                cpu->fault = (struct mem_fault){0};
+                ck_assert_int_eq(mem_probe(cpu, gpa + 4, 1, access[i]), false);
+                ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_MISCONFIG);
+                ck_assert_uint_eq(cpu->fault.gpa, gpa + 4);
+                continue;
+            }
+            int want = r >> i & 1 ? -1 : (int)(1u << i | r << 3 | 0x180);
+            ck_assert_int_eq(violation(gpa + 4, access[i]), want);
+            if (want >= 0) {
+                ck_assert_uint_eq(cpu->fault.gpa, gpa + 4);
+                ck_assert_uint_eq(cpu->fault.la, gpa + 4);
+                ck_assert_uint_eq(cpu->fault.frame, 0);
+            }
+        }
+        /* No accessed and dirty flags. */
+        ck_assert_uint_eq(get64(at), (0x800000 + r * 0x1000) | r | EWB);
+    }
+    /* Rights are the AND of all levels. */
+    for (unsigned shift = 12; shift <= 39; shift += 9) {
+        ept_map(0, 0x300000, 0x900000, EALL, 12, 0);
+        u64 at = rig_entry(root[0], 39, shift, 0x300000, 0, 0), entry = get64(at);
+        tlb_invept(cpu, 0, root[0], false);
+        ck_assert_int_eq(violation(0x300000, ACCESS_WRITE), -1);
+        put64(at, entry & ~(u64)EW);
+        tlb_invept(cpu, 0, root[0], false);
+        ck_assert_int_eq(violation(0x300000, ACCESS_WRITE), 0x1aa);
+        put64(at, entry & ~(u64)7);
+        tlb_invept(cpu, 0, 0, true);
+        ck_assert_int_eq(violation(0x300000, ACCESS_READ), 0x181);
+        put64(at, entry);
+    }
+}
+END_TEST
+
+START_TEST(misconfigurations)
+{
+    ept_on(0, rig_page(), 0);
+    rig_mode(PAGING_NONE, 0);
+    depth(1);
+    u64 gpa = 0x40000000;
+    for (unsigned page = 12; page <= 30; page += 9) {
+        memset(bus.ram + root[0], 0, PAGE_SIZE);
+        ept_map(0, gpa, 0, EALL, page, 0);
+        for (unsigned shift = page; shift <= 39; shift += 9) {
+            u64 at = rig_entry(root[0], 39, shift, gpa, 0, 0), entry = get64(at);
+            bool leaf = shift == page;
+            for (unsigned bit = 0; bit < 64; bit++) {
+                bool bad = (bit >= 46 && bit < 52) || bit == 0 ||
+                           (leaf ? bit >= 12 && bit < shift : bit >= 3 && bit < 7) || (bit == 7 && shift == 39) ||
+                           (leaf && (bit == 3 || bit == 5)) /* types 7, 2 */;
+                if ((!bad && bit >= 12 && bit < 52) || (bit == 7 && shift < 39) || bit == 1 || bit == 2)
+                    continue;
+                put64(at, entry ^ BIT(bit));
+                tlb_invept(cpu, 0, root[0], false);
+                cpu->fault = (struct mem_fault){0};
+                bool ok = mem_probe(cpu, gpa, 1, ACCESS_READ);
+                ck_assert_msg(ok == !bad && cpu->fault.kind == (bad ? FAULT_EPT_MISCONFIG : FAULT_NONE),
+                              "page %u shift %u bit %u: fault %u", page, shift, bit, cpu->fault.kind);
+                put64(at, entry);
+            }
+            if (leaf) {
+                for (unsigned type = 0; type < 8; type++) {
+                    put64(at, (entry & ~0x38ull) | type << 3);
+                    tlb_invept(cpu, 0, root[0], false);
+                    cpu->fault = (struct mem_fault){0};
+                    ck_assert_int_eq(mem_probe(cpu, gpa, 1, ACCESS_READ), type == 0 || type == 1 || (type >= 4 && type <= 6));
+                }
+                put64(at, entry);
+            }
+        }
+    }
+}
+END_TEST
+
+/* The guest's own tables are accessed through the EPT: qualification bit 8 is clear for them. */
+START_TEST(guest_tables)
+{
+    u64 base = 0x2000000; /* gpa g lies at g + base */
+    for (unsigned ad = 0; ad < 2; ad++) {
+        cpu->sys.cr3 = 0;
+        depth(0);
+        ept_on(0, rig_page(), ad ? 1 << 6 : 0);
+        /* Guest tables at gpa 0x10000..0x13000, built at once. */
+        for (unsigned i = 0; i < 4; i++) {
+            ept_map(0, 0x10000 + i * 0x1000, base + 0x10000 + i * 0x1000, EALL, 12, 0);
+            static const unsigned shifts[4] = {39, 30, 21, 12};
+            u64 to = i < 3 ? 0x11000 + i * 0x1000 : 0x5000;
+            put64(base + 0x10000 + i * 0x1000 + (LA >> shifts[i] & 511) * 8, to | P | W);
+        }
+        u64 data = ept_map(0, 0x5000, base + 0x5000, EALL, 12, 0);
+        put64(base + 0x5008, 77);
+        cpu->sys.cr3 = 0x10000;
+        rig_mode(PAGING_4LEVEL, 0);
+        depth(1);
+        ck_assert_uint_eq(rig_read(LA + 8), 77);
+        ck_assert_uint_eq(get64(data) & (EA | ED), ad ? EA : 0);
+        rig_write(LA + 8, 78);
+        ck_assert_uint_eq(get64(data) & (EA | ED), ad ? EA | ED : 0);
+        ck_assert_uint_eq(get64(base + 0x5008), 78);
+        /* Page-table pages count as written with the flags enabled. */
+        u64 pml4 = rig_entry(root[0], 39, 12, 0x10000, 0, 0);
+        ck_assert_uint_eq(get64(pml4) & (EA | ED), ad ? EA | ED : 0);
+
+        for (unsigned i = 0; i < 4; i++) {
+            u64 at = rig_entry(root[0], 39, 12, 0x10000 + i * 0x1000, 0, 0), entry = get64(at);
+            u64 offset = (LA >> (39 - 9 * i) & 511) * 8;
+            put64(at, 0);
+            tlb_invept(cpu, 0, root[0], false);
+            ck_assert_int_eq(violation(LA + 8, ACCESS_WRITE), ad ? 0x83 : 0x81);
+            ck_assert_uint_eq(cpu->fault.gpa, 0x10000 + i * 0x1000 + offset);
+            ck_assert_uint_eq(cpu->fault.la, LA + 8);
+            /* Read-only table pages: fine unless flags must be set, or count as written. */
+            put64(at, entry & ~(u64)EW);
+            tlb_invept(cpu, 0, root[0], false);
+            ck_assert_int_eq(violation(LA + 8, ACCESS_WRITE), ad ? 0xab : -1);
+            u64 guest_entry = get64(base + 0x10000 + i * 0x1000 + offset);
+            put64(base + 0x10000 + i * 0x1000 + offset, guest_entry & ~(u64)A);
+            tlb_invept(cpu, 0, root[0], false);
+            ck_assert_int_eq(violation(LA + 8, ACCESS_WRITE), ad ? 0xab : 0xaa);
+            put64(base + 0x10000 + i * 0x1000 + offset, guest_entry);
+            put64(at, entry);
+        }
+        /* The data page. */
+        tlb_invept(cpu, 0, root[0], false);
+        put64(data, (get64(data) & ~7ull) | ER);
+        ck_assert_int_eq(violation(LA + 8, ACCESS_WRITE), 0x18a);
+        ck_assert_uint_eq(cpu->fault.gpa, 0x5008);
+        ck_assert_int_eq(violation(LA + 8, ACCESS_EXEC), 0x18c);
+        /* A violation forgets what was cached: rights added by software count at once. */
+        ck_assert_int_eq(violation(LA + 8, ACCESS_READ), -1);
+        put64(data, get64(data) | EW | EX);
+        ck_assert_int_eq(violation(LA + 8, ACCESS_WRITE), -1);
+        ck_assert_int_eq(violation(LA + 8, ACCESS_EXEC), -1);
+        /* The guest's page fault comes before the EPT violation of the page. */
+        put64(data, 0);
+        put64(base + 0x13000 + (LA >> 12 & 511) * 8, 0x5000 | P);
+        cpu->sys.cr0 |= CR0_WP;
+        tlb_invept(cpu, 0, root[0], false);
+        tlb_select(cpu);
+        ck_assert_int_eq(rig_error(LA, ACCESS_WRITE), 3);
+        ck_assert_int_eq(violation(LA, ACCESS_READ), 0x181);
+        cpu->sys.cr0 &= ~(u64)CR0_WP;
+        memset(bus.ram + base, 0, 0x20000);
+    }
+}
+END_TEST
+
+START_TEST(pdptes_and_physical_accesses)
+{
+    ept_on(0, rig_page(), 1 << 6);
+    u64 at = ept_map(0, 0x10000, 0x810000, EALL, 12, 0), out;
+    put64(0x810040, 0x5000 | P);
+    rig_mode(PAGING_PAE, 0);
+    depth(1);
+    ck_assert(mem_load_pdptes(cpu, 0x10040));
+    ck_assert_uint_eq(cpu->sys.pdpte[0], 0x5000 | P);
+    ck_assert_uint_eq(get64(at) & (EA | ED), EA); /* a read */
+    ck_assert(!mem_load_pdptes(cpu, 0x20000));
+    ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_VIOLATION);
+    ck_assert_uint_eq(cpu->fault.qualification, 1); /* no linear address */
+    ck_assert_uint_eq(cpu->fault.gpa, 0x20000);
+
+    ck_assert(mem_gpa_to_hpa(cpu, 1, 0x10123, ACCESS_WRITE, &out));
+    ck_assert_uint_eq(out, 0x810123);
+    ck_assert_uint_eq(get64(at) & ED, ED);
+    ck_assert(mem_gpa_to_hpa(cpu, 0, 0x10123, ACCESS_WRITE, &out));
+    ck_assert_uint_eq(out, 0x10123);
+    ck_assert(!mem_gpa_to_hpa(cpu, 1, 0x20008, ACCESS_WRITE, &out));
+    ck_assert_uint_eq(cpu->fault.qualification, 2);
+    /* The same from the hypervisor's side, before it has entered. */
+    depth(0);
+    ck_assert(mem_gpa_to_hpa(cpu, 1, 0x10123, ACCESS_READ, &out));
+    ck_assert_uint_eq(out, 0x810123);
+}
+END_TEST
+
+START_TEST(large_pages_and_five_levels)
+{
+    ept_on(0, rig_page(), 0);
+    rig_mode(PAGING_NONE, 0);
+    depth(1);
+    ept_map(0, 0x40000000, 0, EALL, 30, 0);
+    ept_map(0, 0x80000000, 0x1000000, EALL, 21, 0);
+    put64(0x1654320, 1);
+    put64(0x1054328, 2);
+    ck_assert_uint_eq(rig_read(0x41654320), 1);
+    ck_assert_uint_eq(rig_read(0x80054328), 2);
+    ck_assert_int_eq(violation(0xc0000000, ACCESS_READ), 0x181);
+    /* Five levels: another root above. */
+    u64 top = rig_page();
+    put64(top, root[0] | ER | EW | EX);
+    vmcs_of(0)->ept_pointer = top | 4 << 3 | 6;
+    depth(1);
+    ck_assert_uint_eq(rig_read(0x41654320), 1);
+    put64(top, root[0] | ER | EW | EX | 0x80);
+    tlb_invept(cpu, 0, top, false);
+    u64 v;
+    ck_assert(!mem_read64(cpu, 0x41654320, &v));
+    ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_MISCONFIG);
+}
+END_TEST
+
+/* With four levels, guest-physical addresses above 48 bits have no translation. */
+START_TEST(beyond_the_top)
+{
+    ept_on(0, rig_page(), 0);
+    cpu->mode.pa_bits = 52;
+    u64 out;
+    depth(1);
+    ck_assert(!mem_gpa_to_hpa(cpu, 1, BIT(48), ACCESS_READ, &out));
+    ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_VIOLATION);
+    ck_assert_uint_eq(cpu->fault.qualification, 1);
+}
+END_TEST
+
+START_TEST(mode_based_execution)
+{
+    ept_on(0, rig_page(), 0);
+    vmcs_of(0)->secondary_controls |= 1 << 22;
+    rig_mode(PAGING_4LEVEL, 0);
+    for (u64 gpa = 0; gpa < 8 << 20; gpa += 1 << 21) {
+        ept_map(0, gpa, gpa, EALL | EXU, 21, 0);
+        for (unsigned shift = 30; shift <= 39; shift += 9) {
+            u64 upper = rig_entry(root[0], 39, shift, gpa, 0, 0);
+            put64(upper, get64(upper) | EXU);
+        }
+    }
+    rig_map(LA, 0x600000, P | W | U, 12);
+    rig_map(LA + 0x1000, 0x601000, P | W, 12);
+    u64 at = rig_entry(root[0], 39, 21, 0x600000, 0, 0), entry = get64(at);
+    depth(1);
+    for (unsigned x = 0; x < 4; x++) {
+        put64(at, (entry & ~(u64)(EX | EXU)) | (x & 1 ? EX : 0) | (x & 2 ? EXU : 0));
+        tlb_invept(cpu, 0, root[0], false);
+        int want = 0x180 | 3 << 3 | 4 | (x & 1 ? 1 << 5 : 0) | (x & 2 ? 1 << 6 : 0);
+        ck_assert_int_eq(violation(LA, ACCESS_EXEC), x & 2 ? -1 : want);
+        ck_assert_int_eq(violation(LA + 0x1000, ACCESS_EXEC), x & 1 ? -1 : want);
+    }
+}
+END_TEST
+
+START_TEST(modification_log)
+{
+    u64 log = rig_page();
+    ept_on(0, rig_page(), 1 << 6);
+    vmcs_of(0)->secondary_controls |= 1 << 17;
+    vmcs_of(0)->pml_address = log;
+    vmcs_of(0)->pml_index = 511;
+    rig_mode(PAGING_NONE, 0);
+    depth(1);
+    ept_map(0, 0, 0x800000, EALL, 21, 0);
+    u64 small = ept_map(0, 0x200000, 0xa00000, EALL, 12, 0);
+    rig_read(0x200000);
+    ck_assert_uint_eq(vmcs_of(0)->pml_index, 511);
+    rig_write(0x200123, 1);
+    ck_assert_uint_eq(vmcs_of(0)->pml_index, 510);
+    ck_assert_uint_eq(get64(log + 511 * 8), 0x200000);
+    rig_write(0x200456, 1);
+    ck_assert_uint_eq(vmcs_of(0)->pml_index, 510);
+    rig_write(0x5678, 1);              /* in the large page: the 4 KiB page is logged, once for all */
+    rig_write(0x9678, 1);
+    ck_assert_uint_eq(vmcs_of(0)->pml_index, 509);
+    ck_assert_uint_eq(get64(log + 510 * 8), 0x5000);
+    /* A full log: the access is not made. */
+    vmcs_of(0)->pml_index = 0xffff;
+    put64(small, get64(small) & ~(u64)ED);
+    tlb_invept(cpu, 0, root[0], false);
+    put64(0xa00800, 9);
+    ck_assert(!mem_write64(cpu, 0x200800, 1));
+    ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_LOG_FULL);
+    ck_assert_uint_eq(cpu->fault.frame, 0);
+    ck_assert_uint_eq(get64(0xa00800), 9);
+    ck_assert_uint_eq(get64(small) & ED, 0);
+    vmcs_of(0)->pml_index = 0;
+    rig_write(0x200800, 1);
+    ck_assert_uint_eq(vmcs_of(0)->pml_index, 0xffff);
+    ck_assert_uint_eq(get64(log), 0x200000);
+}
+END_TEST
+
+/* ---- APIC-access page --------------------------------------------------------------------------------------------- */
+
+static u64 virtual_apic[512];
+static unsigned hook_asks, hook_accesses;
+static bool hook(struct cpu *c, unsigned frame, unsigned offset, unsigned size, bool write, void *data)
+{
+    ck_assert_ptr_eq(c, cpu);
+    ck_assert_uint_eq(frame, 0);
+    if ((offset & 0xff0) != 0x80)
+        return false;
+    hook_asks += data == NULL;
+    hook_accesses += data != NULL;
+    if (data && write)
+        memcpy((u8 *)virtual_apic + offset, data, size);
+    else if (data)
+        memcpy(data, (u8 *)virtual_apic + offset, size);
+    return true;
+}
+
+START_TEST(apic_access_page)
+{
+    for (unsigned ept = 0; ept < 2; ept++) {
+        depth(0);
+        memset(vmcs_of(0), 0, sizeof(struct vmcs));
+        if (ept) {
+            ept_on(0, rig_page(), 0);
+            ept_map(0, 0xfee00000, 0x900000, EALL, 12, 0);
+        }
+        vmcs_of(0)->primary_controls = 1u << 31;
+        vmcs_of(0)->secondary_controls |= 1;
+        vmcs_of(0)->apic_access_address = ept ? 0x900000 : 0xfee00000;
+        rig_mode(PAGING_NONE, 0);
+        depth(1);
+        mem_apic_virtual_access = NULL;
+        u32 v = 0;
+        ck_assert(!mem_read32(cpu, 0xfee000b0, &v));
+        ck_assert_uint_eq(cpu->fault.kind, FAULT_APIC_ACCESS);
+        ck_assert_uint_eq(cpu->fault.qualification, 0x0b0);
+        ck_assert(!mem_write32(cpu, 0xfee000b0, 0));
+        ck_assert_uint_eq(cpu->fault.qualification, 0x10b0);
+        const u8 *host;
+        u64 off;
+        ck_assert(!mem_fetch_page(cpu, 0xfee00300, &host, &off));
+        ck_assert_uint_eq(cpu->fault.qualification, 0x2300);
+        cpu->event.delivering = 1;
+        ck_assert(!mem_write_system(cpu, 0xfee00310, &v, 4));
+        ck_assert_uint_eq(cpu->fault.qualification, 0x3310);
+        cpu->event.delivering = 0;
+        mem_apic_virtual_access = hook;
+        ck_assert(!mem_write32(cpu, 0xfee000b0, 0));
+        hook_asks = hook_accesses = 0;
+        ck_assert(mem_write32(cpu, 0xfee00080, 0x40));
+        ck_assert(mem_read32(cpu, 0xfee00080, &v));
+        ck_assert_uint_eq(v, 0x40);
+        ck_assert_uint_eq(hook_accesses, 2);
+        /* As a page table it is a guest-physical access. */
+        cpu->sys.cr3 = 0xfee00000;
+        rig_mode(PAGING_4LEVEL, 0);
+        ck_assert(!mem_probe(cpu, LA, 1, ACCESS_READ));
+        ck_assert_uint_eq(cpu->fault.kind, FAULT_APIC_ACCESS);
+        ck_assert_uint_eq(cpu->fault.qualification >> 12, 15);
+        /* Turning the control off counts at once. */
+        cpu->sys.cr0 = CR0_PE;
+        cpu->sys.efer = 0;
+        rig_mode(PAGING_NONE, 0);
+        vmcs_of(0)->secondary_controls &= ~1ull;
+        depth(1);
+        ck_assert(mem_read32(cpu, 0xfee00080, &v));
+    }
+    mem_apic_virtual_access = NULL;
+}
+END_TEST
+
+/* ---- chains ------------------------------------------------------------------------------------------------------- */
+
+/* Frames 0..n-1, each shifting its guest's memory by 4 MiB with pages of its own size; their tables are reached through the outer
+ * frames. Returns the hpa of the innermost guest's address 0. */
+#define STEP (4ull << 20)
+static u64 build_chain(unsigned n, const unsigned *shift, const u64 *flags, const u64 *eptp_flags)
+{
+    u64 base = 0;                      /* L(k+1)'s address x lies at hpa x + base */
+    for (unsigned k = 0; k < n; k++) {
+        rig_next = base + (2ull << 20) + ((u64)k << 18);
+        ept_on(k, rig_page() - base, eptp_flags[k]);
+        for (u64 gpa = 0; gpa < 16 << 20; gpa += BIT(shift[k]))
+            ept_map(k, gpa, gpa + STEP, flags[k], shift[k], base);
+        base += STEP;
+    }
+    return base;
+}
+
+START_TEST(chains)
+{
+    for (unsigned n = 1; n <= 3; n++)
+        for (unsigned sizes = 0; sizes < 1u << n; sizes++) {
+            unsigned shift[3];
+            u64 flags[3] = {EALL, EALL, EALL}, none[3] = {0};
+            for (unsigned k = 0; k < n; k++)
+                shift[k] = sizes >> k & 1 ? 21 : 12;
+            depth(0);
+            memset(bus.ram, 0, bus.ram_size);
+            tlb_flush_everything(cpu);
+            u64 base = build_chain(n, shift, flags, none);
+            depth(0);
+            cpu->sys.cr0 = cpu->sys.cr4 = cpu->sys.efer = 0;
+            rig_mode(PAGING_NONE, 0);
+            depth(n);
+            put64(base + 0x123458, 0x100 + n);
+            ck_assert_uint_eq(rig_read(0x123458), 0x100 + n);
+            rig_write(0x1ff000, 5);
+            ck_assert_uint_eq(get64(base + 0x1ff000), 5);
+            /* With paging: the guest's tables go through the chain, too. */
+            u64 t = 0x200000, index = LA;
+            for (unsigned i = 0; i < 4; i++, index <<= 9)
+                put64(base + t + i * 0x1000 + (index >> 39 & 511) * 8, (i < 3 ? t + (i + 1) * 0x1000 : 0x123000) | P | W);
+            cpu->sys.cr3 = t;
+            rig_mode(PAGING_4LEVEL, 0);
+            ck_assert_uint_eq(rig_read(LA + 0x458), 0x100 + n);
+            u64 out;
+            ck_assert(mem_peek_translate(cpu, LA + 0x458, &out));
+            ck_assert_uint_eq(out, base + 0x123458);
+            for (unsigned k = 0; k <= n; k++) {
+                ck_assert(mem_gpa_to_hpa(cpu, k, 0x5000, ACCESS_READ, &out));
+                ck_assert_uint_eq(out, 0x5000 + k * STEP);
+            }
+        }
+}
+END_TEST
+
+/* Each frame of three takes a right away in turn: it raises the violation, with the address in its own guest's space. */
+START_TEST(chain_faults)
+{
+    static const unsigned shift[3] = {21, 12, 12};
+    u64 flags[3] = {EALL, EALL, EALL}, none[3] = {0};
+    build_chain(3, shift, flags, none);
+    rig_mode(PAGING_NONE, 0);
+    depth(3);
+    u64 page = 0x3ff000;
+    for (unsigned k = 0; k < 3; k++) {
+        u64 gpa = page + (2 - k) * STEP;  /* in the space of frame k's guest */
+        u64 entry_at = rig_entry(root[k], 39, shift[k], gpa, 0, k * STEP), entry = get64(entry_at);
+        put64(entry_at, entry & ~(u64)EW);
+        tlb_invept(cpu, k, root[k], false);
+        ck_assert_int_eq(violation(page + 8, ACCESS_READ), -1);
+        ck_assert_int_eq(violation(page + 8, ACCESS_WRITE), (k == 2 ? 0x180 : 0) | 5 << 3 | 2);
+        ck_assert_uint_eq(cpu->fault.frame, k);
+        ck_assert_uint_eq(cpu->fault.gpa, gpa + 8);
+        put64(entry_at, 0);
+        tlb_invept(cpu, k, root[k], false);
+        ck_assert_int_eq(violation(page + 8, ACCESS_EXEC), (k == 2 ? 0x180 : 0) | 4);
+        ck_assert_uint_eq(cpu->fault.frame, k);
+        put64(entry_at, entry | 7 << 3);
+        cpu->fault = (struct mem_fault){0};
+        ck_assert(!mem_probe(cpu, page + 8, 1, ACCESS_READ));
+        ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_MISCONFIG);
+        ck_assert_uint_eq(cpu->fault.frame, k);
+        ck_assert_uint_eq(cpu->fault.gpa, gpa + 8);
+        put64(entry_at, entry);
+        ck_assert_int_eq(violation(page + 8, ACCESS_WRITE), -1);
+    }
+    /* An inner frame's table that the outer frame does not map: a read, without linear address. */
+    u64 entry_at = rig_entry(root[1], 39, 12, root[2], 0, STEP), entry = get64(entry_at);
+    put64(entry_at, 0);
+    tlb_invept(cpu, 1, root[1], false);
+    ck_assert_int_eq(violation(page + 8, ACCESS_WRITE), 1);
+    ck_assert_uint_eq(cpu->fault.frame, 1);
+    ck_assert_uint_eq(cpu->fault.gpa, root[2]);
+    put64(entry_at, entry);
+}
+END_TEST
+
+/* Accessed and dirty flags at every place; outer frames see the setting of inner flags as writes. */
+START_TEST(chain_flags)
+{
+    static const unsigned shift[2] = {12, 12};
+    u64 flags[2] = {EALL, EALL}, ad[2] = {1 << 6, 1 << 6};
+    u64 base = build_chain(2, shift, flags, ad);
+    rig_mode(PAGING_NONE, 0);
+    depth(2);
+    rig_read(0x3ff000);
+    u64 inner = rig_entry(root[1], 39, 12, 0x3ff000, 0, STEP), outer = rig_entry(root[0], 39, 12, 0x3ff000 + STEP, 0, 0);
+    ck_assert_uint_eq(get64(inner) & (EA | ED), EA);
+    ck_assert_uint_eq(get64(outer) & (EA | ED), EA);
+    /* The page of inner's entry was written. */
+    u64 table = rig_entry(root[0], 39, 12, inner - STEP, 0, 0);
+    ck_assert_uint_eq(get64(table) & (EA | ED), EA | ED);
+    rig_write(0x3ff000, 3);
+    ck_assert_uint_eq(get64(inner) & (EA | ED), EA | ED);
+    ck_assert_uint_eq(get64(outer) & (EA | ED), EA | ED);
+    ck_assert_uint_eq(get64(base + 0x3ff000), 3);
+    /* An outer frame that forbids that write: its violation, a write without linear address. */
+    put64(inner, get64(inner) & ~(u64)(EA | ED));
+    put64(table, get64(table) & ~(u64)EW);
+    tlb_invept(cpu, 0, root[0], false);
+    ck_assert_int_eq(violation(0x3ff000, ACCESS_READ), 5 << 3 | 2);
+    ck_assert_uint_eq(cpu->fault.frame, 0);
+    ck_assert_uint_eq(cpu->fault.gpa, inner - STEP);
+    ck_assert_uint_eq(get64(inner) & EA, 0);
+    put64(table, get64(table) | EW);
+    ck_assert_int_eq(violation(0x3ff000, ACCESS_READ), -1);
+}
+END_TEST
+
+/* A frame without EPT lets addresses pass; others keep their places. */
+START_TEST(frames_without_ept)
+{
+    static const unsigned shift[1] = {21};
+    u64 flags[1] = {EALL}, none[1] = {0};
+    build_chain(1, shift, flags, none);
+    /* Frame 1 has no EPT, frame 2 has one whose tables lie in L2's space. */
+    vmcs_of(1)->primary_controls = 0;
+    rig_next = STEP + (3ull << 20);
+    ept_on(2, rig_page() - STEP, 0);
+    ept_map(2, 0x5000, 0x9000, EALL, 12, STEP);
+    rig_mode(PAGING_NONE, 0);
+    depth(3);
+    put64(STEP + 0x9008, 4);
+    ck_assert_uint_eq(rig_read(0x5008), 4);
+    ck_assert_int_eq(violation(0x6000, ACCESS_READ), 0x181);
+    ck_assert_uint_eq(cpu->fault.frame, 2);
+    depth(2);
+    ck_assert_uint_eq(rig_read(0x9008), 4);
+    depth(1);
+    ck_assert_uint_eq(rig_read(0x9008), 4);
+    depth(0);
+    ck_assert_uint_eq(rig_read(STEP + 0x9008), 4);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {rights, misconfigurations, guest_tables, pdptes_and_physical_accesses,
+                                  large_pages_and_five_levels, beyond_the_top, mode_based_execution, modification_log,
+                                  apic_access_page, chains, chain_faults, chain_flags, frames_without_ept};
+    return rig_run("ept", tests, ARRAY_SIZE(tests));
+}
