@@ -64,8 +64,7 @@ HOT_INLINE bool ea_la(struct cpu *cpu, const struct insn *in, unsigned n, unsign
 {
     if (LIKELY(in->flags & INSN_FLAT)) {
         *la = cpu->core.r[in->base] + (cpu->core.r[in->index] << in->scale) + (u64)(i64)in->disp + cpu->seg.s[in->seg].base;
-        if (UNLIKELY(in->flags & INSN_SS))
-            cpu->fault.stack_segment = 1;
+        cpu->fault.stack_segment = in->flags / INSN_SS & 1;
         return true;
     }
     return seg_la(cpu, in->arch_seg, ea_offset(cpu, in), n, access, la);

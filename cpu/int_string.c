@@ -1,0 +1,195 @@
+/* MOVS CMPS STOS LODS SCAS with and without REP [SDM2 "REP/REPE/REPZ/REPNE/REPNZ"].
+ *
+ * Each iteration commits its registers before the next begins, so a fault leaves a state from which the instruction goes on. A repeated
+ * instruction gives way after REP_CHUNK iterations (rip stays on it) so that no guest can hold the machine, and after one when TF is set.
+ * MOVS and STOS run whole pages at a time where both ends are plain RAM and nothing watches them.
+ */
+#include "cpu/alu.h"
+#include "cpu/operand.h"
+
+#define REP_CHUNK 65536
+
+struct string {
+    u64 mask;                  /* of the address size */
+    u64 step;                  /* bytes, negative when DF is set */
+    unsigned bytes;
+};
+
+static struct string string_of(const struct cpu *cpu, const struct insn *in)
+{
+    unsigned bytes = 1u << in->osz;
+    return (struct string){mask_low(8u << in->asz), cpu->core.rflags_rest & FL_DF ? -(u64)bytes : bytes, bytes};
+}
+
+static bool source_la(struct cpu *cpu, const struct insn *in, const struct string *s, u64 *la)
+{
+    return seg_la(cpu, in->arch_seg, cpu->core.rsi & s->mask, s->bytes, ACCESS_READ, la);
+}
+static bool target_la(struct cpu *cpu, const struct string *s, unsigned access, u64 *la)
+{
+    return seg_la(cpu, SEG_ES, cpu->core.rdi & s->mask, s->bytes, access, la);
+}
+/* Indexes advance within the address size: 16-bit keeps the upper part, 32-bit zeroes it. */
+static void advance(struct cpu *cpu, const struct insn *in, unsigned reg, u64 delta)
+{
+    reg_set(cpu, reg, in->asz, (cpu->core.r[reg] + delta) & mask_low(8u << in->asz));
+}
+
+static bool one_movs(struct cpu *cpu, const struct insn *in, const struct string *s)
+{
+    u64 from, to, v = 0;
+    if (!source_la(cpu, in, s, &from) || !target_la(cpu, s, ACCESS_WRITE, &to) || !mem_read(cpu, from, &v, s->bytes) ||
+        !mem_write(cpu, to, &v, s->bytes))
+        return false;
+    advance(cpu, in, REG_RSI, s->step);
+    advance(cpu, in, REG_RDI, s->step);
+    return true;
+}
+static bool one_stos(struct cpu *cpu, const struct insn *in, const struct string *s)
+{
+    u64 to;
+    if (!target_la(cpu, s, ACCESS_WRITE, &to) || !mem_write(cpu, to, &cpu->core.rax, s->bytes))
+        return false;
+    advance(cpu, in, REG_RDI, s->step);
+    return true;
+}
+static bool one_lods(struct cpu *cpu, const struct insn *in, const struct string *s)
+{
+    u64 from, v = 0;
+    if (!source_la(cpu, in, s, &from) || !mem_read(cpu, from, &v, s->bytes))
+        return false;
+    reg_set(cpu, REG_RAX, in->osz, v);
+    advance(cpu, in, REG_RSI, s->step);
+    return true;
+}
+
+static void compare(struct cpu *cpu, unsigned osz, u64 a, u64 b)
+{
+    switch (osz) {
+    case OSZ_8: alu_cmp8(cpu, (u8)a, (u8)b); break;
+    case OSZ_16: alu_cmp16(cpu, (u16)a, (u16)b); break;
+    case OSZ_32: alu_cmp32(cpu, (u32)a, (u32)b); break;
+    default: alu_cmp64(cpu, a, b); break;
+    }
+}
+static bool one_cmps(struct cpu *cpu, const struct insn *in, const struct string *s)
+{
+    u64 from, to, a = 0, b = 0;
+    if (!source_la(cpu, in, s, &from) || !target_la(cpu, s, ACCESS_READ, &to) || !mem_read(cpu, from, &a, s->bytes) ||
+        !mem_read(cpu, to, &b, s->bytes))
+        return false;
+    compare(cpu, in->osz, a, b);
+    advance(cpu, in, REG_RSI, s->step);
+    advance(cpu, in, REG_RDI, s->step);
+    return true;
+}
+static bool one_scas(struct cpu *cpu, const struct insn *in, const struct string *s)
+{
+    u64 to, b = 0;
+    if (!target_la(cpu, s, ACCESS_READ, &to) || !mem_read(cpu, to, &b, s->bytes))
+        return false;
+    compare(cpu, in->osz, cpu->core.rax, b);
+    advance(cpu, in, REG_RDI, s->step);
+    return true;
+}
+
+/* ---- whole runs within a page ------------------------------------------------------------------------------------------- */
+
+/* Elements that lie between la and the end of its page in the direction of the step. */
+static u64 elements_in_page(u64 la, const struct string *s)
+{
+    u64 offset = la & (PAGE_SIZE - 1);
+    if ((i64)s->step > 0)
+        return (PAGE_SIZE - offset) / s->bytes;
+    return offset + s->bytes <= PAGE_SIZE ? offset / s->bytes + 1 : 0;
+}
+
+/* How many of the next `count` iterations may be done as one copy: forward, flat 64-bit addresses that do not wrap, and the TLB has the pages. */
+static u64 movs_run(struct cpu *cpu, const struct insn *in, const struct string *s, u64 count)
+{
+    if (!(in->flags & INSN_FLAT) || (i64)s->step < 0)
+        return 0;
+    u64 from = cpu->core.rsi + cpu->seg.s[in->seg].base, to = cpu->core.rdi;
+    struct tlb_entry *read = tlb_entry_of(cpu, from), *write = tlb_entry_of(cpu, to);
+    if (read->read != tlb_key(cpu, from, 1) || write->write != tlb_key(cpu, to, 1))
+        return 0;
+    u64 n = elements_in_page(from, s), m = elements_in_page(to, s);
+    n = n < m ? n : m;
+    n = n < count ? n : count;
+    u64 bytes = n * s->bytes;
+    u8 *source = tlb_host(read, from), *target = tlb_host(write, to);
+    if (source < target + bytes && target < source + bytes && source < target)
+        for (u64 i = 0; i < n; i++)    /* overlapping forward copies repeat a pattern, element by element */
+            memcpy(target + i * s->bytes, source + i * s->bytes, s->bytes);
+    else
+        memmove(target, source, bytes);
+    cpu->core.rsi += bytes;
+    cpu->core.rdi += bytes;
+    return n;
+}
+
+static u64 stos_run(struct cpu *cpu, const struct insn *in, const struct string *s, u64 count)
+{
+    if (!(in->flags & INSN_FLAT) || (i64)s->step < 0)
+        return 0;
+    u64 to = cpu->core.rdi;
+    struct tlb_entry *write = tlb_entry_of(cpu, to);
+    if (write->write != tlb_key(cpu, to, 1))
+        return 0;
+    u64 n = elements_in_page(to, s);
+    n = n < count ? n : count;
+    u8 *target = tlb_host(write, to);
+    if (s->bytes == 1)
+        memset(target, (u8)cpu->core.rax, n);
+    else
+        for (u64 i = 0; i < n; i++)
+            memcpy(target + i * s->bytes, &cpu->core.rax, s->bytes);
+    cpu->core.rdi += n * s->bytes;
+    return n;
+}
+
+/* ---- repetition ------------------------------------------------------------------------------------------------------------ */
+
+typedef bool one_iteration(struct cpu *cpu, const struct insn *in, const struct string *s);
+typedef u64 many_iterations(struct cpu *cpu, const struct insn *in, const struct string *s, u64 count);
+
+static inline enum flow repeat(struct cpu *cpu, const struct insn *in, one_iteration *one, many_iterations *many, bool compares)
+{
+    struct string s = string_of(cpu, in);
+    if (!(in->flags & (INSN_REP | INSN_REPNE))) {
+        TRY(one(cpu, in, &s));
+        return FLOW_NEXT;
+    }
+    u64 count = cpu->core.rcx & s.mask;
+    u64 most = cpu->event.attention & ATT_STEP ? 1 : REP_CHUNK;
+    while (count != 0 && most != 0) {
+        u64 n = many && most > 1 ? many(cpu, in, &s, count < most ? count : most) : 0;
+        if (n == 0) {
+            TRY(one(cpu, in, &s));
+            n = 1;
+        }
+        count -= n;
+        most -= n;
+        reg_set(cpu, REG_RCX, in->asz, count);
+        if (compares && flag_zf(cpu) != !!(in->flags & INSN_REP))
+            return FLOW_NEXT;
+        if (UNLIKELY(cpu->run_end == NULL))    /* a device or code was touched: let the loop look */
+            break;
+    }
+    if (count != 0)
+        return FLOW_END;       /* rip stays: the instruction goes on after whatever is due now */
+    if (in->asz == 2 && cpu->mode.code_bits == BITS_64)
+        cpu->core.rcx = 0;
+    return FLOW_NEXT;
+}
+
+static enum flow movs(struct cpu *cpu, const struct insn *in) { return repeat(cpu, in, one_movs, movs_run, false); }
+static enum flow stos(struct cpu *cpu, const struct insn *in) { return repeat(cpu, in, one_stos, stos_run, false); }
+static enum flow lods(struct cpu *cpu, const struct insn *in) { return repeat(cpu, in, one_lods, NULL, false); }
+static enum flow cmps(struct cpu *cpu, const struct insn *in) { return repeat(cpu, in, one_cmps, NULL, true); }
+static enum flow scas(struct cpu *cpu, const struct insn *in) { return repeat(cpu, in, one_scas, NULL, true); }
+FAMILY_ONE(movs, movs)
+FAMILY_ONE(stos, stos)
+FAMILY_ONE(lods, lods)
+FAMILY_ONE(cmps, cmps)
+FAMILY_ONE(scas, scas)
