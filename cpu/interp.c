@@ -322,6 +322,7 @@ void cpu_run(struct cpu *cpu)
             }
         }
         cpu->block = block;
+        cpu->block_rip = cpu->core.rip;
         if (UNLIKELY(trace_on(cpu, TRACE_INSN))) {
             cpu->trace->insn(cpu->trace, cpu, &block->insn[0]);
             n = 1;

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #define OUTPUTS 8
+#define TRACKS 256                     /* vCPUs with a track of their own */
 
 static const char *const class_names[TRACE_CLASS_COUNT] = {
 #define CLASS(name, text) [TRACE_##name] = text,
@@ -21,12 +22,22 @@ static const char *const class_names[TRACE_CLASS_COUNT] = {
 #undef CLASS
 };
 
-struct trace_output { FILE *file; u32 mask; bool json; };
+enum format { FORMAT_TEXT, FORMAT_JSON_LINES, FORMAT_PERFETTO };
+
+struct trace_output {
+    FILE *file;
+    u32 mask;
+    enum format format;
+    /* FORMAT_PERFETTO: the level each vCPU was last seen at, and since when. */
+    struct { u64 since; u32 level; } seen[TRACKS];
+    bool any;
+};
 
 struct trace_sink {
     struct trace trace;                /* first: struct trace * is struct trace_sink * */
     u64 (*icount)(void *arg);
     void *arg;
+    u64 last;                          /* icount of the last event */
     struct trace_output output[OUTPUTS];
     unsigned count;
 };
@@ -47,11 +58,11 @@ static void write_json_text(FILE *f, const char *text)
     fputc('"', f);
 }
 
-static void write_field(const struct trace_output *out, const struct trace_field *field)
+static void write_field(const struct trace_output *out, const struct trace_field *field, bool first)
 {
     unsigned long long value = field->value;
-    if (out->json) {
-        fprintf(out->file, ",\"%s\":", field->name);
+    if (out->format != FORMAT_TEXT) {
+        fprintf(out->file, "%s\"%s\":", first ? "" : ",", field->name);
         if (field->kind == TRACE_KIND_TEXT)
             write_json_text(out->file, field->text ? field->text : "");
         else
@@ -63,23 +74,69 @@ static void write_field(const struct trace_output *out, const struct trace_field
     }
 }
 
+/* Times in Perfetto's JSON are microseconds: instructions are nanoseconds, written with three decimals. */
+static void write_time(FILE *f, const char *key, u64 ns)
+{
+    fprintf(f, ",\"%s\":%llu.%03llu", key, (unsigned long long)ns / 1000, (unsigned long long)ns % 1000);
+}
+
+/* The time a vCPU spent at a level as a slice on the level's track. */
+static void write_slice(struct trace_output *out, unsigned cpu, u64 now)
+{
+    u64 since = out->seen[cpu].since;
+    if (out->seen[cpu].level == 0 || now == since)
+        return;
+    fprintf(out->file, "%s{\"name\":\"L%u\",\"ph\":\"X\",\"pid\":%u,\"tid\":%u", out->any ? ",\n" : "[\n",
+            out->seen[cpu].level, cpu, out->seen[cpu].level);
+    write_time(out->file, "ts", since);
+    write_time(out->file, "dur", now - since);
+    fputc('}', out->file);
+    out->any = true;
+}
+
+/* The Chrome trace format, which Perfetto reads: vCPUs are processes, levels are their threads, events are instants. */
+static void write_perfetto(struct trace_output *out, u64 icount, const struct cpu *cpu, const char *class, const char *name,
+                           const struct trace_field *fields, unsigned count)
+{
+    unsigned track = cpu->index % TRACKS;
+    u32 level = cpu->vmx.depth + 1;
+    if (out->seen[track].level != level) {
+        write_slice(out, track, icount);
+        out->seen[track].level = level;
+        out->seen[track].since = icount;
+    }
+    fprintf(out->file, "%s{\"name\":\"%s %s\",\"cat\":\"%s\",\"ph\":\"i\",\"s\":\"t\",\"pid\":%u,\"tid\":%u",
+            out->any ? ",\n" : "[\n", class, name, class, track, level);
+    write_time(out->file, "ts", icount);
+    fputs(",\"args\":{", out->file);
+    for (unsigned k = 0; k < count; k++)
+        write_field(out, &fields[k], k == 0);
+    fputs("}}", out->file);
+    out->any = true;
+}
+
 static void sink_emit(struct trace *trace, struct cpu *cpu, enum trace_class class, const char *name,
                       const struct trace_field *fields, unsigned count)
 {
     struct trace_sink *sink = (struct trace_sink *)trace;
     unsigned long long icount = sink->icount(sink->arg);
+    sink->last = icount;
     for (unsigned i = 0; i < sink->count; i++) {
-        const struct trace_output *out = &sink->output[i];
+        struct trace_output *out = &sink->output[i];
         if (!(out->mask >> class & 1))
             continue;
-        if (out->json)
+        if (out->format == FORMAT_PERFETTO) {
+            write_perfetto(out, icount, cpu, class_names[class], name, fields, count);
+            continue;
+        }
+        if (out->format == FORMAT_JSON_LINES)
             fprintf(out->file, "{\"icount\":%llu,\"cpu\":%u,\"level\":%u,\"class\":\"%s\",\"name\":\"%s\"", icount,
                     cpu->index, cpu->vmx.depth + 1, class_names[class], name);
         else
             fprintf(out->file, "%12llu cpu%u L%u %s %s", icount, cpu->index, cpu->vmx.depth + 1, class_names[class], name);
         for (unsigned k = 0; k < count; k++)
-            write_field(out, &fields[k]);
-        fputs(out->json ? "}\n" : "\n", out->file);
+            write_field(out, &fields[k], false);
+        fputs(out->format == FORMAT_JSON_LINES ? "}\n" : "\n", out->file);
     }
 }
 
@@ -156,7 +213,8 @@ bool trace_add_output(struct trace *trace, const char *spec, char *message, size
         word += length + 1;
     }
     const char *file = colon + 1;
-    out.json = ends_with(file, ".json") || ends_with(file, ".jsonl");
+    out.format = ends_with(file, ".perfetto.json") ? FORMAT_PERFETTO
+               : ends_with(file, ".json") || ends_with(file, ".jsonl") ? FORMAT_JSON_LINES : FORMAT_TEXT;
     out.file = strcmp(file, "-") == 0 ? stderr : fopen(file, "w");
     if (!out.file) {
         snprintf(message, message_size, "--trace %s: cannot write %s: %s", spec, file, strerror(errno));
@@ -177,9 +235,17 @@ void trace_flush(struct trace *trace)
 void trace_free(struct trace *trace)
 {
     struct trace_sink *sink = (struct trace_sink *)trace;
-    trace_flush(trace);
-    for (unsigned i = 0; i < sink->count; i++)
-        if (sink->output[i].file != stderr)
-            fclose(sink->output[i].file);
+    for (unsigned i = 0; i < sink->count; i++) {
+        struct trace_output *out = &sink->output[i];
+        if (out->format == FORMAT_PERFETTO) {
+            for (unsigned cpu = 0; cpu < TRACKS; cpu++)
+                write_slice(out, cpu, sink->last);
+            fputs(out->any ? "\n]\n" : "[]\n", out->file);
+        }
+        if (out->file == stderr)
+            fflush(stderr);
+        else
+            fclose(out->file);
+    }
     free(sink);
 }

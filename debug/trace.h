@@ -1,7 +1,8 @@
-/* The sink of trace events (cpu/trace.h): text or JSON lines, to files, chosen by category.
+/* The sink of trace events (cpu/trace.h): text, JSON lines or Perfetto's JSON, to files, chosen by category.
  *
  * Text:  ICOUNT cpuN Ln CLASS NAME field=value …
- * JSON:  {"icount":…,"cpu":…,"level":…,"class":"…","name":"…","field":value,…}; hexadecimal values are strings.
+ * JSON lines:  {"icount":…,"cpu":…,"level":…,"class":"…","name":"…","field":value,…}; hexadecimal values are strings.
+ * Perfetto (ui.perfetto.dev): vCPUs are processes, levels their threads, with a slice for each stay at a level.
  */
 #ifndef NESTOR_DEBUG_TRACE_H
 #define NESTOR_DEBUG_TRACE_H
@@ -10,8 +11,8 @@
 
 /* Makes a sink without outputs. `icount` gives the machine's exact instruction count. NULL: no memory. */
 struct trace *trace_new(u64 (*icount)(void *arg), void *arg);
-/* Adds an output, "CATS:FILE": categories by name or prefix separated by commas (`all` is every one), FILE ending in .json or .jsonl for
- * JSON lines, `-` for stderr. False with a one-line message. */
+/* Adds an output, "CATS:FILE": categories by name or prefix separated by commas (`all` is every one), FILE ending in .perfetto.json for
+ * Perfetto, else in .json or .jsonl for JSON lines, `-` for stderr. False with a one-line message. */
 bool trace_add_output(struct trace *trace, const char *spec, char *message, size_t message_size);
 /* Flushes and closes. */
 void trace_free(struct trace *trace);

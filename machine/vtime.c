@@ -184,8 +184,12 @@ static void skip_time(struct machine *m)
     }
     if (only_input && m->input.count == 0 && m->frontend.wait)
         m->frontend.wait(m->frontend.arg);
-    if (next > now)
-        m->time.skipped += next - now;
+    if (next <= now)
+        return;
+    struct cpu *cpu = &m->cpu[m->time.turn];
+    if (trace_on(cpu, TRACE_SCHED))
+        trace_emit(cpu, TRACE_SCHED, "skip", TRACE_FIELDS(trace_decimal("from", now), trace_decimal("to", next)));
+    m->time.skipped += next - now;
 }
 
 enum machine_end machine_run(struct machine *m)

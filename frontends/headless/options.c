@@ -24,7 +24,7 @@ const char options_usage[] =
     "  --no-reboot            a reset of the guest ends the run with status 0\n"
     "  --trace CATS:FILE      write trace events; CATS like vmx,irq or vmx.exit (vmx.entry vmx.exit vmx.inject\n"
     "                         vmx.check vmx.insn ept irq msr io cr mode sched insn, or all); FILE ending in .json or\n"
-    "                         .jsonl gives JSON lines, - is stderr; may be repeated\n"
+    "                         .jsonl gives JSON lines, in .perfetto.json a Perfetto trace; - is stderr; repeatable\n"
     "  --trace-start N        trace from this instruction count on\n"
     "  --trace-stop N         … and up to this one\n"
     "  --stats                at the end, print what was executed and every VM exit by level and reason\n"
