@@ -12,6 +12,7 @@
 #include "mmu/access.h"
 #include "mmu/bus.h"
 #include "mmu/tlb.h"
+#include "vmx/vmx.h"
 
 #include <check.h>
 #include <stdio.h>

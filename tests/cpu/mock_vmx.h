@@ -1,0 +1,86 @@
+/* A hypervisor that only listens: what floor 5 asks of vmx/ is written down, and answered as the test wants. Suites that include this
+ * test handlers apart from vmx/ (whose own suites are in tests/vmx/).
+ */
+#ifndef NESTOR_TESTS_MOCK_VMX_H
+#define NESTOR_TESTS_MOCK_VMX_H
+
+#include "tests/cpu/bench_cpu.h"
+
+
+static struct {
+    struct vmx_ask ask;        /* the last one */
+    unsigned asked, memory_exits;
+    bool exit;                 /* answer of vmx_intercept */
+    u64 cr0, cr4;              /* what the guest sees */
+    u64 cr0_owned, cr4_owned;  /* bits that stay as they are when the guest writes */
+    u64 cr0_fixed, cr4_fixed;  /* must be 1 */
+    u64 tsc_added;
+    bool tpr_shadow, tpr_exit;
+    u8 tpr;
+    u32 msr;                   /* this one is vmx/'s */
+    u64 msr_value;
+} hypervisor;
+
+bool vmx_intercept(struct cpu *c, const struct insn *in, const struct vmx_ask *ask)
+{
+    (void)c, (void)in;
+    hypervisor.ask = *ask;
+    hypervisor.asked++;
+    return hypervisor.exit;
+}
+u64 vmx_guest_cr0(const struct cpu *c) { (void)c; return hypervisor.cr0; }
+u64 vmx_guest_cr4(const struct cpu *c) { (void)c; return hypervisor.cr4; }
+u64 vmx_merge_cr0(const struct cpu *c, u64 value)
+{
+    return (value & ~hypervisor.cr0_owned) | (c->sys.cr0 & hypervisor.cr0_owned);
+}
+u64 vmx_merge_cr4(const struct cpu *c, u64 value)
+{
+    return (value & ~hypervisor.cr4_owned) | (c->sys.cr4 & hypervisor.cr4_owned);
+}
+bool vmx_cr0_fixed_ok(const struct cpu *c, u64 value) { (void)c; return !(~value & hypervisor.cr0_fixed); }
+bool vmx_cr4_fixed_ok(const struct cpu *c, u64 value) { (void)c; return !(~value & hypervisor.cr4_fixed); }
+u64 vmx_scale_tsc(const struct cpu *c, u64 tsc) { (void)c; return tsc + hypervisor.tsc_added; }
+bool vmx_tpr_read(struct cpu *c, u8 *tpr)
+{
+    (void)c;
+    *tpr = hypervisor.tpr;
+    return hypervisor.tpr_shadow;
+}
+bool vmx_tpr_write(struct cpu *c, const struct insn *in, u8 tpr, bool *exited)
+{
+    (void)c, (void)in;
+    if (hypervisor.tpr_shadow)
+        hypervisor.tpr = tpr;
+    *exited = hypervisor.tpr_exit;
+    return hypervisor.tpr_shadow;
+}
+bool vmx_msr_read(struct cpu *c, u32 msr, u64 *value, bool *known)
+{
+    (void)c;
+    *known = hypervisor.msr && msr == hypervisor.msr;
+    if (*known)
+        *value = hypervisor.msr_value;
+    return *known;
+}
+bool vmx_msr_write(struct cpu *c, u32 msr, u64 value, bool *known)
+{
+    (void)c;
+    *known = hypervisor.msr && msr == hypervisor.msr;
+    if (*known)
+        hypervisor.msr_value = value;
+    return *known;
+}
+void vmx_filter_cpuid(struct cpu *c, u32 leaf, u32 subleaf, u32 regs[4])
+{
+    (void)c, (void)subleaf;
+    if (leaf == 0x2bad)
+        regs[2] = 0xf117e4ed;
+}
+void vmx_memory_exit(struct cpu *c)
+{
+    (void)c;
+    hypervisor.memory_exits++;
+}
+
+#endif
