@@ -105,12 +105,16 @@ static enum flow write_cr0(struct cpu *cpu, const struct insn *in, u64 value)
 
 static enum flow write_cr4(struct cpu *cpu, const struct insn *in, u64 value)
 {
+    u64 given = value;
     if (UNLIKELY(vmx_nonroot(cpu)))
         value = vmx_merge_cr4(cpu, value);
     if (UNLIKELY(in_vmx_operation(cpu)) && !vmx_cr4_fixed_ok(cpu, value))
         return cpu_raise_gp(cpu, 0);
     trace_cr(cpu, 4, value);
-    return cr_written(cpu, in, cpu_write_cr4(cpu, value));
+    enum flow flow = cpu_write_cr4(cpu, value);
+    if (UNLIKELY(vmx_nonroot(cpu)) && flow == FLOW_NEXT)
+        vmx_note_cr4(cpu, given);
+    return cr_written(cpu, in, flow);
 }
 
 static enum flow write_cr8(struct cpu *cpu, const struct insn *in, u64 value)

@@ -72,7 +72,7 @@ struct vmx_frame {
 
 struct vmx_state {
     u32 depth;                 /* frames entered now */
-    u32 pad;
+    u32 entering;              /* a VM entry is being carried out */
     u64 tsc;                   /* the machine's TSC at the running entry or exit, read while rip still was at its instruction */
     struct vmx_frame frame[VMX_MAX_FRAMES];
     u64 spare[16];

@@ -41,6 +41,8 @@ u64 vmx_guest_cr4(const struct cpu *cpu);
 /* Merges a value that guest software writes with the bits the hypervisor owns (when no exit was taken). */
 u64 vmx_merge_cr0(const struct cpu *cpu, u64 value);
 u64 vmx_merge_cr4(const struct cpu *cpu, u64 value);
+/* Software's MOV to CR4 of `value` (as it gave it) has succeeded at depth > 0: a level that L0 offers VMX keeps its own VMXE. */
+void vmx_note_cr4(struct cpu *cpu, u64 value);
 /* Bits that VMX operation fixes in CR0/CR4 while in VMX operation (root or non-root; unrestricted guest considered): cpu_write_cr0/4's caller raises #GP(0) when
  * (value & must_be_0) or (~value & must_be_1). */
 bool vmx_cr0_fixed_ok(const struct cpu *cpu, u64 value);
