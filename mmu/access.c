@@ -1,12 +1,14 @@
 /* The slow paths of linear accesses: what the inline comparison with a TLB entry does not settle.
  *
- * An access is located first, both pages if it crosses one, and carried out when nothing can fail any more. Where it lies is
- * memory, a device or an APIC-access page. Locating asks the leaves, then walks, and leaves an entry behind for the fast path.
+ * An access is located first, both pages if it crosses one, and carried out when nothing can fail any more. Where it
+ * lies is memory, a device or an APIC-access page. Locating asks the leaves, then walks, and leaves an entry behind
+ * for the fast path.
  *
- * Kept true: a failed access has changed nothing but accessed and dirty flags. Accesses to devices and to decoded code cut the running block.
+ * Kept true: a failed access has changed nothing but accessed and dirty flags. Accesses to devices and to decoded code
+ * cut the running block.
  *
- * Follows [SDM3 "Alignment Checking", "Breakpoint Exception (#BP)—Debug Registers", "APIC-Access VM Exits"], [SDM1 "Canonical
- * Addressing"].
+ * Follows [SDM3 "Alignment Checking", "Breakpoint Exception (#BP)—Debug Registers", "APIC-Access VM Exits"], [SDM1
+ * "Canonical Addressing"].
  */
 #include "mmu/access.h"
 
@@ -21,7 +23,7 @@ struct target {
     int apic_frame;            /* ≥ 0: in that frame's APIC-access page */
 };
 
-/* ---- locating ----------------------------------------------------------------------------------------------------- */
+/* ---- locating ---------------------------------------------------------------------------------------------------- */
 
 static bool leaf_allows(const struct cpu *cpu, u32 flags, unsigned access)
 {
@@ -142,7 +144,7 @@ static bool locate(struct cpu *cpu, u64 la, unsigned n, unsigned access, struct 
     return page_locate(cpu, cpu->mode.long_mode ? next : (u32)next, n - *first, access, &t[1]);
 }
 
-/* ---- carrying out ------------------------------------------------------------------------------------------------- */
+/* ---- carrying out ------------------------------------------------------------------------------------------------ */
 
 /* The size of the next access to a device: n bytes are left at hpa. Aligned, at most 8. */
 static unsigned device_size(u64 hpa, unsigned n)
@@ -270,7 +272,7 @@ bool mem_probe(struct cpu *cpu, u64 la, unsigned n, unsigned access)
     return true;
 }
 
-/* ---- others ------------------------------------------------------------------------------------------------------- */
+/* ---- others ------------------------------------------------------------------------------------------------------ */
 
 bool mem_fetch_page(struct cpu *cpu, u64 la, const u8 **host, u64 *ram_page_offset)
 {

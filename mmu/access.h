@@ -1,8 +1,9 @@
 /* Access to linear memory: the fast path of the TLB inline, everything else in mmu/access.c.
  *
- * Every function returns false when the access cannot be made, with cpu->fault describing why and nothing changed; the caller
- * raises it: `return cpu_raise_fault(cpu);`. mmu/ itself never raises. Accesses may cross pages and be misaligned.
- * An access to a device takes the slow path and cuts the running block, so that time and events stay exact.
+ * Every function returns false when the access cannot be made, with cpu->fault describing why and nothing changed; the
+ * caller raises it: `return cpu_raise_fault(cpu);`. mmu/ itself never raises. Accesses may cross pages and be
+ * misaligned. An access to a device takes the slow path and cuts the running block, so that time and events stay
+ * exact.
  */
 #ifndef NESTOR_MMU_ACCESS_H
 #define NESTOR_MMU_ACCESS_H
@@ -24,13 +25,15 @@ enum access {
 bool mem_read_slow(struct cpu *cpu, u64 la, void *data, unsigned n, unsigned access);
 bool mem_write_slow(struct cpu *cpu, u64 la, const void *data, unsigned n, unsigned access);
 
-/* An access of `size` bytes at `offset` into the APIC-access page of `frame` (lowest-indexed frame whose page it is): VMX registers here how it
- * virtualises some of them [SDM3 "Virtualizing Memory-Mapped APIC Accesses"]. True: it is virtualised; data was read from or written to the
- * virtual-APIC page. With data NULL it only tells whether it would be. False: an APIC-access VM exit (FAULT_APIC_ACCESS). */
+/* An access of `size` bytes at `offset` into the APIC-access page of `frame` (the innermost whose page it is):
+ * VMX registers here how it virtualises some of them [SDM3 "Virtualizing Memory-Mapped APIC Accesses"]. True: it is
+ * virtualised; data was read from or written to the virtual-APIC page. With data NULL it only tells whether it would
+ * be. False: an APIC-access VM exit (FAULT_APIC_ACCESS). */
 typedef bool mem_apic_hook(struct cpu *cpu, unsigned frame, unsigned offset, unsigned size, bool write, void *data);
 extern mem_apic_hook *mem_apic_virtual_access;
 
-/* True when n bytes at la can be accessed so (ACCESS_*), without accessing them. Used by instructions with several accesses. */
+/* True when n bytes at la can be accessed so (ACCESS_*), without accessing them. Used by instructions with several
+ * accesses. */
 bool mem_probe(struct cpu *cpu, u64 la, unsigned n, unsigned access);
 
 HOT_INLINE struct tlb_entry *tlb_entry_of(struct cpu *cpu, u64 la) { return &cpu->tlb_now[la >> 12 & (TLB_ENTRIES - 1)]; }
@@ -92,20 +95,23 @@ static inline bool mem_write_system(struct cpu *cpu, u64 la, const void *data, u
     return mem_write_slow(cpu, la, data, n, ACCESS_WRITE | ACCESS_SYSTEM);
 }
 
-/* Code fetch: translates the page of la for execution at the current CPL. Fills the host address of the page's first byte and
- * its offset in RAM. *host is NULL when the page is a device's or absent memory: fetch with mem_read_slow(ACCESS_EXEC). */
+/* Code fetch: translates the page of la for execution at the current CPL. Fills the host address of the page's first
+ * byte and its offset in RAM. *host is NULL when the page is a device's or absent memory: fetch with
+ * mem_read_slow(ACCESS_EXEC). */
 bool mem_fetch_page(struct cpu *cpu, u64 la, const u8 **host, u64 *ram_page_offset);
 
-/* Translates without touching any state or raising: for debuggers and traces. False when not mapped. hpa on the board's bus. */
+/* Translates without touching any state or raising: for debuggers and traces. False when not mapped. hpa on the
+ * board's bus. */
 bool mem_peek_translate(struct cpu *cpu, u64 la, u64 *hpa);
 
-/* Guest-physical address of the running level -> hpa through all entered frames' EPTs, for accesses that use
- * physical addresses (VMCS pointers, MSR areas, bitmaps of the hypervisor at `level_depth`, i.e. with frames 0..level_depth-1 in force). `access`:
- * ACCESS_READ / ACCESS_WRITE. False with cpu->fault set (EPT violation or misconfiguration of some frame). */
+/* Guest-physical address of the running level -> hpa through all entered frames' EPTs, for accesses that use physical
+ * addresses (VMCS pointers, MSR areas, bitmaps of the hypervisor at `level_depth`, i.e. with frames 0..level_depth-1
+ * in force). `access`: ACCESS_READ / ACCESS_WRITE. False with cpu->fault set (EPT violation or misconfiguration of
+ * some frame). */
 bool mem_gpa_to_hpa(struct cpu *cpu, unsigned level_depth, u64 gpa, unsigned access, u64 *hpa);
 
-/* Loads the four PAE PDPTEs from CR3 `cr3` (gpa of the running level) into cpu->sys.pdpte. False: reserved bits set (the caller raises #GP(0)) or
- * a fault (cpu->fault.kind != FAULT_NONE). */
+/* Loads the four PAE PDPTEs from CR3 `cr3` (gpa of the running level) into cpu->sys.pdpte. False: reserved bits set
+ * (the caller raises #GP(0)) or a fault (cpu->fault.kind != FAULT_NONE). */
 bool mem_load_pdptes(struct cpu *cpu, u64 cr3);
 
 #endif

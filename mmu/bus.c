@@ -1,10 +1,11 @@
 /* The physical bus: what answers at a host-physical address or an I/O port.
  *
- * Memory comes first (RAM, then ROMs above it), then device windows in the order they were mapped. There are few windows and
- * a device access costs far more than the search, so they are searched one by one. Ports go through a table of all 65536.
+ * Memory comes first (RAM, then ROMs above it), then device windows in the order they were mapped. There are few
+ * windows and a device access costs far more than the search, so they are searched one by one. Ports go through a
+ * table of all 65536.
  *
- * Kept true: an access given to a device lies within its window; accesses that straddle are split into bytes. Writes to
- * memory report decoded code they touch, whoever makes them.
+ * Kept true: an access given to a device lies within its window; accesses that straddle are split into bytes. Writes
+ * to memory report decoded code they touch, whoever makes them.
  */
 #include "mmu/bus.h"
 
@@ -23,7 +24,7 @@ struct bus_window {
 #define VIDEO_START 0xa0000ull
 #define VIDEO_END 0xc0000ull
 
-/* ---- making ------------------------------------------------------------------------------------------------------- */
+/* ---- making ------------------------------------------------------------------------------------------------------ */
 
 bool bus_init(struct bus *bus, u64 ram_size, u64 low_limit)
 {
@@ -84,7 +85,7 @@ void bus_reset(struct bus *bus)
     }
 }
 
-/* ---- what lies where ---------------------------------------------------------------------------------------------- */
+/* ---- what lies where --------------------------------------------------------------------------------------------- */
 
 /* True when [a, a + an) and [b, b + bn) have a byte in common. */
 static bool overlap(u64 a, u64 an, u64 b, u64 bn)
@@ -244,7 +245,7 @@ static const struct bus_window *mmio_at(const struct bus *bus, u64 hpa)
     return NULL;
 }
 
-/* ---- accesses ----------------------------------------------------------------------------------------------------- */
+/* ---- accesses ---------------------------------------------------------------------------------------------------- */
 
 u64 bus_read(struct bus *bus, unsigned cpu, u64 hpa, unsigned size)
 {
@@ -339,7 +340,7 @@ bool bus_copy_to(struct bus *bus, u64 hpa, const void *from, u64 n)
     return true;
 }
 
-/* ---- ports -------------------------------------------------------------------------------------------------------- */
+/* ---- ports ------------------------------------------------------------------------------------------------------- */
 
 /* The window that holds all of [port, port + size), or NULL; *any tells whether some byte has one. */
 static const struct bus_window *port_window(const struct bus *bus, u16 port, unsigned size, bool *any)
@@ -382,7 +383,7 @@ void bus_port_out(struct bus *bus, unsigned cpu, u16 port, unsigned size, u32 va
         bus_port_out(bus, cpu, (u16)(port + i), 1, value >> (8 * i) & 0xff);
 }
 
-/* ---- decoded code ------------------------------------------------------------------------------------------------- */
+/* ---- decoded code ------------------------------------------------------------------------------------------------ */
 
 /* The 64-byte chunks of a page that [off, off + n) touches; n > 0 and within the page. */
 static u64 chunk_mask(u64 off, unsigned n)

@@ -2,12 +2,13 @@
  *
  * Addresses here are `hpa`: host-physical addresses of the emulated machine, what the emulated processor puts on its
  * bus (L1's "physical address"). RAM lies at [0, low_size) and [4 GiB, 4 GiB + high_size); its bytes are also numbered
- * by `ram offset` (0 .. ram_size), which is how code pages and blocks are keyed. ROMs mapped above RAM (flash below 4 GiB)
- * lie behind RAM in the same memory and have offsets ram_size .. memory_size, so that their code is cached like any other.
+ * by `ram offset` (0 .. ram_size), which is how code pages and blocks are keyed. ROMs mapped above RAM (flash below 4
+ * GiB) lie behind RAM in the same memory and have offsets ram_size .. memory_size, so that their code is cached like
+ * any other.
  *
  * Kept true: the first mapping made wins nothing: overlapping MMIO or port registrations are refused (false). Reads of
- * nothing give all ones, writes to nothing vanish. ROM pages ignore writes from the bus. Whatever changes what an hpa means
- * (A20, ROM, windows over RAM) empties the TLBs of all vCPUs.
+ * nothing give all ones, writes to nothing vanish. ROM pages ignore writes from the bus. Whatever changes what an hpa
+ * means (A20, ROM, windows over RAM) empties the TLBs of all vCPUs.
  */
 #ifndef NESTOR_MMU_BUS_H
 #define NESTOR_MMU_BUS_H
@@ -78,8 +79,8 @@ void bus_free(struct bus *bus);
 void bus_reset(struct bus *bus);
 
 /* Maps a ROM that holds `data`; hpa and size are multiples of 4096. Inside RAM (the BIOS area below 1 MiB) it becomes
- * read-only RAM; above RAM it takes room of its own. False when it is neither wholly inside nor outside of RAM, overlaps a
- * window, or there is no room left. */
+ * read-only RAM; above RAM it takes room of its own. False when it is neither wholly inside nor outside of RAM,
+ * overlaps a window, or there is no room left. */
 bool bus_map_rom(struct bus *bus, u64 hpa, const void *data, u64 size);
 
 /* Makes RAM pages ignore writes, or accept them again (shadow RAM of the BIOS area). False when any page is not RAM. */
@@ -88,13 +89,14 @@ bool bus_set_readonly(struct bus *bus, u64 hpa, u64 size, bool readonly);
 /* A20 gate. */
 void bus_set_a20(struct bus *bus, bool on);
 
-/* Maps a device's registers. False when the window overlaps another one or RAM, where only 0xa0000-0xbffff (video) may be
- * covered. size 0 makes a hidden window, for bus_move_mmio. */
+/* Maps a device's registers. False when the window overlaps another one or RAM, where only 0xa0000-0xbffff (video) may
+ * be covered. size 0 makes a hidden window, for bus_move_mmio. */
 bool bus_map_mmio(struct bus *bus, u64 hpa, u64 size, const struct bus_ops *ops, void *dev);
 bool bus_map_ports(struct bus *bus, u16 first, unsigned count, const struct bus_ops *ops, void *dev);
 
-/* Moves or hides a window that bus_map_mmio made for `dev` (PCI BARs, the LAPIC base). size 0 hides it. Guests place BARs where they
- * like: where windows overlap, the one mapped first answers, and RAM hides any. False when dev has no window or the range wraps. */
+/* Moves or hides a window that bus_map_mmio made for `dev` (PCI BARs, the LAPIC base). size 0 hides it. Guests place
+ * BARs where they like: where windows overlap, the one mapped first answers, and RAM hides any. False when dev has no
+ * window or the range wraps. */
 bool bus_move_mmio(struct bus *bus, void *dev, u64 hpa, u64 size);
 
 /* The offset in RAM of a bus address, or BUS_NO_RAM. */
@@ -116,12 +118,13 @@ u64 bus_memory_offset(const struct bus *bus, u64 hpa);
 u64 bus_read(struct bus *bus, unsigned cpu, u64 hpa, unsigned size);
 void bus_write(struct bus *bus, unsigned cpu, u64 hpa, unsigned size, u64 value);
 
-/* Copies between host memory and memory (loaders, DMA). False, and nothing copied, when any byte is a device's or nothing's. Writes
- * report touched code; those to ROM pages vanish. */
+/* Copies between host memory and memory (loaders, DMA). False, and nothing copied, when any byte is a device's or
+ * nothing's. Writes report touched code; those to ROM pages vanish. */
 bool bus_copy_from(struct bus *bus, void *to, u64 hpa, u64 n);
 bool bus_copy_to(struct bus *bus, u64 hpa, const void *from, u64 n);
 
-/* Tells that [ram_off, +n) was written: invalidates decoded code in it. Cheap when the pages hold none. True when code was touched. */
+/* Tells that [ram_off, +n) was written: invalidates decoded code in it. Cheap when the pages hold none. True when code
+ * was touched. */
 bool bus_note_write(struct bus *bus, u64 ram_off, u64 n);
 
 /* Tells that the n bytes at ram_off (within one page) hold decoded code from now on: writes to them will be reported. */

@@ -5,8 +5,9 @@
  *       leaves    what a walk found, with its attributes; filled entries come from here without a walk
  *     space     (chain of EPTPs): gpa of the innermost guest -> hpa, so that nested walks stay cheap
  *
- * Kept true: caches only ever say yes. What they do not allow is walked again before anything faults, as the processor does. Data
- * accesses and code fetches have separate caches, so that how an engine fetches code cannot change which data accesses walk.
+ * Kept true: caches only ever say yes. What they do not allow is walked again before anything faults, as the processor
+ * does. Data accesses and code fetches have separate caches, so that how an engine fetches code cannot change which
+ * data accesses walk.
  */
 #ifndef NESTOR_MMU_CONTEXT_H
 #define NESTOR_MMU_CONTEXT_H
@@ -22,7 +23,7 @@
 
 enum tlb_side { SIDE_DATA, SIDE_FETCH, SIDE_COUNT };
 
-/* ---- who translates ----------------------------------------------------------------------------------------------- */
+/* ---- who translates ---------------------------------------------------------------------------------------------- */
 
 /* What matters of one entered frame. */
 struct tlb_place {
@@ -40,10 +41,10 @@ struct tlb_chain {
     struct tlb_place place[VMX_MAX_FRAMES];
 };
 
-/* ---- la -> memory ------------------------------------------------------------------------------------------------- */
+/* ---- la -> memory ------------------------------------------------------------------------------------------------ */
 
-/* What is allowed, and what the page is. LEAF_READ, _EXECUTE and _WRITE_THROUGH are the EPTs' say (and NX and the dirty flags);
- * _WRITABLE and _USER are the guest's page tables', checked against the mode of each access. */
+/* What is allowed, and what the page is. LEAF_READ, _EXECUTE and _WRITE_THROUGH are the EPTs' say (and NX and the
+ * dirty flags); _WRITABLE and _USER are the guest's page tables', checked against the mode of each access. */
 enum {
     LEAF_READ = 1 << 0,
     LEAF_WRITE_THROUGH = 1 << 1,    /* every dirty flag is set and every EPT allows writing */
@@ -79,7 +80,7 @@ struct tlb_context {
     struct tlb_leaf *leaves[SIDE_COUNT]; /* TLB_LEAVES each */
 };
 
-/* ---- gpa -> hpa --------------------------------------------------------------------------------------------------- */
+/* ---- gpa -> hpa -------------------------------------------------------------------------------------------------- */
 
 enum {
     GPA_READ = 1 << 0,
@@ -104,7 +105,7 @@ struct gpa_space {
     struct gpa_entry *entries[SIDE_COUNT]; /* SPACE_ENTRIES each; NULL: never used */
 };
 
-/* ---- all of a vCPU ------------------------------------------------------------------------------------------------ */
+/* ---- all of a vCPU ----------------------------------------------------------------------------------------------- */
 
 struct tlb {
     struct tlb_context context[TLB_CONTEXTS];
@@ -142,8 +143,8 @@ static inline void tlb_note_fetch(struct cpu *cpu, u64 la)
 
 /* Reads what matters of frames 0..levels-1. */
 void tlb_chain_read(const struct cpu *cpu, unsigned levels, struct tlb_chain *chain);
-/* The space of L(levels + 1)'s guest-physical addresses: through frames 0..levels-1. NULL: they are hpa. Valid until the next call for other
- * levels or the next tlb_select(). */
+/* The space of L(levels + 1)'s guest-physical addresses: through frames 0..levels-1. NULL: they are hpa. Valid until
+ * the next call for other levels or the next tlb_select(). */
 struct gpa_space *tlb_space(struct cpu *cpu, unsigned levels);
 
 static inline struct gpa_entry *gpa_entry_of(struct gpa_space *space, enum tlb_side side, u64 gpa)

@@ -1,15 +1,15 @@
 /* Extended page tables of any number of frames: gpa of the innermost guest -> hpa.
  *
- * Frame k's EPT maps addresses of L(k+2) to addresses of L(k+1); its tables lie in L(k+1)'s space, so each of its entries is
- * found through frames k-1 .. 0 in turn. What comes out is cached by page in the space of the chain, so that the
- * recursion mostly takes one step. A frame without EPT lets addresses pass.
+ * Frame k's EPT maps addresses of L(k+2) to addresses of L(k+1); its tables lie in L(k+1)'s space, so each of its
+ * entries is found through frames k-1 .. 0 in turn. What comes out is cached by page in the space of the chain, so
+ * that the recursion mostly takes one step. A frame without EPT lets addresses pass.
  *
- * Flags and rights of a frame are looked at for its own guest's access: the innermost frame sees a page walk as the SDM
- * says (with accessed and dirty flags enabled it counts as writing), the outer ones see what reaches their memory: reads of entries
- * and writes of flags. A frame's accessed and dirty flags are set when its walk is known to succeed.
+ * Flags and rights of a frame are looked at for its own guest's access: the innermost frame sees a page walk as the
+ * SDM says (with accessed and dirty flags enabled it counts as writing), the outer ones see what reaches their memory:
+ * reads of entries and writes of flags. A frame's accessed and dirty flags are set when its walk is known to succeed.
  *
- * Follows [SDM3 "The Extended Page Table Mechanism (EPT)"]: "EPT Translation Mechanism", "EPT-Induced VM Exits", "Accessed and
- * Dirty Flags for EPT", "Page-Modification Logging"; [SDM3 "Exit Qualification for EPT Violations"].
+ * Follows [SDM3 "The Extended Page Table Mechanism (EPT)"]: "EPT Translation Mechanism", "EPT-Induced VM Exits",
+ * "Accessed and Dirty Flags for EPT", "Page-Modification Logging"; [SDM3 "Exit Qualification for EPT Violations"].
  */
 #include "mmu/walk.h"
 
@@ -104,7 +104,8 @@ static bool hypervisor_address(struct cpu *cpu, unsigned frame, u64 gpa, unsigne
     return true;
 }
 
-/* The frame's dirty flag for this page is about to be set: logs the page if asked to [SDM3 "Page-Modification Logging"]. */
+/* The frame's dirty flag for this page is about to be set: logs the page if asked to [SDM3 "Page-Modification
+ * Logging"]. */
 static bool log_modification(const struct ept_walk *w)
 {
     struct vmcs *vmcs = &w->cpu->vmx.frame[w->frame].vmcs;
@@ -126,7 +127,8 @@ static bool log_modification(const struct ept_walk *w)
     return true;
 }
 
-/* Through the frame's own EPT: gpa -> address of its hypervisor. `granted`: GPA_* bits that this frame grants from now on. */
+/* Through the frame's own EPT: gpa -> address of its hypervisor. `granted`: GPA_* bits that this frame grants from now
+ * on. */
 static bool frame_translate(struct ept_walk *w, u64 *out, u32 *granted)
 {
     struct cpu *cpu = w->cpu;

@@ -1,14 +1,16 @@
 /* The TLB's contexts: choosing the one in force, filling it, flushing.
  *
- * A flush never searches: it makes the generation that cached things must carry a new one. Only the page-wise flushes touch
- * single entries; fragments of large pages cannot be found by address, so where such a page may lie the whole context goes.
+ * A flush never searches: it makes the generation that cached things must carry a new one. Only the page-wise flushes
+ * touch single entries; fragments of large pages cannot be found by address, so where such a page may lie the whole
+ * context goes.
  *
- * Rights are checked when an entry is made. When the controls that rights depend on have changed, tlb_select() drops the
- * entries and keeps the leaves, which hold attributes only: a hypervisor may change CR0.WP or CR4.SMEP in a VMCS without
- * any INVVPID, as on the processor. Controls that change the meaning of the tables themselves drop the leaves, too.
+ * Rights are checked when an entry is made. When the controls that rights depend on have changed, tlb_select() drops
+ * the entries and keeps the leaves, which hold attributes only: a hypervisor may change CR0.WP or CR4.SMEP in a VMCS
+ * without any INVVPID, as on the processor. Controls that change the meaning of the tables themselves drop the leaves,
+ * too.
  *
- * Follows [SDM3 "Caching Translation Information"], [SDM3 "Operations that Invalidate TLBs and Paging-Structure Caches"],
- * [SDM3 "VMX Support for Caching Translation Information"].
+ * Follows [SDM3 "Caching Translation Information"], [SDM3 "Operations that Invalidate TLBs and Paging-Structure
+ * Caches"], [SDM3 "VMX Support for Caching Translation Information"].
  */
 #include "mmu/tlb.h"
 
@@ -16,7 +18,7 @@
 
 #include "mmu/context.h"
 
-/* ---- generations -------------------------------------------------------------------------------------------------- */
+/* ---- generations ------------------------------------------------------------------------------------------------- */
 
 static void entries_drop(struct tlb_context *c)
 {
@@ -71,7 +73,7 @@ static void context_flush_page(struct tlb *t, struct tlb_context *c, u64 la)
         uid_renew(t, c);
 }
 
-/* ---- contexts ----------------------------------------------------------------------------------------------------- */
+/* ---- contexts ---------------------------------------------------------------------------------------------------- */
 
 static struct tlb_place place_read(const struct cpu *cpu, unsigned k)
 {
@@ -177,7 +179,7 @@ static struct tlb_context *context_find(struct tlb *t, const struct tlb_chain *c
     return c;
 }
 
-/* ---- spaces ------------------------------------------------------------------------------------------------------- */
+/* ---- spaces ------------------------------------------------------------------------------------------------------ */
 
 static void space_flush(struct gpa_space *s)
 {
@@ -259,7 +261,7 @@ struct gpa_space *tlb_space(struct cpu *cpu, unsigned levels)
     return t->space[levels];
 }
 
-/* ---- making and choosing ------------------------------------------------------------------------------------------ */
+/* ---- making and choosing ----------------------------------------------------------------------------------------- */
 
 bool tlb_init(struct cpu *cpu)
 {
@@ -361,7 +363,7 @@ void tlb_select(struct cpu *cpu)
     cpu->tlb_uid = c->uid;
 }
 
-/* ---- filling ------------------------------------------------------------------------------------------------------ */
+/* ---- filling ----------------------------------------------------------------------------------------------------- */
 
 struct tlb_leaf *tlb_leaf_find(struct cpu *cpu, u64 la, enum tlb_side side)
 {
@@ -474,7 +476,7 @@ void tlb_entry_put(struct cpu *cpu, u64 la, u64 offset, unsigned mode, bool read
         writer_add(cpu, offset, index);
 }
 
-/* ---- flushes ------------------------------------------------------------------------------------------------------ */
+/* ---- flushes ----------------------------------------------------------------------------------------------------- */
 
 /* The running context may have got new generations: what the CPU holds of it follows. */
 static void refresh(struct cpu *cpu)

@@ -1,13 +1,13 @@
 /* The guest's own page tables: la -> gpa of the running level, in every paging mode.
  *
- * One loop serves all modes; they differ in the size of an entry, the bits of an index and which bits are reserved. The loop
- * only reads. When the rights are known to suffice, the accessed and dirty flags are set, from the root down; each of the
- * entries is reached through the EPTs for reading and, when a flag is to be set, for writing.
+ * One loop serves all modes; they differ in the size of an entry, the bits of an index and which bits are reserved.
+ * The loop only reads. When the rights are known to suffice, the accessed and dirty flags are set, from the root down;
+ * each of the entries is reached through the EPTs for reading and, when a flag is to be set, for writing.
  *
  * Kept true: a walk that faults in the guest's own tables has changed nothing.
  *
- * Follows [SDM3 "Paging"]: "32-Bit Paging", "PAE Paging", "4-Level Paging and 5-Level Paging", "Access Rights", "Page-Fault
- * Exceptions", "Accessed and Dirty Flags", "Shadow-Stack Accesses".
+ * Follows [SDM3 "Paging"]: "32-Bit Paging", "PAE Paging", "4-Level Paging and 5-Level Paging", "Access Rights",
+ * "Page-Fault Exceptions", "Accessed and Dirty Flags", "Shadow-Stack Accesses".
  */
 #include "mmu/walk.h"
 
@@ -41,7 +41,7 @@ static bool page_fault(struct cpu *cpu, u64 la, unsigned access, u32 cause)
     return false;
 }
 
-/* ---- rights ------------------------------------------------------------------------------------------------------- */
+/* ---- rights ------------------------------------------------------------------------------------------------------ */
 
 u32 walk_denied(const struct cpu *cpu, u32 flags, unsigned access)
 {
@@ -76,7 +76,7 @@ u32 walk_denied(const struct cpu *cpu, u32 flags, unsigned access)
     return 0;
 }
 
-/* ---- entries ------------------------------------------------------------------------------------------------------ */
+/* ---- entries ----------------------------------------------------------------------------------------------------- */
 
 bool walk_load(struct cpu *cpu, u64 hpa, unsigned size, bool peek, u64 *value)
 {
@@ -258,12 +258,12 @@ bool walk_translate(struct cpu *cpu, u64 la, unsigned access, bool peek, struct 
     return true;
 }
 
-/* ---- PAE ---------------------------------------------------------------------------------------------------------- */
+/* ---- PAE --------------------------------------------------------------------------------------------------------- */
 
 bool mem_load_pdptes(struct cpu *cpu, u64 cr3)
 {
-    /* The load is an access to guest-physical addresses: no linear address, and only a read [SDM3 "Loading Paging-Structure
-     * Entries: PDPTE Registers", "Accessed and Dirty Flags for EPT"]. */
+    /* The load is an access to guest-physical addresses: no linear address, and only a read [SDM3 "Loading
+     * Paging-Structure Entries: PDPTE Registers", "Accessed and Dirty Flags for EPT"]. */
     struct gpa_use use = {.side = SIDE_DATA};
     u64 pdpte[4], reserved = 0x1e6 | ~mask_low(walk_pa_bits(cpu));
 

@@ -1,5 +1,5 @@
-/* The walks through page tables and EPTs, for the files of mmu/ alone. A walk fills a result, or describes in cpu->fault why it
- * cannot; it raises nothing.
+/* The walks through page tables and EPTs, for the files of mmu/ alone. A walk fills a result, or describes in
+ * cpu->fault why it cannot; it raises nothing.
  */
 #ifndef NESTOR_MMU_WALK_H
 #define NESTOR_MMU_WALK_H
@@ -24,7 +24,8 @@ struct gpa_result {
     int apic_frame;            /* the address is in this frame's APIC-access page (hpa means nothing then), or -1 */
 };
 
-/* Guest-physical address of the guest that frames 0..levels-1 have entered -> hpa, through all their EPTs. False: cpu->fault. */
+/* Guest-physical address of the guest that frames 0..levels-1 have entered -> hpa, through all their EPTs. False:
+ * cpu->fault. */
 bool ept_translate(struct cpu *cpu, unsigned levels, u64 gpa, const struct gpa_use *use, struct gpa_result *result);
 
 /* Loads and stores of paging-structure entries: size 4 or 8, aligned. A peek fails where there is no memory. */
@@ -37,13 +38,16 @@ struct la_result {
     unsigned shift;            /* log2 of the page's size */
 };
 
-/* la -> gpa of the running level, through its page tables, with the rights of `access` (ACCESS_*); sets A and D. False: cpu->fault. */
+/* la -> gpa of the running level, through its page tables, with the rights of `access` (ACCESS_*); sets A and D.
+ * False: cpu->fault. */
 bool walk_translate(struct cpu *cpu, u64 la, unsigned access, bool peek, struct la_result *result);
 
-/* The error-code bits (P, PK) of the page fault that an access to a page with these LEAF_* flags raises, 0 when it is allowed. */
+/* The error-code bits (P, PK) of the page fault that an access to a page with these LEAF_* flags raises, 0 when it is
+ * allowed. */
 u32 walk_denied(const struct cpu *cpu, u32 flags, unsigned access);
 
-/* Fills cpu->fault for an access to frame's APIC-access page at `offset` [SDM3 "APIC-Access VM Exits"]. linear: by a linear address. */
+/* Fills cpu->fault for an access to frame's APIC-access page at `offset` [SDM3 "APIC-Access VM Exits"]. linear: by a
+ * linear address. */
 void walk_apic_fault(struct cpu *cpu, unsigned frame, unsigned offset, unsigned access, bool linear, u64 la);
 
 /* MAXPHYADDR. */

@@ -1,5 +1,5 @@
-/* A CPU and a bus without decoder or devices, and hands to build page tables and EPTs in its RAM. Tables are allocated from
- * a counter; addresses of tables are in the space that the table lies in.
+/* A CPU and a bus without decoder or devices, and hands to build page tables and EPTs in its RAM. Tables are allocated
+ * from a counter; addresses of tables are in the space that the table lies in.
  */
 #ifndef NESTOR_TESTS_MMU_RIG_H
 #define NESTOR_TESTS_MMU_RIG_H
@@ -80,8 +80,9 @@ static inline void rig_mode(enum paging_mode paging, unsigned cpl)
     tlb_select(cpu);
 }
 
-/* Where the entry for `address` at `shift` stands, going down from `table` whose entries translate bits from `top`; makes tables with
- * `upper` rights on the way. `base` is added to a table's address to get its hpa (tables of a nested space). */
+/* Where the entry for `address` at `shift` stands, going down from `table` whose entries translate bits from `top`;
+ * makes tables with `upper` rights on the way. `base` is added to a table's address to get its hpa (tables of a nested
+ * space). */
 static inline u64 rig_entry(u64 table, unsigned top, unsigned shift, u64 address, u64 upper, u64 base)
 {
     for (;; top -= 9) {

@@ -336,7 +336,7 @@ START_TEST(modification_log)
 }
 END_TEST
 
-/* ---- APIC-access page --------------------------------------------------------------------------------------------- */
+/* ---- APIC-access page -------------------------------------------------------------------------------------------- */
 
 static u64 virtual_apic[512];
 static unsigned hook_asks, hook_accesses;
@@ -409,10 +409,10 @@ START_TEST(apic_access_page)
 }
 END_TEST
 
-/* ---- chains ------------------------------------------------------------------------------------------------------- */
+/* ---- chains ------------------------------------------------------------------------------------------------------ */
 
-/* Frames 0..n-1, each shifting its guest's memory by 4 MiB with pages of its own size; their tables are reached through the outer
- * frames. Returns the hpa of the innermost guest's address 0. */
+/* Frames 0..n-1, each shifting its guest's memory by 4 MiB with pages of its own size; their tables are reached
+ * through the outer frames. Returns the hpa of the innermost guest's address 0. */
 #define STEP (4ull << 20)
 static u64 build_chain(unsigned n, const unsigned *shift, const u64 *flags, const u64 *eptp_flags)
 {

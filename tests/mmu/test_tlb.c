@@ -1,5 +1,5 @@
-/* The tagged TLB: which translations survive what. Each test changes tables behind the TLB's back and sees whether the old
- * translation (OLD) or the new one (NEW) is used. [SDM3 "Caching Translation Information"] */
+/* The tagged TLB: which translations survive what. Each test changes tables behind the TLB's back and sees whether the
+ * old translation (OLD) or the new one (NEW) is used. [SDM3 "Caching Translation Information"] */
 #include "tests/mmu/rig.h"
 
 #define LA 0x403000ull
