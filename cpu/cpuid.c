@@ -1,24 +1,26 @@
 /* CPUID, the CPU models and the command-line words that choose among their features.
  *
- * A model is a row of cpu/models.def, a feature a row of cpu/features.def; a CPU's enabled features are bits of cpu->feature, and
- * every answer is computed from them and from the registers that CPUID reflects (CR4, XCR0, IA32_XSS, IA32_APIC_BASE,
- * IA32_MISC_ENABLE). What a hypervisor or a policy shows instead is vmx/'s business.
+ * A model is a row of cpu/models.def, a feature a row of cpu/features.def; a CPU's enabled features are bits of
+ * cpu->feature, and every answer is computed from them and from the registers that CPUID reflects (CR4, XCR0,
+ * IA32_XSS, IA32_APIC_BASE, IA32_MISC_ENABLE). What a hypervisor or a policy shows instead is vmx/'s business.
  *
  * Kept true: a flag that Nestor cannot do is never shown, and asking for it is refused with a clear line.
  *
- * Follows [SDM2 "CPUID—CPU Identification"], [SDM1 "Enumeration of CPU Support for XSAVE Instructions and XSAVE-Supported Features"].
+ * Follows [SDM2 "CPUID—CPU Identification"], [SDM1 "Enumeration of CPU Support for XSAVE Instructions and
+ * XSAVE-Supported Features"].
  */
 #include "cpu/mode.h"
 #include "cpu/model.h"
 
 #include <stdio.h>
 
-/* ---- models ------------------------------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------------------------- */
 
 static const struct cpu_model models[] = {
-#define MODEL(name_, brand_, signature_, microcode_, leaf_, pa_bits_, banks_, mtrrs_, arch_capabilities_, text_, features_)  \
-    {.name = name_, .brand = brand_, .text = text_, .features = features_, .signature = signature_, .microcode = microcode_, \
-     .max_leaf = leaf_, .physical_bits = pa_bits_, .mc_banks = banks_, .mtrrs = mtrrs_, .arch_capabilities = arch_capabilities_},
+#define MODEL(name_, brand_, signature_, microcode_, leaf_, pa_bits_, banks_, mtrrs_, capabilities_, text_, features_)  \
+    {.name = name_, .brand = brand_, .text = text_, .features = features_, .signature = signature_,                    \
+     .microcode = microcode_, .max_leaf = leaf_, .physical_bits = pa_bits_, .mc_banks = banks_, .mtrrs = mtrrs_,       \
+     .arch_capabilities = capabilities_},
 #include "cpu/models.def"
 };
 
@@ -34,19 +36,24 @@ static const char *const feature_names[FEATURE_COUNT] = {
 };
 
 /* `feature` is meaningless without `needs`. */
+/* clang-format off */
 static const struct { u16 feature, needs; } dependencies[] = {
 #define NEEDS(feature, needs) {FEATURE_##feature, FEATURE_##needs},
-    NEEDS(MMX, FPU) NEEDS(FXSR, FPU) NEEDS(SSE, FXSR) NEEDS(SSE, MMX) NEEDS(SSE2, SSE) NEEDS(SSE3, SSE2) NEEDS(SSSE3, SSE3)
-    NEEDS(SSE4_1, SSSE3) NEEDS(SSE4_2, SSE4_1) NEEDS(SSE4_2, POPCNT) NEEDS(PCLMULQDQ, SSE2) NEEDS(AES, SSE2) NEEDS(SHA, SSE2)
-    NEEDS(GFNI, SSE2) NEEDS(XSAVE, FXSR) NEEDS(XSAVEOPT, XSAVE) NEEDS(XSAVEC, XSAVE) NEEDS(XGETBV1, XSAVE) NEEDS(XSAVES, XSAVEC)
-    NEEDS(AVX, XSAVE) NEEDS(AVX, SSE4_2) NEEDS(F16C, AVX) NEEDS(FMA, AVX) NEEDS(AVX2, AVX) NEEDS(BMI1, AVX) NEEDS(BMI2, AVX)
-    NEEDS(VAES, AVX) NEEDS(VPCLMULQDQ, AVX) NEEDS(AVX512F, AVX2) NEEDS(PKU, XSAVE) NEEDS(PKU, LM) NEEDS(PKS, LM)
+    NEEDS(MMX, FPU) NEEDS(FXSR, FPU)
+    NEEDS(SSE, FXSR) NEEDS(SSE, MMX) NEEDS(SSE2, SSE) NEEDS(SSE3, SSE2) NEEDS(SSSE3, SSE3) NEEDS(SSE4_1, SSSE3)
+    NEEDS(SSE4_2, SSE4_1) NEEDS(SSE4_2, POPCNT) NEEDS(PCLMULQDQ, SSE2) NEEDS(AES, SSE2) NEEDS(SHA, SSE2) NEEDS(GFNI, SSE2)
+    NEEDS(XSAVE, FXSR) NEEDS(XSAVEOPT, XSAVE) NEEDS(XSAVEC, XSAVE) NEEDS(XGETBV1, XSAVE) NEEDS(XSAVES, XSAVEC)
+    NEEDS(AVX, XSAVE) NEEDS(AVX, SSE4_2) NEEDS(F16C, AVX) NEEDS(FMA, AVX) NEEDS(AVX2, AVX) NEEDS(BMI1, AVX)
+    NEEDS(BMI2, AVX) NEEDS(VAES, AVX) NEEDS(VPCLMULQDQ, AVX) NEEDS(AVX512F, AVX2)
+    NEEDS(PKU, XSAVE) NEEDS(PKU, LM) NEEDS(PKS, LM) NEEDS(CET_SS, XSAVES)
     NEEDS(LM, PAE) NEEDS(LM, SSE2) NEEDS(NX, PAE) NEEDS(SYSCALL, LM) NEEDS(PDPE1GB, LM) NEEDS(LA57, LM) NEEDS(PCID, LM)
-    NEEDS(INVPCID, PCID) NEEDS(FSGSBASE, LM) NEEDS(LAHF_LM, LM) NEEDS(CX16, LM) NEEDS(X2APIC, APIC) NEEDS(TSC_DEADLINE, APIC)
-    NEEDS(ARAT, APIC) NEEDS(RDTSCP, TSC) NEEDS(TSC_ADJUST, TSC) NEEDS(INVARIANT_TSC, TSC) NEEDS(TSC_DEADLINE, TSC)
-    NEEDS(VMX, MSR) NEEDS(VMX, LM) NEEDS(MCA, MCE) NEEDS(CLFLUSHOPT, CLFLUSH) NEEDS(CLWB, CLFLUSH) NEEDS(CET_SS, XSAVES)
+    NEEDS(INVPCID, PCID) NEEDS(FSGSBASE, LM) NEEDS(LAHF_LM, LM) NEEDS(CX16, LM)
+    NEEDS(X2APIC, APIC) NEEDS(TSC_DEADLINE, APIC) NEEDS(ARAT, APIC)
+    NEEDS(RDTSCP, TSC) NEEDS(TSC_ADJUST, TSC) NEEDS(INVARIANT_TSC, TSC) NEEDS(TSC_DEADLINE, TSC)
+    NEEDS(VMX, MSR) NEEDS(VMX, LM) NEEDS(MCA, MCE) NEEDS(CLFLUSHOPT, CLFLUSH) NEEDS(CLWB, CLFLUSH)
 #undef NEEDS
 };
+/* clang-format on */
 
 const struct cpu_model *cpu_model_of(const struct cpu *cpu)
 {
@@ -124,12 +131,14 @@ bool cpu_model_set(struct cpu *cpu, const char *text, char *message, size_t mess
         p++;                                   /* the comma */
         size_t length = strcspn(p, ",");
         if (length < 2 || (*p != '+' && *p != '-')) {
-            snprintf(message, message_size, "CPU option '%.*s' is not understood; expected +FLAG or -FLAG", (int)length, p);
+            snprintf(message, message_size, "CPU option '%.*s' is not understood; expected +FLAG or -FLAG", (int)length,
+                     p);
             return false;
         }
         unsigned feature = feature_named(p + 1, length - 1);
         if (feature == FEATURE_COUNT) {
-            snprintf(message, message_size, "CPU flag '%.*s' is unknown ('nestor dump cpus' lists the flags)", (int)length - 1, p + 1);
+            snprintf(message, message_size, "CPU flag '%.*s' is unknown ('nestor dump cpus' lists the flags)",
+                     (int)length - 1, p + 1);
             return false;
         }
         if (*p == '-') {
@@ -156,8 +165,8 @@ bool cpu_model_set(struct cpu *cpu, const char *text, char *message, size_t mess
 void cpu_models_print(FILE *out)
 {
     for (size_t m = 0; m < ARRAY_SIZE(models); m++) {
-        fprintf(out, "%s\n    %s\n    \"%s\", signature 0x%08x, %u physical-address bits\n    flags:", models[m].name, models[m].text,
-                models[m].brand, models[m].signature, models[m].physical_bits);
+        fprintf(out, "%s\n    %s\n    \"%s\", signature 0x%08x, %u physical-address bits\n    flags:", models[m].name,
+                models[m].text, models[m].brand, models[m].signature, models[m].physical_bits);
         unsigned column = 80;
         for (const char *p = models[m].features; *p; p += strcspn(p, ","), p += *p == ',') {
             unsigned length = (unsigned)strcspn(p, ",");
@@ -171,7 +180,8 @@ void cpu_models_print(FILE *out)
         fprintf(out, "\n");
     }
     for (unsigned pass = 0; pass < 2; pass++) {
-        fprintf(out, "%s", pass == 0 ? "flags for --cpu MODEL,+FLAG,-FLAG:\n   " : "flags that are not implemented yet:\n   ");
+        fprintf(out, "%s",
+                pass == 0 ? "flags for --cpu MODEL,+FLAG,-FLAG:\n   " : "flags that are not implemented yet:\n   ");
         for (unsigned f = 0, column = 3; f < FEATURE_COUNT; f++) {
             if (f == FEATURE_BASE || implemented[f] != (pass == 0))
                 continue;
@@ -187,7 +197,7 @@ void cpu_models_print(FILE *out)
     }
 }
 
-/* ---- extended states ----------------------------------------------------------------------------------------------- */
+/* ---- extended states ------------------------------------------------------------------------------------------- */
 
 const struct xstate_component xstate_components[XSTATE_COUNT] = {
     [XSTATE_X87]       = {.exists = 1, .feature = FEATURE_FPU,     .size = 160,  .offset = 0},
@@ -246,7 +256,7 @@ u32 xsave_size_compacted(u64 mask)
     return size;
 }
 
-/* ---- CPUID ------------------------------------------------------------------------------------------------------------ */
+/* ---- CPUID ----------------------------------------------------------------------------------------------------- */
 
 enum { R_NONE, R_EAX, R_EBX, R_ECX, R_EDX };
 
@@ -279,7 +289,8 @@ static struct cpuid_result leaf_1(const struct cpu *cpu)
     unsigned count = cpu_count(cpu), ids = 1u << id_bits(count);
     struct cpuid_result r = {.eax = cpu_model_of(cpu)->signature,
                              .ecx = feature_word(cpu, 1, 0, R_ECX), .edx = feature_word(cpu, 1, 0, R_EDX)};
-    r.ebx = (cpu_has(cpu, FEATURE_CLFLUSH) ? 8u << 8 : 0) | (ids > 255 ? 255u : ids) << 16 | (u32)(cpu->index & 0xff) << 24;
+    r.ebx = (cpu_has(cpu, FEATURE_CLFLUSH) ? 8u << 8 : 0) | (ids > 255 ? 255u : ids) << 16;
+    r.ebx |= (u32)(cpu->index & 0xff) << 24;                /* initial APIC ID */
     if (count > 1)
         r.edx |= 1u << 28;                                  /* HTT: EBX[23:16] is valid */
     if (sys->cr4 & CR4_OSXSAVE)
@@ -364,13 +375,13 @@ static struct cpuid_result basic_leaf(const struct cpu *cpu, u32 leaf, u32 suble
         break;
     case 1:
         return leaf_1(cpu);
-    case 2:                                                 /* one read; data TLB 4K x 64, code TLB 4K x 64; caches: see leaf 4 */
+    case 2:                                                 /* data and code TLBs 4K x 64; caches: see leaf 4 */
         r.eax = 0xffb20301;
         break;
     case 4:
         return leaf_4_cache(cpu, subleaf);
     case 5:
-        if (cpu_has(cpu, FEATURE_MONITOR))                  /* 64-byte line; interrupts break MWAIT even if masked; one C0, one C1 */
+        if (cpu_has(cpu, FEATURE_MONITOR))                  /* 64-byte line; interrupts, even masked, end MWAIT; C0, C1 */
             r = (struct cpuid_result){64, 64, 3, 0x11};
         break;
     case 6:

@@ -1,10 +1,11 @@
-/* Writes to CR0, CR3, CR4 and IA32_EFER as the bare processor does them: reserved bits, combinations that raise #GP(0), the
- * switch into and out of IA-32e mode, PDPTE loads, and which translations each write invalidates.
+/* Writes to CR0, CR3, CR4 and IA32_EFER as the bare processor does them: reserved bits, combinations that raise
+ * #GP(0), the switch into and out of IA-32e mode, PDPTE loads, and which translations each write invalidates.
  *
  * Kept true: nothing has changed when a write fails. VMX's fixed bits, masks and intercepts are the caller's business.
  *
  * Follows [SDM2 "MOV—Move to/from Control Registers"], [SDM3 "Control Registers"], [SDM3 "Initializing IA-32e Mode"],
- * [SDM3 "Loading Paging-Structure Entries: PDPTE Registers"], [SDM3 "Operations that Invalidate TLBs and Paging-Structure Caches"].
+ * [SDM3 "Loading Paging-Structure Entries: PDPTE Registers"], [SDM3 "Operations that Invalidate TLBs and
+ * Paging-Structure Caches"].
  */
 #include "cpu/cr.h"
 
@@ -16,7 +17,8 @@
 #define CR0_WRITABLE (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | (u64)CR0_PG)
 #define CR3_NO_FLUSH BIT(63)
 
-/* PDPTE registers for PAE paging. What went wrong is left for the caller to raise: #GP(0) here, a memory fault in cpu->fault. */
+/* PDPTE registers for PAE paging. What went wrong is left for the caller to raise: #GP(0) here, a memory fault in
+ * cpu->fault. */
 static bool load_pdptes(struct cpu *cpu, u64 cr3, enum flow *flow)
 {
     cpu->fault.kind = FAULT_NONE;

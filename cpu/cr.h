@@ -6,7 +6,8 @@
 
 struct cpu;
 
-/* WRMSR to IA32_EFER [SDM3 "IA32_EFER"]: LMA is read-only (ignored), LME cannot change while paging is on. False: #GP(0). */
+/* WRMSR to IA32_EFER [SDM3 "IA32_EFER"]: LMA is read-only (ignored), LME cannot change while paging is on. False:
+ * #GP(0). */
 bool cpu_write_efer(struct cpu *cpu, u64 value);
 
 /* Sets PKRU (WRPKRU, XRSTOR) and what depends on it. */

@@ -1,8 +1,10 @@
-/* IN, OUT, INS and OUTS: permission by IOPL and the TSS's bitmap, the I/O VM exit, I/O breakpoints, and the accesses themselves.
+/* IN, OUT, INS and OUTS: permission by IOPL and the TSS's bitmap, the I/O VM exit, I/O breakpoints, and the accesses
+ * themselves.
  *
- * Every port access ends the block: a device may have moved time-dependent state, raised a line or stopped the machine. A
- * repeated string instruction commits each iteration; after IO_ITERATIONS of them, or as soon as something asks for attention, it
- * leaves rip where it is, so that events come in between and the instruction goes on afterwards.
+ * Every port access ends the block: a device may have moved time-dependent state, raised a line or stopped the
+ * machine. A repeated string instruction commits each iteration; after IO_ITERATIONS of them, or as soon as something
+ * asks for attention, it leaves rip where it is, so that events come in between and the instruction goes on
+ * afterwards.
  *
  * Follows [SDM1 "I/O Permission Bit Map"], [SDM3 "Exit Qualification for I/O Instructions"], [SDM3 "Debug Registers"].
  */
@@ -15,7 +17,8 @@
 
 #define IO_ITERATIONS 4096
 
-enum { IO_OUT = 0, IO_IN = 1 << 3, IO_STRING = 1 << 4, IO_REP = 1 << 5, IO_IMMEDIATE = 1 << 6 };   /* of the exit qualification */
+/* Bits of the exit qualification. */
+enum { IO_OUT = 0, IO_IN = 1 << 3, IO_STRING = 1 << 4, IO_REP = 1 << 5, IO_IMMEDIATE = 1 << 6 };
 
 /* Bytes a port access moves. */
 static unsigned io_size(const struct insn *in) { return in->osz == OSZ_8 ? 1 : in->osz == OSZ_16 ? 2 : 4; }
@@ -28,7 +31,8 @@ static bool bitmap_applies(const struct cpu *cpu)
     return cpu->mode.v8086 || cpu->mode.cpl > (cpu->core.rflags_rest & FL_IOPL) >> 12;
 }
 
-/* FLOW_NEXT: the ports may be used. The bitmap is read as two bytes, whatever the size [SDM1 "I/O Permission Bit Map"]. */
+/* FLOW_NEXT: the ports may be used. The bitmap is read as two bytes, whatever the size [SDM1 "I/O Permission Bit
+ * Map"]. */
 static enum flow check_bitmap(struct cpu *cpu, u16 port, unsigned size)
 {
     const struct segment *tr = &cpu->seg.s[SEG_TR];
@@ -84,7 +88,8 @@ static void check_breakpoints(struct cpu *cpu, u16 port, unsigned size)
 static void trace_io(struct cpu *cpu, const char *what, u16 port, unsigned size, u32 value)
 {
     if (trace_on(cpu, TRACE_IO))
-        trace_emit(cpu, TRACE_IO, what, TRACE_FIELDS(trace_hex("port", port), trace_decimal("size", size), trace_hex("value", value)));
+        trace_emit(cpu, TRACE_IO, what,
+                   TRACE_FIELDS(trace_hex("port", port), trace_decimal("size", size), trace_hex("value", value)));
 }
 
 static u32 port_read(struct cpu *cpu, u16 port, unsigned size)
@@ -102,7 +107,7 @@ static void port_write(struct cpu *cpu, u16 port, unsigned size, u32 value)
     check_breakpoints(cpu, port, size);
 }
 
-/* ---- IN and OUT ------------------------------------------------------------------------------------------------------- */
+/* ---- IN and OUT ------------------------------------------------------------------------------------------------ */
 
 static enum flow port_in(struct cpu *cpu, const struct insn *in, u16 port, unsigned kind)
 {
@@ -130,16 +135,22 @@ static enum flow port_out(struct cpu *cpu, const struct insn *in, u16 port, unsi
     return flow_end(cpu, in);
 }
 
-static enum flow in_imm(struct cpu *cpu, const struct insn *in) { return port_in(cpu, in, in->imm & 0xff, IO_IMMEDIATE); }
+static enum flow in_imm(struct cpu *cpu, const struct insn *in)
+{
+    return port_in(cpu, in, in->imm & 0xff, IO_IMMEDIATE);
+}
 static enum flow in_dx(struct cpu *cpu, const struct insn *in) { return port_in(cpu, in, reg16(cpu, REG_RDX), 0); }
-static enum flow out_imm(struct cpu *cpu, const struct insn *in) { return port_out(cpu, in, in->imm & 0xff, IO_IMMEDIATE); }
+static enum flow out_imm(struct cpu *cpu, const struct insn *in)
+{
+    return port_out(cpu, in, in->imm & 0xff, IO_IMMEDIATE);
+}
 static enum flow out_dx(struct cpu *cpu, const struct insn *in) { return port_out(cpu, in, reg16(cpu, REG_RDX), 0); }
 FAMILY_ONE(in_imm, in_imm)
 FAMILY_ONE(in_dx, in_dx)
 FAMILY_ONE(out_imm, out_imm)
 FAMILY_ONE(out_dx, out_dx)
 
-/* ---- INS and OUTS -------------------------------------------------------------------------------------------------------- */
+/* ---- INS and OUTS ---------------------------------------------------------------------------------------------- */
 
 /* Adds to a register within the address size: 16-bit keeps the rest, 32-bit clears it. */
 static void index_add(struct cpu *cpu, unsigned reg, unsigned asz, u64 delta)

@@ -1,10 +1,11 @@
 /* The derived mode of a CPU and its reset.
  *
- * cpu->mode, ATT_STEP, tlb_slow and the translation context follow from the plain state (CR0, CR4, EFER, CS, SS, RFLAGS,
- * DR7). They are computed here and nowhere else, so whatever writes the plain state wholesale (VM entry, snapshots, task
- * switches) needs only to call cpu_mode_update() afterwards.
+ * cpu->mode, ATT_STEP, tlb_slow and the translation context follow from the plain state (CR0, CR4, EFER, CS, SS,
+ * RFLAGS, DR7). They are computed here and nowhere else, so whatever writes the plain state wholesale (VM entry,
+ * snapshots, task switches) needs only to call cpu_mode_update() afterwards.
  *
- * Follows [SDM3 "Modes of Operation"], [SDM3 "Debug Address Registers (DR0-DR3)"], [SDM3 "Processor State After Reset"].
+ * Follows [SDM3 "Modes of Operation"], [SDM3 "Debug Address Registers (DR0-DR3)"], [SDM3 "Processor State After
+ * Reset"].
  */
 #include "cpu/mode.h"
 
@@ -81,7 +82,7 @@ unsigned cpu_physical_bits(const struct cpu *cpu)
     return cpu_model_of(cpu)->physical_bits;
 }
 
-/* ---- reset -------------------------------------------------------------------------------------------------------- */
+/* ---- reset ----------------------------------------------------------------------------------------------------- */
 
 static void reset_segments(struct cpu *cpu)
 {

@@ -1,5 +1,5 @@
-/* CPU models: what a named processor is, as data (cpu/models.def), and what follows from it and from the enabled features: the
- * extended states of XSAVE and the constants of system registers that more than one file needs.
+/* CPU models: what a named processor is, as data (cpu/models.def), and what follows from it and from the enabled
+ * features: the extended states of XSAVE and the constants of system registers that more than one file needs.
  */
 #ifndef NESTOR_CPU_MODEL_H
 #define NESTOR_CPU_MODEL_H
@@ -28,7 +28,7 @@ const struct cpu_model *cpu_model_of(const struct cpu *cpu);
 /* Prints the models and every feature with whether it can be had, for `nestor dump cpus`. */
 void cpu_models_print(FILE *out);
 
-/* ---- extended states [SDM1 "Managing State Using the XSAVE Feature Set"] ----------------------------------------- */
+/* ---- extended states [SDM1 "Managing State Using the XSAVE Feature Set"] --------------------------------------- */
 
 enum { XSTATE_X87, XSTATE_SSE, XSTATE_AVX, XSTATE_OPMASK = 5, XSTATE_ZMM_HI256, XSTATE_HI16_ZMM, XSTATE_PT, XSTATE_PKRU,
        XSTATE_COUNT = 10 };
@@ -51,9 +51,10 @@ bool cpu_xcr0_valid(const struct cpu *cpu, u64 value);
 u32 xsave_size_standard(u64 mask);
 u32 xsave_size_compacted(u64 mask);
 
-/* ---- constants of system registers -------------------------------------------------------------------------------- */
+/* ---- constants of system registers ----------------------------------------------------------------------------- */
 
-/* The TSC, the core crystal clock and the local APIC's timer all run at this rate: one instruction is one tick is one ns. */
+/* The TSC, the core crystal clock and the local APIC's timer all run at this rate: one instruction is one tick is one
+ * ns. */
 #define CPU_TSC_HZ 1000000000u
 #define DR6_FIXED 0xffff0ff0ull    /* bits that read as 1 (without RTM and bus-lock detection) */
 #define DR7_FIXED 0x400ull

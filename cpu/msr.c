@@ -1,11 +1,13 @@
-/* RDMSR and WRMSR of everything but VMX's capability MSRs: the table cpu/msrs.def, and the rules of the registers that are more
- * than storage.
+/* RDMSR and WRMSR of everything but VMX's capability MSRs: the table cpu/msrs.def, and the rules of the registers
+ * that are more than storage.
  *
- * Kept true: a write that fails (#GP(0)) has changed nothing. The TSC is the machine's count plus tsc_offset, so writing it or
- * IA32_TSC_ADJUST only moves the offset, and a deadline that the local APIC holds in TSC ticks is armed anew.
+ * Kept true: a write that fails (#GP(0)) has changed nothing. The TSC is the machine's count plus tsc_offset, so
+ * writing it or IA32_TSC_ADJUST only moves the offset, and a deadline that the local APIC holds in TSC ticks is armed
+ * anew.
  *
- * Follows [SDM4 "Architectural MSRs"], [SDM3 "Time-Stamp Counter Adjustment"], [SDM3 "Memory Type Range Registers (MTRRs)"],
- * [SDM3 "Page Attribute Table (PAT)"], [SDM3 "Machine-Check MSRs"], [SDM3 "Local APIC Status and Location"].
+ * Follows [SDM4 "Architectural MSRs"], [SDM3 "Time-Stamp Counter Adjustment"], [SDM3 "Memory Type Range Registers
+ * (MTRRs)"], [SDM3 "Page Attribute Table (PAT)"], [SDM3 "Machine-Check MSRs"], [SDM3 "Local APIC Status and
+ * Location"].
  */
 #include "cpu/msr.h"
 
@@ -24,7 +26,7 @@ bool cpu_canonical_wide(const struct cpu *cpu, u64 la)
     return cpu_canonical_bits(la, cpu_has(cpu, FEATURE_LA57) ? 57 : 48);
 }
 
-/* ---- values of the constant ones ---------------------------------------------------------------------------------- */
+/* ---- values of the constant ones ------------------------------------------------------------------------------- */
 
 /* Bus clocks of 100 MHz in the nominal frequency. */
 #define BUS_RATIO (CPU_TSC_HZ / 100000000u)
@@ -47,9 +49,10 @@ static u64 mcg_cap(const struct cpu *cpu)
     return cpu_model_of(cpu)->mc_banks | 1u << 8 /* IA32_MCG_CTL exists */;
 }
 
-/* ---- time --------------------------------------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------------------------------------ */
 
-/* Moves the TSC by `delta` ticks. A deadline stands in ticks of the moved TSC: reading and writing it back re-arms the timer. */
+/* Moves the TSC by `delta` ticks. A deadline stands in ticks of the moved TSC: reading and writing it back re-arms
+ * the timer. */
 static void tsc_move(struct cpu *cpu, u64 delta)
 {
     u64 deadline = 0;
@@ -105,7 +108,7 @@ static bool tsc_aux_write(struct cpu *cpu, u32 msr, u64 value)
     return true;
 }
 
-/* ---- the local APIC ------------------------------------------------------------------------------------------------ */
+/* ---- the local APIC -------------------------------------------------------------------------------------------- */
 
 /* The board keeps the APIC's registers and IA32_TSC_DEADLINE. */
 static bool tsc_deadline_read(struct cpu *cpu, u32 msr, u64 *value)
@@ -160,7 +163,7 @@ static bool apic_base_write(struct cpu *cpu, u32 msr, u64 value)
     return true;
 }
 
-/* ---- speculation and microcode -------------------------------------------------------------------------------------- */
+/* ---- speculation and microcode --------------------------------------------------------------------------------- */
 
 static bool spec_ctrl_read(struct cpu *cpu, u32 msr, u64 *value)
 {
@@ -184,14 +187,15 @@ static bool pred_cmd_write(struct cpu *cpu, u32 msr, u64 value)
     return !(value & ~1ull);               /* IBPB: no predictor whose state a guest could see */
 }
 
-/* A microcode image would be at this la: the processor looks at its header, finds it is not for this model and goes on. */
+/* A microcode image would be at this la: the processor looks at its header, finds it is not for this model and goes
+ * on. */
 static bool bios_update_trigger_write(struct cpu *cpu, u32 msr, u64 value)
 {
     (void)cpu, (void)msr, (void)value;
     return true;
 }
 
-/* ---- machine check --------------------------------------------------------------------------------------------------- */
+/* ---- machine check --------------------------------------------------------------------------------------------- */
 
 static bool mcg_ctl_read(struct cpu *cpu, u32 msr, u64 *value)
 {
@@ -228,7 +232,7 @@ static bool mc_bank_write(struct cpu *cpu, u32 msr, u64 value)
     return true;
 }
 
-/* ---- memory types ------------------------------------------------------------------------------------------------------ */
+/* ---- memory types ---------------------------------------------------------------------------------------------- */
 
 static bool mtrr_type_valid(unsigned type)
 {
@@ -325,7 +329,7 @@ static bool mtrr_def_type_write(struct cpu *cpu, u32 msr, u64 value)
     return true;
 }
 
-/* ---- the rest ---------------------------------------------------------------------------------------------------------- */
+/* ---- the rest -------------------------------------------------------------------------------------------------- */
 
 static bool misc_enable_read(struct cpu *cpu, u32 msr, u64 *value)
 {
@@ -425,7 +429,7 @@ static bool stored_write(u64 *member, u64 writable, u64 value)
     return true;
 }
 
-/* ---- the table ------------------------------------------------------------------------------------------------------------ */
+/* ---- the table ------------------------------------------------------------------------------------------------- */
 
 #define HAS(feature) (FEATURE_##feature == FEATURE_BASE || cpu_has(cpu, FEATURE_##feature))
 

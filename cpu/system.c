@@ -1,9 +1,9 @@
-/* System instructions: control and debug registers, descriptor-table registers, MSRs, time stamps, TLB and cache maintenance,
- * protection keys, FS/GS bases, random numbers, HLT, CPUID and the hints.
+/* System instructions: control and debug registers, descriptor-table registers, MSRs, time stamps, TLB and cache
+ * maintenance, protection keys, FS/GS bases, random numbers, HLT, CPUID and the hints.
  *
- * The order in every handler is that of [SDM3 "Relative Priority of Faults and VM Exits"]: #UD, then privilege, then the VM exit,
- * then operands and everything else that can fault, then the effects. Instructions that change the mode or what time-dependent code
- * may see end the block.
+ * The order in every handler is that of [SDM3 "Relative Priority of Faults and VM Exits"]: #UD, then privilege, then
+ * the VM exit, then operands and everything else that can fault, then the effects. Instructions that change the mode
+ * or what time-dependent code may see end the block.
  */
 #include "cpu/cr.h"
 #include "cpu/event.h"
@@ -21,7 +21,10 @@
 static bool in_64bit(const struct insn *in) { return in->flags & INSN_64; }
 
 /* A GPR as MOV CR/DR and their like see it: 64 bits in 64-bit code, else 32. */
-static u64 reg_wide(const struct cpu *cpu, const struct insn *in, unsigned n) { return in_64bit(in) ? reg64(cpu, n) : reg32(cpu, n); }
+static u64 reg_wide(const struct cpu *cpu, const struct insn *in, unsigned n)
+{
+    return in_64bit(in) ? reg64(cpu, n) : reg32(cpu, n);
+}
 
 static void reg_wide_set(struct cpu *cpu, const struct insn *in, unsigned n, u64 value)
 {
@@ -64,12 +67,13 @@ static u64 ea_la_unchecked(const struct cpu *cpu, const struct insn *in)
     return in_64bit(in) ? la : (u32)la;
 }
 
-/* ---- control registers ---------------------------------------------------------------------------------------------- */
+/* ---- control registers ----------------------------------------------------------------------------------------- */
 
 enum { CR_ACCESS_TO, CR_ACCESS_FROM, CR_ACCESS_CLTS, CR_ACCESS_LMSW };
 
 /* [SDM3 "Exit Qualification for Control-Register Accesses"] True: a VM exit was taken. */
-static bool intercept_cr(struct cpu *cpu, const struct insn *in, unsigned number, unsigned access, unsigned gpr, u64 value)
+static bool intercept_cr(struct cpu *cpu, const struct insn *in, unsigned number, unsigned access, unsigned gpr,
+                         u64 value)
 {
     if (LIKELY(!vmx_nonroot(cpu)))
         return false;
@@ -226,7 +230,8 @@ static enum flow lmsw(struct cpu *cpu, const struct insn *in)
     u64 old = vmx_nonroot(cpu) ? vmx_guest_cr0(cpu) : cpu->sys.cr0;
     u64 value = (old & ~0xeull) | (source & 0xf);
     if (UNLIKELY(vmx_nonroot(cpu))) {
-        struct vmx_ask ask = {.reason = EXIT_CR_ACCESS, .number = 0, .value = value, .la = memory ? ea_la_unchecked(cpu, in) : 0,
+        struct vmx_ask ask = {.reason = EXIT_CR_ACCESS, .number = 0, .value = value,
+                              .la = memory ? ea_la_unchecked(cpu, in) : 0,
                               .qualification = CR_ACCESS_LMSW << 4 | (u64)memory << 6 | (u64)source << 16};
         if (vmx_intercept(cpu, in, &ask))
             return FLOW_EXIT;
@@ -251,7 +256,7 @@ static enum flow smsw(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(smsw, smsw)
 
-/* ---- debug registers -------------------------------------------------------------------------------------------------- */
+/* ---- debug registers ------------------------------------------------------------------------------------------- */
 
 #define DR6_WRITABLE 0xe00full
 #define DR7_WRITABLE 0xffff23ffull
@@ -313,7 +318,7 @@ static enum flow mov_from_dr(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(mov_from_dr, mov_from_dr)
 
-/* ---- descriptor-table registers ------------------------------------------------------------------------------------------ */
+/* ---- descriptor-table registers -------------------------------------------------------------------------------- */
 
 static bool intercept_table(struct cpu *cpu, const struct insn *in)
 {
@@ -341,7 +346,8 @@ static enum flow load_table(struct cpu *cpu, const struct insn *in, struct table
     return FLOW_NEXT;
 }
 
-/* ERRATUM: with a 16-bit operand size the manual has the fourth byte of the base stored as zero; processors store all 32 bits. */
+/* ERRATUM: with a 16-bit operand size the manual has the fourth byte of the base stored as zero; processors store all
+ * 32 bits. */
 static enum flow store_table(struct cpu *cpu, const struct insn *in, const struct table_register *table)
 {
     u8 image[10];
@@ -364,7 +370,7 @@ FAMILY_ONE(lidt, lidt)
 FAMILY_ONE(sgdt, sgdt)
 FAMILY_ONE(sidt, sidt)
 
-/* ---- translations and caches ---------------------------------------------------------------------------------------------- */
+/* ---- translations and caches ----------------------------------------------------------------------------------- */
 
 static enum flow invlpg(struct cpu *cpu, const struct insn *in)
 {
@@ -459,7 +465,7 @@ static enum flow pause(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(pause, pause)
 
-/* ---- MSRs, identification, time ---------------------------------------------------------------------------------------------- */
+/* ---- MSRs, identification, time -------------------------------------------------------------------------------- */
 
 static void trace_msr(struct cpu *cpu, const char *what, u32 msr, u64 value, bool ok)
 {
@@ -589,7 +595,7 @@ static enum flow rdpmc(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(rdpmc, rdpmc)
 
-/* ---- random numbers ------------------------------------------------------------------------------------------------------------ */
+/* ---- random numbers -------------------------------------------------------------------------------------------- */
 
 static enum flow random_number(struct cpu *cpu, const struct insn *in, u32 reason)
 {
@@ -609,7 +615,7 @@ static enum flow rdseed(struct cpu *cpu, const struct insn *in) { return random_
 FAMILY_ONE(rdrand, rdrand)
 FAMILY_ONE(rdseed, rdseed)
 
-/* ---- FS and GS bases, SMAP's override, protection keys --------------------------------------------------------------------------- */
+/* ---- FS and GS bases, SMAP's override, protection keys --------------------------------------------------------- */
 
 static enum flow swapgs(struct cpu *cpu, const struct insn *in)
 {
@@ -689,7 +695,7 @@ static enum flow wrpkru(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(wrpkru, wrpkru)
 
-/* ---- waiting ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------------------------- */
 
 static enum flow hlt(struct cpu *cpu, const struct insn *in)
 {
@@ -726,8 +732,8 @@ static enum flow monitor(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(monitor, monitor)
 
-/* MWAIT may end for any implementation-dependent reason [SDM2 "MWAIT—Monitor Wait"]; here it always does at once, and software
- * looks at its line again. */
+/* MWAIT may end for any implementation-dependent reason [SDM2 "MWAIT—Monitor Wait"]; here it always does at once, and
+ * software looks at its line again. */
 static enum flow mwait(struct cpu *cpu, const struct insn *in)
 {
     if (monitor_absent(cpu))

@@ -1,8 +1,8 @@
 /* FXSAVE, FXRSTOR, the XSAVE family, XGETBV and XSETBV: images of the x87, SSE, AVX and protection-key state in memory.
  *
- * Kept true: the whole area is probed before the first byte is written, and a restore changes nothing before all of its image has
- * been read and checked. The modified optimization is not used (components are saved whenever they are in use), which the manual
- * permits; the init optimization is.
+ * Kept true: the whole area is probed before the first byte is written, and a restore changes nothing before all of
+ * its image has been read and checked. The modified optimization is not used (components are saved whenever they are
+ * in use), which the manual permits; the init optimization is.
  *
  * Follows [SDM1 "Managing State Using the XSAVE Feature Set"], [SDM1 "Operation of FXSAVE"], [SDM2 "FXRSTOR—…"].
  */
@@ -27,7 +27,7 @@ static bool in_64bit(const struct insn *in) { return in->flags & INSN_64; }
 /* Vector registers that instructions of this mode can name: the others are neither saved nor restored. */
 static unsigned vector_count(const struct insn *in) { return in_64bit(in) ? 16 : 8; }
 
-/* ---- x87 -------------------------------------------------------------------------------------------------------------- */
+/* ---- x87 ------------------------------------------------------------------------------------------------------- */
 
 /* The tag of a register that is not empty, from its contents: 0 valid, 1 zero, 2 special. */
 static unsigned tag_of(u64 mantissa, u16 exponent)
@@ -38,7 +38,8 @@ static unsigned tag_of(u64 mantissa, u16 exponent)
     return exponent == 0 || exponent == 0x7fff || !(mantissa >> 63) ? 2 : 0;
 }
 
-/* Bytes 0-23 (control, pointers) and 32-159 (registers) of the legacy region. REX.W: 64-bit pointers instead of selector:offset. */
+/* Bytes 0-23 (control, pointers) and 32-159 (registers) of the legacy region. REX.W: 64-bit pointers instead of
+ * selector:offset. */
 static void x87_store(const struct cpu *cpu, const struct insn *in, u8 *area)
 {
     const struct cpu_fpu *fpu = &cpu->fpu;
@@ -119,7 +120,7 @@ static bool x87_in_use(const struct cpu *cpu)
     return any || fpu->fcw != 0x37f || fpu->ftw_full != 0xffff;
 }
 
-/* ---- components by number ------------------------------------------------------------------------------------------------ */
+/* ---- components by number -------------------------------------------------------------------------------------- */
 
 /* 64-bit words [first, first + count) of vector registers [from, to), to and from an image of 8 * count bytes each. */
 static void vectors_store(const struct cpu *cpu, u8 *image, unsigned from, unsigned to, unsigned first, unsigned count)
@@ -231,7 +232,7 @@ static u32 component_offset(unsigned n, bool compact, u64 xcomp)
     return offset;
 }
 
-/* ---- FXSAVE and FXRSTOR ---------------------------------------------------------------------------------------------------- */
+/* ---- FXSAVE and FXRSTOR ---------------------------------------------------------------------------------------- */
 
 /* The exceptions that precede memory: #UD by CR0.EM, #NM by CR0.TS. */
 static enum flow fx_checks(struct cpu *cpu)
@@ -290,7 +291,7 @@ static enum flow fxrstor(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(fxrstor, fxrstor)
 
-/* ---- XSAVE, XSAVEOPT, XSAVEC, XSAVES ------------------------------------------------------------------------------------------ */
+/* ---- XSAVE, XSAVEOPT, XSAVEC, XSAVES --------------------------------------------------------------------------- */
 
 static u64 edx_eax(const struct cpu *cpu) { return (u64)reg32(cpu, REG_RDX) << 32 | reg32(cpu, REG_RAX); }
 
@@ -341,7 +342,8 @@ static enum flow save_area(struct cpu *cpu, const struct insn *in, bool compact,
 
     if (saved & BIT(XSTATE_X87)) {
         x87_store(cpu, in, area);
-        TRY(mem_write(cpu, la, area, LEGACY_MXCSR) && mem_write(cpu, la + LEGACY_ST, area + LEGACY_ST, LEGACY_XMM - LEGACY_ST));
+        TRY(mem_write(cpu, la, area, LEGACY_MXCSR) &&
+            mem_write(cpu, la + LEGACY_ST, area + LEGACY_ST, LEGACY_XMM - LEGACY_ST));
     }
     if (mxcsr) {
         store32(area, cpu->fpu.mxcsr);
@@ -402,7 +404,7 @@ static enum flow xsaves(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(xsaves, xsaves)
 
-/* ---- XRSTOR, XRSTORS ------------------------------------------------------------------------------------------------------------ */
+/* ---- XRSTOR, XRSTORS ------------------------------------------------------------------------------------------- */
 
 static void component_init(struct cpu *cpu, const struct insn *in, unsigned n)
 {
@@ -429,10 +431,12 @@ static enum flow restore_area(struct cpu *cpu, const struct insn *in, u64 enable
     u64 reserved = 0;
     for (unsigned n = compact ? 2 : 1; n < (compact ? 8u : 3u); n++)
         reserved |= load64(area + XSAVE_LEGACY + 8 * n);
-    if (compact ? !cpu_has(cpu, FEATURE_XSAVEC) || xcomp & ~(enabled | XCOMP_COMPACT) || xstate_bv & ~xcomp || xstate_bv >> 63
-                : supervisor || xstate_bv & ~enabled)
-        return cpu_raise_gp(cpu, 0);
-    if (reserved)
+    bool valid;
+    if (compact)
+        valid = cpu_has(cpu, FEATURE_XSAVEC) && !(xcomp & ~(enabled | XCOMP_COMPACT)) && !(xstate_bv & ~(xcomp & enabled));
+    else
+        valid = !supervisor && !(xstate_bv & ~enabled);
+    if (!valid || reserved)
         return cpu_raise_gp(cpu, 0);
 
     /* The components that must be read; only their bytes can fault. */
@@ -491,7 +495,7 @@ static enum flow xrstors(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(xrstors, xrstors)
 
-/* ---- XCR0 ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- XCR0 ------------------------------------------------------------------------------------------------------ */
 
 static enum flow xgetbv(struct cpu *cpu, const struct insn *in)
 {

@@ -1,5 +1,5 @@
-/* A CPU on a bench: RAM, a board that keeps notes, and ways to put it into a mode without running a boot. For the suites of
- * system registers and instructions.
+/* A CPU on a bench: RAM, a board that keeps notes, and ways to put it into a mode without running a boot. For the
+ * suites of system registers and instructions.
  */
 #ifndef NESTOR_TESTS_BENCH_CPU_H
 #define NESTOR_TESTS_BENCH_CPU_H
@@ -97,8 +97,10 @@ static inline void bench_flat_segments(bool long_mode, unsigned cpl)
     for (unsigned n = SEG_ES; n <= SEG_GS; n++)
         cpu.seg.s[n] = (struct segment){.limit = 0xffffffff, .selector = (u16)(0x10 | cpl),
                                         .access = AR_P | AR_S | AR_G | AR_DB | cpl << 5 | AR_WRITABLE | AR_ACCESSED};
-    cpu.seg.s[SEG_CS].access = AR_P | AR_S | AR_G | cpl << 5 | AR_CODE | AR_READABLE | AR_ACCESSED | (long_mode ? AR_L : AR_DB);
-    cpu.seg.s[SEG_TR] = (struct segment){.base = BENCH_TSS, .limit = 0x67 + 0x2000, .selector = 0x40, .access = AR_P | 11};
+    cpu.seg.s[SEG_CS].access =
+        AR_P | AR_S | AR_G | cpl << 5 | AR_CODE | AR_READABLE | AR_ACCESSED | (long_mode ? AR_L : AR_DB);
+    cpu.seg.s[SEG_TR] =
+        (struct segment){.base = BENCH_TSS, .limit = 0x67 + 0x2000, .selector = 0x40, .access = AR_P | 11};
 }
 
 /* 64-bit code at a privilege level, the first GiB mapped to itself for user and supervisor. */
@@ -126,15 +128,16 @@ static inline void bench_protected_mode(unsigned cpl)
     cpu_mode_update(&cpu);
 }
 
-/* ---- instructions without a decoder ---- */
+/* ---- instructions without a decoder ---------------------------------------------------------------------------- */
 
-/* The fields of an instruction in the running mode, `length` bytes long; registers and operands are added by the caller. */
+/* The fields of an instruction in the running mode, `length` bytes long; registers and operands are added by the
+ * caller. */
 static inline struct insn bench_insn(unsigned osz)
 {
     static const u8 address_size[] = {[BITS_16] = 1, [BITS_32] = 2, [BITS_64] = 3};
-    return (struct insn){.length = 3, .osz = (u8)osz, .asz = address_size[cpu.mode.code_bits], .base = REG_ZERO, .index = REG_ZERO,
-                         .seg = SEG_NONE, .arch_seg = SEG_DS,
-                         .flags = cpu.mode.code_bits == BITS_64 ? INSN_64 | INSN_FLAT : cpu.mode.code_bits == BITS_16 ? INSN_16 : 0};
+    u32 flags = cpu.mode.code_bits == BITS_64 ? INSN_64 | INSN_FLAT : cpu.mode.code_bits == BITS_16 ? INSN_16 : 0;
+    return (struct insn){.length = 3, .osz = (u8)osz, .asz = address_size[cpu.mode.code_bits], .flags = flags,
+                         .base = REG_ZERO, .index = REG_ZERO, .seg = SEG_NONE, .arch_seg = SEG_DS};
 }
 /* With registers in ModRM.reg and ModRM.rm. */
 static inline struct insn bench_registers(unsigned osz, unsigned reg, unsigned rm)

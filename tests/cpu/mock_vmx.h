@@ -1,5 +1,5 @@
-/* A hypervisor that only listens: what floor 5 asks of vmx/ is written down, and answered as the test wants. Suites that include this
- * test handlers apart from vmx/ (whose own suites are in tests/vmx/).
+/* A hypervisor that only listens: what floor 5 asks of vmx/ is written down, and answered as the test wants. Suites
+ * that include this test handlers apart from vmx/ (whose own suites are in tests/vmx/).
  */
 #ifndef NESTOR_TESTS_MOCK_VMX_H
 #define NESTOR_TESTS_MOCK_VMX_H

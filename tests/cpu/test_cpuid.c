@@ -197,9 +197,15 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {identification, unimplemented_flags_are_not_shown, registers_show_in_cpuid,
-                                  past_the_end_is_the_highest_basic_leaf, topology_counts_the_vcpus, extended_states_have_sizes,
-                                  frequencies_agree, options_add_and_remove, wrong_options_are_named,
+    const TTest *const tests[] = {identification,
+                                  unimplemented_flags_are_not_shown,
+                                  registers_show_in_cpuid,
+                                  past_the_end_is_the_highest_basic_leaf,
+                                  topology_counts_the_vcpus,
+                                  extended_states_have_sizes,
+                                  frequencies_agree,
+                                  options_add_and_remove,
+                                  wrong_options_are_named,
                                   models_hold_only_implemented_flags};
     return bench_run("cpuid", tests, ARRAY_SIZE(tests));
 }

@@ -1,5 +1,5 @@
-/* System instructions in VMX non-root operation: what they ask the frames, in which order with their other checks, and what they
- * do when no frame wants them. */
+/* System instructions in VMX non-root operation: what they ask the frames, in which order with their other checks,
+ * and what they do when no frame wants them. */
 #include "tests/cpu/bench_cpu.h"
 #include "tests/cpu/mock_vmx.h"
 
@@ -94,9 +94,9 @@ END_TEST
 START_TEST(plain_exits)
 {
     static const struct { const insn_family *family; u32 reason; } plain[] = {
-        {&h_cpuid, EXIT_CPUID}, {&h_hlt, EXIT_HLT}, {&h_invd, EXIT_INVD}, {&h_wbinvd, EXIT_WBINVD}, {&h_rdtsc, EXIT_RDTSC},
-        {&h_rdtscp, EXIT_RDTSCP}, {&h_rdpmc, EXIT_RDPMC}, {&h_pause, EXIT_PAUSE}, {&h_rdrand, EXIT_RDRAND},
-        {&h_rdseed, EXIT_RDSEED}, {&h_rdmsr, EXIT_RDMSR}, {&h_wrmsr, EXIT_WRMSR},
+        {&h_cpuid, EXIT_CPUID},   {&h_hlt, EXIT_HLT},       {&h_invd, EXIT_INVD},   {&h_wbinvd, EXIT_WBINVD},
+        {&h_rdtsc, EXIT_RDTSC},   {&h_rdtscp, EXIT_RDTSCP}, {&h_rdpmc, EXIT_RDPMC}, {&h_pause, EXIT_PAUSE},
+        {&h_rdrand, EXIT_RDRAND}, {&h_rdseed, EXIT_RDSEED}, {&h_rdmsr, EXIT_RDMSR}, {&h_wrmsr, EXIT_WRMSR},
     };
     cpu.core.rcx = 0x99999999;
     cpu.core.rax = 5;
@@ -260,8 +260,15 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {control_register_qualifications, debug_register_qualifications, table_and_address_qualifications,
-                                  plain_exits, io_qualifications, what_comes_before_the_exit, owned_bits_stay, virtual_tpr,
-                                  guests_see_their_own_time, vmx_comes_first_for_its_msrs};
+    const TTest *const tests[] = {control_register_qualifications,
+                                  debug_register_qualifications,
+                                  table_and_address_qualifications,
+                                  plain_exits,
+                                  io_qualifications,
+                                  what_comes_before_the_exit,
+                                  owned_bits_stay,
+                                  virtual_tpr,
+                                  guests_see_their_own_time,
+                                  vmx_comes_first_for_its_msrs};
     return bench_run_with("intercept", tests, ARRAY_SIZE(tests), setup);
 }

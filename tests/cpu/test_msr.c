@@ -3,7 +3,8 @@
 
 START_TEST(unknown_numbers_are_gp)
 {
-    static const u32 absent[] = {0x2, 0x9b, 0xc1, 0x186, 0x199, 0x280, 0x2a0, 0x345, 0x38f, 0x428, 0x570, 0x6a0, 0x900, 0xd90,
+    static const u32 absent[] = {0x2,        0x9b,       0xc1,       0x186,      0x199,     0x280, 0x2a0,
+                                 0x345,      0x38f,      0x428,      0x570,      0x6a0,     0x900, 0xd90,
                                  0x40000000, 0xc0000085, 0xc0000104, 0xc0010015, 0xffffffff};
     for (size_t n = 0; n < ARRAY_SIZE(absent); n++) {
         READ_REFUSED(absent[n]);
@@ -231,9 +232,18 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {unknown_numbers_are_gp, constants_are_read_only, addresses_must_be_canonical,
-                                  segment_bases_are_the_segments, pat_takes_memory_types_only, mtrrs_check_types_and_addresses,
-                                  tsc_and_adjust_move_together, apic_base_has_its_transitions, efer_rules, machine_check_banks,
-                                  misc_enable, flags_bring_their_msrs, syscall_msrs};
+    const TTest *const tests[] = {unknown_numbers_are_gp,
+                                  constants_are_read_only,
+                                  addresses_must_be_canonical,
+                                  segment_bases_are_the_segments,
+                                  pat_takes_memory_types_only,
+                                  mtrrs_check_types_and_addresses,
+                                  tsc_and_adjust_move_together,
+                                  apic_base_has_its_transitions,
+                                  efer_rules,
+                                  machine_check_banks,
+                                  misc_enable,
+                                  flags_bring_their_msrs,
+                                  syscall_msrs};
     return bench_run("msr", tests, ARRAY_SIZE(tests));
 }

@@ -363,9 +363,22 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {control_registers_move, privilege_is_checked, lmsw_and_clts, debug_registers, descriptor_tables,
-                                  invpcid_checks, invlpg_drops_one_page, msr_instructions, microcode_signature, time_stamps,
-                                  random_numbers_set_carry_alone, fs_and_gs_bases, smap_override, protection_keys,
-                                  hlt_stops_the_cpu, monitor_and_mwait, cache_lines_fault_like_byte_loads};
+    const TTest *const tests[] = {control_registers_move,
+                                  privilege_is_checked,
+                                  lmsw_and_clts,
+                                  debug_registers,
+                                  descriptor_tables,
+                                  invpcid_checks,
+                                  invlpg_drops_one_page,
+                                  msr_instructions,
+                                  microcode_signature,
+                                  time_stamps,
+                                  random_numbers_set_carry_alone,
+                                  fs_and_gs_bases,
+                                  smap_override,
+                                  protection_keys,
+                                  hlt_stops_the_cpu,
+                                  monitor_and_mwait,
+                                  cache_lines_fault_like_byte_loads};
     return bench_run("system", tests, ARRAY_SIZE(tests));
 }

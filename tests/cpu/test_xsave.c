@@ -310,8 +310,10 @@ END_TEST
 
 START_TEST(xcr0_values)
 {
-    static const struct { u64 value; bool ok; } values[] = {
-        {1, true}, {3, true}, {0x201, true}, {0x203, true}, {0, false}, {2, false}, {7, false}, {0xe7, false}, {1ull << 63 | 1, false},
+    static const struct { u64 value; bool ok;
+    } values[] = {
+        {1, true},  {3, true},  {0x201, true}, {0x203, true},           {0, false},
+        {2, false}, {7, false}, {0xe7, false}, {1ull << 63 | 1, false},
     };
     enable_xsave(1);
     cpu.core.rcx = 0;
@@ -336,8 +338,16 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {fxsave_image, fxsave_and_fxrstor_are_inverse, fxsave_checks, eight_registers_outside_64bit_code,
-                                  xsave_merges_its_header, xrstor_loads_and_initialises, compacted_images, headers_are_checked,
-                                  xsave_conditions, areas_are_probed_first, xcr0_values};
+    const TTest *const tests[] = {fxsave_image,
+                                  fxsave_and_fxrstor_are_inverse,
+                                  fxsave_checks,
+                                  eight_registers_outside_64bit_code,
+                                  xsave_merges_its_header,
+                                  xrstor_loads_and_initialises,
+                                  compacted_images,
+                                  headers_are_checked,
+                                  xsave_conditions,
+                                  areas_are_probed_first,
+                                  xcr0_values};
     return bench_run("xsave", tests, ARRAY_SIZE(tests));
 }
