@@ -15,6 +15,7 @@
 #include "vmx/capability.h"
 #include "vmx/checks.h"
 #include "vmx/insn.h"
+#include "vmx/stats.h"
 
 /* ---- loading guest state ---------------------------------------------------------------------------------------------------- */
 
@@ -390,6 +391,8 @@ static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
             vmx_resume_unit(cpu, k);
     }
     vmx_rearm(cpu);
+    if (UNLIKELY(cpu->stats != NULL))
+        vmx_stats_entry(cpu, k + 1, cpu->vmx.depth + 1);
     return FLOW_EXIT;
 }
 

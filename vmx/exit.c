@@ -13,19 +13,11 @@
 #include "cpu/trace.h"
 #include "mmu/access.h"
 #include "vmx/capability.h"
+#include "vmx/checks.h"
+#include "vmx/stats.h"
 
 
 enum { ABORT_SAVE_MSR = 1, ABORT_LOAD_PDPTE = 2, ABORT_LOAD_MSR = 4 };
-
-static const char *exit_name(u32 reason)
-{
-    switch (reason & 0xffff) {
-#define EXIT(number, name, ...) case number: return #name;
-#include "vmx/exits.def"
-#undef EXIT
-    default: return "?";
-    }
-}
 
 void vmx_note_time(struct cpu *cpu)
 {
@@ -321,11 +313,13 @@ bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *x)
         return true;
     }
     if (trace_on(cpu, TRACE_VMX_EXIT))
-        trace_emit(cpu, TRACE_VMX_EXIT, exit_name(x->reason),
+        trace_emit(cpu, TRACE_VMX_EXIT, vmx_exit_name(x->reason & 0xffff),
                    TRACE_FIELDS(trace_decimal("reason", x->reason & 0xffff), trace_hex("qualification", x->qualification),
                                 trace_decimal("to", k + 1), trace_hex("rip", cpu->core.rip), trace_hex("gpa", x->gpa),
                                 trace_hex("info", x->interruption_info)));
 
+    if (UNLIKELY(cpu->stats != NULL))
+        vmx_stats_exit(cpu, depth + 1, x->reason & 0xffff, k + 1);
     u8 blocking = vmcs_pin(v, VIRTUAL_NMIS) ? 0 : cpu->event.blocking & BLOCK_NMI;
     if (x->reason == EXIT_EXCEPTION_NMI && (x->interruption_info >> INFO_TYPE_SHIFT & 7) == EVT_NMI)
         blocking = BLOCK_NMI;
@@ -335,6 +329,7 @@ bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *x)
         vmx_offer_note_cpuid(cpu, k, x->instruction_length);
     record_exit(cpu, v, x);
     save_guest(cpu, f, x);
+    vmx_check_note_exit(f);
     if (k + 1 < VMX_MAX_FRAMES && cpu->vmx.frame[k + 1].vmxon)
         vmx_region_store(cpu, k + 1);
     if (UNLIKELY(v->exit_msr_store_count) &&
@@ -353,7 +348,7 @@ void vmx_entry_failure(struct cpu *cpu, unsigned k, u32 reason, u64 qualificatio
     v->exit_qualification = qualification;
     if (trace_on(cpu, TRACE_VMX_ENTRY))
         trace_emit(cpu, TRACE_VMX_ENTRY, "entry_failed",
-                   TRACE_FIELDS(trace_text("reason", exit_name(reason)), trace_hex("qualification", qualification)));
+                   TRACE_FIELDS(trace_text("reason", vmx_exit_name(reason)), trace_hex("qualification", qualification)));
     finish(cpu, k, cpu->event.blocking & BLOCK_NMI);
 }
 
@@ -389,7 +384,7 @@ void vmx_memory_exit(struct cpu *cpu)
         panic("memory fault of kind %u is no VM exit", fault->kind);
     }
     if (trace_on(cpu, TRACE_EPT))
-        trace_emit(cpu, TRACE_EPT, exit_name(x.reason),
+        trace_emit(cpu, TRACE_EPT, vmx_exit_name(x.reason),
                    TRACE_FIELDS(trace_decimal("frame", k), trace_hex("gpa", fault->gpa), trace_hex("la", fault->la),
                                 trace_hex("qualification", fault->qualification)));
     vmx_exit(cpu, k, &x);
