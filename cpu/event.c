@@ -358,6 +358,9 @@ static enum flow deliver(struct cpu *cpu)
         e->valid = 0;
         e->injected = 0;
         e->attention &= ~(u32)(ATT_EVENT | ATT_ACTIVITY);
+        cpu->recent[cpu->recent_count++ % RECENT_EVENTS] =
+            (struct recent_event){.now = cpu->time.now, .rip = cpu->core.rip, .cr2 = cpu->sys.cr2, .error = ev.error, .vector = ev.vector,
+                                  .type = ev.type, .has_error = ev.has_error, .level = (u8)(cpu->vmx.depth + 1)};
         if (trace_on(cpu, TRACE_IRQ))
             trace_emit(cpu, TRACE_IRQ, "deliver",
                        TRACE_FIELDS(trace_decimal("vector", ev.vector), trace_decimal("type", ev.type), trace_hex("error", ev.error),

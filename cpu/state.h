@@ -205,6 +205,15 @@ struct mem_fault {
     u32 stack_segment;         /* FAULT_NONCANONICAL: #SS(0) instead of #GP(0) */
 };
 
+/* The last events delivered, for reports to people (a triple fault says what led to it). */
+#define RECENT_EVENTS 8
+struct recent_event {
+    u64 now;                   /* machine instruction count */
+    u64 rip, cr2;
+    u32 error;
+    u8 vector, type, has_error, level;
+};
+
 #define FEATURE_WORDS 8
 
 struct cpu {
@@ -247,6 +256,8 @@ struct cpu {
     u32 feature[FEATURE_WORDS];    /* enabled CPUID features, bit index = enum cpu_feature (cpu/features.def) */
     unsigned index;                /* number of this vCPU, also its initial APIC ID */
     unsigned cpu_count;            /* vCPUs of the machine (CPUID's topology leaves); 0 counts as 1 */
+    struct recent_event recent[RECENT_EVENTS];
+    unsigned recent_count;         /* events delivered, in all; the last is recent[(recent_count - 1) % RECENT_EVENTS] */
     bool tlb_slow;                 /* every access takes the slow path (data breakpoints, alignment checks) */
 };
 

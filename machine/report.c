@@ -50,6 +50,24 @@ static void report_code(struct cpu *cpu, FILE *out)
     fprintf(out, "%s  %s\n", n ? "" : " (not readable)", length ? text : "");
 }
 
+/* The last exceptions and interrupts, oldest first. */
+static void report_events(const struct cpu *cpu, FILE *out)
+{
+    unsigned count = cpu->recent_count < RECENT_EVENTS ? cpu->recent_count : RECENT_EVENTS;
+    for (unsigned i = cpu->recent_count - count; i != cpu->recent_count; i++) {
+        const struct recent_event *e = &cpu->recent[i % RECENT_EVENTS];
+        fprintf(out, "    event %llu: L%u %s (vector %u", (unsigned long long)e->now, e->level,
+                e->type == EVT_HARDWARE ? exception_name(e->vector) : e->type == EVT_EXTERNAL ? "interrupt"
+                : e->type == EVT_NMI ? "NMI" : "software interrupt", e->vector);
+        if (e->has_error)
+            fprintf(out, ", error %x", e->error);
+        fprintf(out, ") at rip %016llx", (unsigned long long)e->rip);
+        if (e->type == EVT_HARDWARE && e->vector == EXC_PF)
+            fprintf(out, ", cr2 %016llx", (unsigned long long)e->cr2);
+        fputc('\n', out);
+    }
+}
+
 static void report_cpu(struct cpu *cpu, FILE *out)
 {
     unsigned activity = cpu->event.activity;
@@ -62,10 +80,7 @@ static void report_cpu(struct cpu *cpu, FILE *out)
             (unsigned long long)cpu->sys.cr2);
     fprintf(out, "    cr3 %016llx  cr4 %08llx  efer %04llx  interruptibility %x\n", (unsigned long long)cpu->sys.cr3,
             (unsigned long long)cpu->sys.cr4, (unsigned long long)cpu->sys.efer, e->blocking);
-    if (e->delivering)
-        fprintf(out, "    while delivering %s (vector %u, error %x)\n", exception_name(e->d_vector), e->d_vector, e->d_error);
-    if (e->valid || activity == ACTIVITY_SHUTDOWN)
-        fprintf(out, "    last event: %s (vector %u, error %x)\n", exception_name(e->vector), e->vector, e->error);
+    report_events(cpu, out);
     report_registers(cpu, out);
     report_segments(cpu, out);
     report_code(cpu, out);

@@ -169,6 +169,18 @@ static u64 next_event(struct machine *m, unsigned without)
     return next;
 }
 
+/* Can input wake anybody, by an interrupt that the guest or one of its hypervisors takes? */
+static bool input_can_wake(const struct machine *m)
+{
+    for (unsigned i = 0; i < m->cpu_count; i++) {
+        const struct cpu *cpu = &m->cpu[i];
+        if ((cpu->event.activity == ACTIVITY_HLT || cpu->event.activity == ACTIVITY_MWAIT) &&
+            (cpu->core.rflags_rest & FL_IF || cpu->vmx.depth))
+            return true;
+    }
+    return false;
+}
+
 /* Nobody can run: time jumps to the next event. */
 static void skip_time(struct machine *m)
 {
@@ -177,8 +189,8 @@ static void skip_time(struct machine *m)
         m->time.asleep_since = now;
     u64 next = next_event(m, CLOCK_TIMERS);
     bool only_input = m->input.open && next_event(m, m->input.timer) == CLOCK_NEVER;
-    /* An input timer alone keeps no machine alive that input cannot wake. */
-    if (next == CLOCK_NEVER || next - now >= BIT(62) || (!only_input && now - m->time.asleep_since > SLEEP_LIMIT_NS)) {
+    if (next == CLOCK_NEVER || next - now >= BIT(62) || (only_input && !input_can_wake(m)) ||
+        (!only_input && now - m->time.asleep_since > SLEEP_LIMIT_NS)) {
         machine_finish(m, MACHINE_HALTED, 0);
         return;
     }
