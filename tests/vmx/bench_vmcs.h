@@ -1,0 +1,146 @@
+/* VMCSs on a bench: valid ones for each kind of guest, to start from. */
+#ifndef NESTOR_TESTS_BENCH_VMCS_H
+#define NESTOR_TESTS_BENCH_VMCS_H
+
+#include "cpu/trace.h"
+#include "vmx/capability.h"
+#include "vmx/checks.h"
+#include "vmx/fields.h"
+#include "vmx/stats.h"
+#include "vmx/vmx.h"
+
+#include "tests/cpu/bench_cpu.h"   /* last: it has a variable called cpu */
+
+#define BENCH_VMCS 0x200000u               /* gpa of the current VMCS */
+#define BENCH_OTHER_VMCS 0x201000u         /* a region with the right revision, for the link pointer */
+#define BENCH_PAGE 0x202000u               /* pages for bitmaps, virtual APIC … */
+#define BENCH_PDPTES 0x210020u             /* four PDPTEs, 32-byte aligned */
+
+/* A 64-bit guest of a 64-bit hypervisor, with nothing turned on that need not be. */
+static inline void bench_vmcs_64(struct vmcs *v)
+{
+    memset(v, 0, sizeof *v);
+    v->pin_controls = vmx_allowed_0(VMX_WORD_PIN);
+    v->primary_controls = vmx_allowed_0(VMX_WORD_PRIMARY) | PRIMARY_SECONDARY_CONTROLS;
+    v->exit_controls = vmx_allowed_0(VMX_WORD_VMEXIT) | VMEXIT_HOST_ADDRESS_SPACE_SIZE | VMEXIT_LOAD_EFER | VMEXIT_LOAD_PAT;
+    v->entry_controls = vmx_allowed_0(VMX_WORD_VMENTRY) | VMENTRY_IA32E_MODE_GUEST | VMENTRY_LOAD_EFER | VMENTRY_LOAD_PAT
+                        | VMENTRY_LOAD_DEBUG_CONTROLS;
+    v->vmcs_link_pointer = ~0ull;
+
+    v->host_cr0 = v->guest_cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_ET;
+    v->host_cr4 = v->guest_cr4 = CR4_VMXE | CR4_PAE;
+    v->host_cr3 = v->guest_cr3 = BENCH_TABLES;
+    v->host_ia32_efer = v->guest_ia32_efer = EFER_LME | EFER_LMA;
+    v->host_ia32_pat = v->guest_ia32_pat = 0x0007040600070406ull;
+    v->host_cs_selector = 0x08;
+    v->host_ss_selector = v->host_ds_selector = v->host_es_selector = 0x10;
+    v->host_tr_selector = 0x40;
+    v->host_tr_base = BENCH_TSS;
+    v->host_rip = 0x1000;
+
+    v->guest_cs_selector = 0x08;
+    v->guest_cs_access_rights = 0xa09b;
+    v->guest_ss_selector = v->guest_ds_selector = v->guest_es_selector = v->guest_fs_selector = v->guest_gs_selector = 0x10;
+    v->guest_ss_access_rights = v->guest_ds_access_rights = v->guest_es_access_rights = v->guest_fs_access_rights =
+        v->guest_gs_access_rights = 0xc093;
+    v->guest_cs_limit = v->guest_ss_limit = v->guest_ds_limit = v->guest_es_limit = v->guest_fs_limit = v->guest_gs_limit =
+        0xffffffff;
+    v->guest_tr_selector = 0x40;
+    v->guest_tr_access_rights = 0x8b;
+    v->guest_tr_limit = 0x67;
+    v->guest_ldtr_selector = 0x48;
+    v->guest_ldtr_access_rights = 0x82;
+    v->guest_ldtr_limit = 0xffff;
+    v->guest_gdtr_limit = v->guest_idtr_limit = 0xffff;
+    v->guest_rip = 0x1000;
+    v->guest_rflags = FL_R1 | FL_IF;
+    v->guest_dr7 = DR7_FIXED;
+}
+
+/* Everything turned on that goes together. */
+static inline void bench_vmcs_rich(struct vmcs *v)
+{
+    bench_vmcs_64(v);
+    v->pin_controls |= PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS | PIN_PREEMPTION_TIMER;
+    v->primary_controls |= PRIMARY_IO_BITMAPS | PRIMARY_MSR_BITMAPS | PRIMARY_TPR_SHADOW | PRIMARY_NMI_WINDOW_EXITING;
+    v->secondary_controls = SECONDARY_APIC_ACCESSES | SECONDARY_EPT | SECONDARY_VPID | SECONDARY_PML
+                            | SECONDARY_UNRESTRICTED_GUEST | SECONDARY_TSC_SCALING;
+    v->exit_controls |= VMEXIT_SAVE_PREEMPTION_TIMER | VMEXIT_ACKNOWLEDGE_INTERRUPT;
+    v->io_bitmap_a_address = v->io_bitmap_b_address = v->msr_bitmap_address = v->virtual_apic_address =
+        v->apic_access_address = v->pml_address = BENCH_PAGE;
+    v->virtual_processor_identifier = 1;
+    v->ept_pointer = BENCH_PAGE | 3 << 3 | 6;
+    v->tsc_multiplier = 1ull << 48;
+    v->cr3_target_count = 4;
+    v->tpr_threshold = 15;
+    v->exit_msr_store_count = v->exit_msr_load_count = v->entry_msr_load_count = 2;
+    v->exit_msr_store_address = v->exit_msr_load_address = v->entry_msr_load_address = BENCH_PAGE + 16;
+    v->vmcs_link_pointer = BENCH_OTHER_VMCS;
+}
+
+/* A guest in 32-bit protected mode without paging (unrestricted), or with PAE paging. */
+static inline void bench_vmcs_32(struct vmcs *v, bool pae)
+{
+    bench_vmcs_rich(v);
+    v->entry_controls &= ~(u64)VMENTRY_IA32E_MODE_GUEST;
+    v->guest_ia32_efer = 0;
+    v->guest_cr0 = CR0_PE | CR0_NE | CR0_ET | (pae ? CR0_PG : 0);
+    v->guest_cr4 = CR4_VMXE | (pae ? CR4_PAE : 0);
+    v->guest_cs_access_rights = 0xc09b;
+}
+
+/* Real mode (unrestricted). */
+static inline void bench_vmcs_real(struct vmcs *v)
+{
+    bench_vmcs_32(v, false);
+    v->guest_cr0 = CR0_NE | CR0_ET;
+    v->guest_cs_access_rights = v->guest_ss_access_rights = v->guest_ds_access_rights = v->guest_es_access_rights =
+        v->guest_fs_access_rights = v->guest_gs_access_rights = 0x93;
+    v->guest_cs_limit = v->guest_ss_limit = v->guest_ds_limit = v->guest_es_limit = v->guest_fs_limit = v->guest_gs_limit = 0xffff;
+}
+
+/* Virtual-8086 mode under 32-bit paging without EPT, as on processors without unrestricted guest. */
+static inline void bench_vmcs_v8086(struct vmcs *v)
+{
+    bench_vmcs_64(v);
+    v->entry_controls &= ~(u64)VMENTRY_IA32E_MODE_GUEST;
+    v->guest_ia32_efer = 0;
+    v->guest_cr4 = CR4_VMXE;
+    v->guest_rflags = FL_R1 | FL_VM | FL_IF;
+#define SEGMENT(seg, paragraph)                                                                                        \
+    v->guest_##seg##_selector = paragraph;                                                                             \
+    v->guest_##seg##_base = paragraph << 4;                                                                            \
+    v->guest_##seg##_limit = 0xffff;                                                                                   \
+    v->guest_##seg##_access_rights = 0xf3;
+    SEGMENT(cs, 0x1234)
+    SEGMENT(ss, 0x2000)
+    SEGMENT(ds, 0x3003)
+    SEGMENT(es, 0)
+    SEGMENT(fs, 0xffff)
+    SEGMENT(gs, 7)
+#undef SEGMENT
+}
+
+/* Without EPT the PDPTEs are in memory. */
+static inline void bench_vmcs_pae_in_memory(struct vmcs *v)
+{
+    bench_vmcs_64(v);
+    v->entry_controls &= ~(u64)VMENTRY_IA32E_MODE_GUEST;
+    v->guest_ia32_efer = 0;
+    v->guest_cs_access_rights = 0xc09b;
+    v->guest_cr3 = BENCH_PDPTES;
+}
+
+/* A hypervisor in 64-bit mode that has just made a VMCS current. */
+static inline void bench_hypervisor_setup(void)
+{
+    bench_setup();
+    bench_long_mode(0);
+    cpu.sys.cr4 |= CR4_VMXE;
+    cpu.vmx.frame[0].vmxon = 1;
+    cpu.vmx.frame[0].vmcs_ptr = cpu.vmx.frame[0].vmcs_hpa = BENCH_VMCS;
+    bus_write(&bus, 0, BENCH_OTHER_VMCS, 4, VMCS_REVISION);
+    bus_write(&bus, 0, BENCH_PAGE + 0x80, 1, 0x20);
+}
+
+#endif
