@@ -4,7 +4,6 @@
  * Kept true: moves raise no floating-point exception and look at no bit of what they move; non-temporal hints mean nothing here.
  * [SDM2 "MOVAPS—...", "MOVD/MOVQ—...", "MASKMOVDQU—..."]
  */
-#include "cpu/flags.h"
 #include "cpu/sse.h"
 
 enum flow sse_unavailable(struct cpu *cpu)
@@ -285,17 +284,6 @@ static enum flow pmovmskb(struct cpu *cpu, const struct insn *in)
     return FLOW_NEXT;
 }
 FAMILY_ONE(pmovmskb, pmovmskb)
-
-/* MOVNTI is an integer store: it needs SSE2 in CPUID, but not CR4.OSFXSR. */
-static enum flow movnti(struct cpu *cpu, const struct insn *in)
-{
-    if (in->flags & INSN_REX_W)
-        TRY(rm_write64(cpu, in, reg64(cpu, in->reg)));
-    else
-        TRY(rm_write32(cpu, in, reg32(cpu, in->reg)));
-    return FLOW_NEXT;
-}
-FAMILY_ONE(movnti, movnti)
 
 /* ---- selected bytes ---------------------------------------------------------------------------------------------------- */
 

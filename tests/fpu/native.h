@@ -135,6 +135,7 @@ static inline enum flow emulate(struct run *r, const u8 *code, unsigned length)
 #include <signal.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#define GREG_RIP 16            /* glibc's REG_RIP, a name that cpu/state.h has taken */
 
 static u8 *native_page;
 static volatile u64 native_trapped;
@@ -143,12 +144,12 @@ static void native_signal(int number, siginfo_t *info, void *context)
 {
     ucontext_t *u = context;
     (void)info;
-    if ((u8 *)u->uc_mcontext.gregs[REG_RIP] < native_page || (u8 *)u->uc_mcontext.gregs[REG_RIP] >= native_page + 4096) {
+    if ((u8 *)u->uc_mcontext.gregs[GREG_RIP] < native_page || (u8 *)u->uc_mcontext.gregs[GREG_RIP] >= native_page + 4096) {
         signal(number, SIG_DFL);
         return;
     }
     native_trapped = (u64)number;
-    u->uc_mcontext.gregs[REG_RIP] = (greg_t)(native_page + 64);   /* where every run ends */
+    u->uc_mcontext.gregs[GREG_RIP] = (greg_t)(native_page + 64);   /* where every run ends */
 }
 
 static inline void native_start(void)
@@ -169,12 +170,13 @@ static inline void native_run(struct run *r, const u8 *code, unsigned length)
     memset(native_page, 0x90, 64);
     memcpy(native_page, code, length);
     native_trapped = 0;
+    void *a = native_page, *c = &host, *d = r;
     __asm__ volatile("push %%rbp\n\t"
-                     "mov %[host], %%r13\n\t"
+                     "mov %%rcx, %%r13\n\t"
                      "fxsave64 (%%r13)\n\t"
                      "fninit\n\t"
-                     "mov %[page], %%r14\n\t"
-                     "mov %[run], %%r15\n\t"
+                     "mov %%rax, %%r14\n\t"
+                     "mov %%rdx, %%r15\n\t"
                      "fxrstor64 (%%r15)\n\t"
                      "mov 512(%%r15), %%rax\n\t"
                      "mov 520(%%r15), %%rcx\n\t"
@@ -199,9 +201,9 @@ static inline void native_run(struct run *r, const u8 *code, unsigned length)
                      "fninit\n\t"
                      "fxrstor64 (%%r13)\n\t"
                      "pop %%rbp\n\t"
+                     : "+a"(a), "+c"(c), "+d"(d)
                      :
-                     : [host] "r"(&host), [page] "r"(native_page), [run] "r"(r)
-                     : "rax", "rcx", "rdx", "rbx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
+                     : "rbx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
     r->trapped = native_trapped;
     r->fx.mxcsr &= 0xffff;
     r->flags &= FL_STATUS;
