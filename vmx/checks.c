@@ -196,6 +196,11 @@ static bool eptp_memory_type(u64 eptp)
     return (eptp & 7) == 0 || (eptp & 7) == 6;     /* UC, WB: both in IA32_VMX_EPT_VPID_CAP */
 }
 
+static bool eptp_reserved_clear(const struct cpu *cpu, u64 eptp)
+{
+    return (eptp & 0xf80) == 0 && (eptp & ~mask_low(cpu_physical_bits(cpu))) == 0;
+}
+
 /* Bits 5:3 are one less than the levels of the walk. */
 #define eptp_walk_length(eptp) eptp_walk_length_(cpu, eptp)
 static bool eptp_walk_length_(const struct cpu *cpu, u64 eptp)
@@ -203,6 +208,11 @@ static bool eptp_walk_length_(const struct cpu *cpu, u64 eptp)
     unsigned levels = (unsigned)(eptp >> 3 & 7) + 1;
     u64 cap = vmx_capability(cpu, MSR_IA32_VMX_EPT_VPID_CAP);
     return (levels == 4 && cap & VMX_EPT_CAP_WALK_4) || (levels == 5 && cap & VMX_EPT_CAP_WALK_5);
+}
+
+bool vmx_eptp_valid(const struct cpu *cpu, u64 eptp)
+{
+    return eptp_memory_type(eptp) && eptp_walk_length(eptp) && eptp_reserved_clear(cpu, eptp);
 }
 
 static bool injection_vector(const struct facts *c)

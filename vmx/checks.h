@@ -68,6 +68,9 @@ unsigned vmx_check_section(unsigned id);
  * traced (class vmx.check) and counted in cpu->stats. Changes nothing but frame->checked. */
 bool vmx_check_entry(struct cpu *cpu, unsigned frame, struct vmx_check_failure *out);
 
+/* What the entry checks ask of an EPT pointer, as INVEPT asks it too. */
+bool vmx_eptp_valid(const struct cpu *cpu, u64 eptp);
+
 /* A field (enum vmx_field) of the frame's current VMCS was written by software: the sections that read it are due again. */
 void vmx_check_note_write(struct vmx_frame *frame, unsigned field);
 /* A VM exit has saved guest state into the VMCS: the sections that mix guest state with controls are due again; the rest held while the

@@ -79,6 +79,14 @@ void vmx_field_set(struct vmcs *vmcs, unsigned field, u64 value)
     store64((u8 *)vmcs + info->offset, value & mask_low(info->bits));
 }
 
+void vmx_fields_normalise(struct vmcs *vmcs)
+{
+    vmcs->launched &= 1;
+#define FIELD(name, encoding, width, kind, present, text) vmcs->name &= mask_low(WIDTH_##width ? WIDTH_##width : 64);
+#include "vmx/fields.def"
+#undef FIELD
+}
+
 bool vmx_field_read(const struct cpu *cpu, const struct vmcs *vmcs, u64 encoding, u64 *value)
 {
     int row = vmx_field_find(encoding);

@@ -55,6 +55,9 @@ static inline u64 vmx_field_get(const struct vmcs *vmcs, unsigned field)
 /* Stores what fits the field's width. */
 void vmx_field_set(struct vmcs *vmcs, unsigned field, u64 value);
 
+/* Makes what was read from memory, where software may have written anything, a VMCS again: each field keeps the bits of its width. */
+void vmx_fields_normalise(struct vmcs *vmcs);
+
 /* VMREAD of an encoding: false when there is no such field (error 12). */
 bool vmx_field_read(const struct cpu *cpu, const struct vmcs *vmcs, u64 encoding, u64 *value);
 /* VMWRITE to the current VMCS of a frame; `value` is the source operand, zero-extended. VMX_ERROR_NONE, VMX_ERROR_UNSUPPORTED_FIELD or

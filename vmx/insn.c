@@ -254,8 +254,7 @@ enum flow vmx_insn_vmfunc(struct cpu *cpu, const struct insn *in)
 /* The EPT pointer would pass VM entry's checks [SDM3 "VM-Execution Control Fields"]. */
 static bool eptp_valid(const struct cpu *cpu, u64 eptp)
 {
-    unsigned type = eptp & 7, walk = eptp >> 3 & 7;
-    return (type == 0 || type == 6) && walk == 3 && !(eptp & 0xf80) && !(eptp & ~mask_low(cpu_physical_bits(cpu)));
+    return vmx_eptp_valid(cpu, eptp);
 }
 
 enum flow vmx_insn_invept(struct cpu *cpu, const struct insn *in, u64 type, u64 eptp, u64 reserved)

@@ -11,6 +11,8 @@
 #include "vmx/frame.h"
 
 #include "mmu/bus.h"
+#include "vmx/checks.h"
+#include "vmx/fields.h"
 
 #define REGION_FIELDS 8u       /* behind the revision identifier and the abort indicator */
 #define REGION_NEST 2048u
@@ -159,7 +161,8 @@ void vmx_region_load(struct cpu *cpu, unsigned k, u64 gpa, u64 hpa)
     f->stale = 0;
     if (!bus_copy_from(cpu->bus, &f->vmcs, hpa + REGION_FIELDS, sizeof f->vmcs))
         memset(&f->vmcs, 0, sizeof f->vmcs);
-    f->vmcs.launched &= 1;
+    vmx_fields_normalise(&f->vmcs);
+    vmx_check_note_all(f);
     forget_guest(cpu, k);
     if (offers(cpu) && k + 1 < VMX_MAX_FRAMES)
         nest_load(cpu, k);
