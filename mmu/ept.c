@@ -217,6 +217,10 @@ bool ept_translate(struct cpu *cpu, unsigned levels, u64 gpa, const struct gpa_u
         *result = (struct gpa_result){.hpa = gpa, .flags = GPA_ALL, .apic_frame = -1};
         return true;
     }
+    unsigned frame = space->chain.depth - 1;
+    struct gpa_use outer = {.access = use->access, .side = use->side, .user = use->user, .peek = use->peek};
+    if (frame != levels - 1)
+        use = &outer;          /* frame's guest runs the hypervisor of a frame without EPT: it is not its la, nor its table */
     struct gpa_entry *e = gpa_entry_of(space, use->side, gpa);
     u32 need = needed(use);
     if (e->gpa == (gpa & ~0xfffull) && e->generation == space->generation && (e->flags & need) == need && !use->peek) {
@@ -225,7 +229,6 @@ bool ept_translate(struct cpu *cpu, unsigned levels, u64 gpa, const struct gpa_u
     }
 
     const struct tlb_place *place = &space->chain.place[space->chain.depth - 1];
-    unsigned frame = space->chain.depth - 1;
     struct ept_walk w = {.cpu = cpu, .use = use, .frame = frame, .gpa = gpa};
     u64 outer_gpa = gpa;
     u32 granted = GPA_ALL;
@@ -235,7 +238,6 @@ bool ept_translate(struct cpu *cpu, unsigned levels, u64 gpa, const struct gpa_u
         *result = (struct gpa_result){.apic_frame = (int)frame};
         return true;
     }
-    struct gpa_use outer = {.access = use->access, .side = use->side, .user = use->user, .peek = use->peek};
     if (!ept_translate(cpu, frame, outer_gpa, &outer, result))
         return false;
     if (result->apic_frame >= 0 || use->peek)

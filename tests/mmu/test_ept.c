@@ -558,8 +558,12 @@ START_TEST(frames_without_ept)
     ck_assert_uint_eq(cpu->fault.frame, 2);
     depth(2);
     ck_assert_uint_eq(rig_read(0x9008), 4);
+    /* Frame 0's guest is then the hypervisor of frame 1, and la is not its own. */
+    ck_assert_int_eq(violation(0x4000000, ACCESS_WRITE), 2);
+    ck_assert_uint_eq(cpu->fault.frame, 0);
     depth(1);
     ck_assert_uint_eq(rig_read(0x9008), 4);
+    ck_assert_int_eq(violation(0x4000000, ACCESS_WRITE), 0x182);
     depth(0);
     ck_assert_uint_eq(rig_read(STEP + 0x9008), 4);
 }
