@@ -1,4 +1,4 @@
-/* The ACPI tables of the board, in [MACHINE_ACPI_START, 1 MiB). */
+/* The ACPI tables of the board, in [MACHINE_ACPI_START, MACHINE_ACPI_END). */
 #ifndef NESTOR_MACHINE_ACPI_H
 #define NESTOR_MACHINE_ACPI_H
 

@@ -174,8 +174,3 @@ u64 hostio_monotonic_ns(void)
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
 }
-
-u64 hostio_wall_seconds(void)
-{
-    return (u64)time(NULL);
-}

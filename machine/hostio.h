@@ -33,8 +33,6 @@ void hostio_catch_interrupt(volatile int *flag);
 
 /* ns of the host's monotonic clock, for the statistics that are printed on stderr only. */
 u64 hostio_monotonic_ns(void);
-/* Seconds since 1970 by the host's clock. */
-u64 hostio_wall_seconds(void);
 
 /* Writes a formatted line to `message`; always false, so that failing functions can return it. */
 bool hostio_error(char *message, size_t message_size, const char *format, ...) PRINTF_LIKE(3, 4);

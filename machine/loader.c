@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #define EBDA_START 0x9fc00u            /* the extended BIOS data area, 1 KiB */
+#define BIOS_STUB 0xffe00u               /* behind the ACPI tables */
 #define MIB 0x100000u
 
 bool loader_error(struct loading *l, const char *format, ...)
@@ -119,10 +120,26 @@ static void describe_memory(struct loading *l)
         add_memory(l, BIT(32), BIT(32) + (bus->ram_size - bus->low_size), 1);
 }
 
+/* The answer to every BIOS call of a machine without a BIOS: "function not supported", AH = 0x86 and the carry flag, as
+ * real ones answer what they do not know. Kernels that look around in real mode (Xen does) then do without.
+ *     push bp; mov bp, sp; or word [bp + 6], 1; pop bp; mov ah, 0x86; iret      and for hardware interrupts: iret */
+static const u8 bios_stub[] = {0x55, 0x89, 0xe5, 0x83, 0x4e, 0x06, 0x01, 0x5d, 0xb4, 0x86, 0xcf};
+
+static void write_bios_stub(struct bus *bus)
+{
+    u32 call = (0xf000u << 16) | (BIOS_STUB & 0xffff), ignore = call + sizeof(bios_stub) - 1;
+    (void)bus_copy_to(bus, BIOS_STUB, bios_stub, sizeof(bios_stub));
+    for (unsigned vector = 0; vector < 256; vector++) {
+        bool service = vector >= 0x10 && !(vector >= 0x70 && vector < 0x78);
+        bus_write(bus, 0, 4 * vector, 4, service ? call : ignore);
+    }
+}
+
 /* The BIOS data area: what kernels without ACPI, and boot code, read. */
 static void write_bios_data(struct loading *l)
 {
     struct bus *bus = &l->m->bus;
+    write_bios_stub(bus);
     bus_write(bus, 0, 0x400, 2, 0x3f8);                 /* COM1 */
     bus_write(bus, 0, 0x40e, 2, EBDA_START >> 4);
     bus_write(bus, 0, 0x413, 2, EBDA_START >> 10);      /* KiB of conventional memory */

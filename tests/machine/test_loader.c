@@ -67,6 +67,9 @@ START_TEST(multiboot1_elf)
     ck_assert_uint_eq(cpu->core.rip, 0x100040);
     ck_assert_uint_eq(m->bus.ram[0x100040], 0xf4);
     ck_assert_uint_eq(cpu->core.rax, 0x2badb002);
+    /* BIOS calls end in an answer, not in zeros. */
+    ck_assert_uint_eq(ram32(m, 4 * 0x15), 0xf000fe00);
+    ck_assert_uint_eq(m->bus.ram[0xffe00], 0x55);
     u64 info = cpu->core.rbx;
     ck_assert_uint_eq(ram32(m, info) & 0x24d, 0x24d);
     ck_assert_uint_eq(ram32(m, info + 4), 639);
