@@ -469,10 +469,12 @@ FAMILY_ONE(pause, pause)
 
 static void trace_msr(struct cpu *cpu, const char *what, u32 msr, u64 value, bool ok)
 {
+    if (LIKELY(!trace_on(cpu, TRACE_MSR)))
+        return;
     const char *name = cpu_msr_name(msr);
-    if (trace_on(cpu, TRACE_MSR))
-        trace_emit(cpu, TRACE_MSR, what, TRACE_FIELDS(trace_hex("msr", msr), trace_text("name", name ? name : ""),
-                   trace_hex("value", value), trace_text("result", ok ? "ok" : "#GP")));
+    trace_emit(cpu, TRACE_MSR, what,
+               TRACE_FIELDS(trace_hex("msr", msr), trace_text("name", name ? name : ""), trace_hex("value", value),
+                            trace_text("result", ok ? "ok" : "#GP")));
 }
 
 static enum flow rdmsr(struct cpu *cpu, const struct insn *in)
