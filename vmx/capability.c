@@ -204,12 +204,19 @@ bool vmx_msr_write_level(const struct cpu *cpu, u64 *feature_control, u32 msr, u
     return true;
 }
 
+/* IA32_FEATURE_CONTROL as the running level has it: the processor's, or the one that goes with L0's offer. */
+static u64 *running_feature_control(struct cpu *cpu)
+{
+    u32 d = cpu->vmx.depth;
+    return d && d < VMX_MAX_FRAMES && cpu->vmx.frame[d].offered ? &cpu->vmx.frame[d].feature_control : &cpu->sys.feature_control;
+}
+
 bool vmx_msr_read(struct cpu *cpu, u32 msr, u64 *value, bool *known)
 {
-    return vmx_msr_read_level(cpu, &cpu->sys.feature_control, msr, value, known);
+    return vmx_msr_read_level(cpu, running_feature_control(cpu), msr, value, known);
 }
 
 bool vmx_msr_write(struct cpu *cpu, u32 msr, u64 value, bool *known)
 {
-    return vmx_msr_write_level(cpu, &cpu->sys.feature_control, msr, value, known);
+    return vmx_msr_write_level(cpu, running_feature_control(cpu), msr, value, known);
 }

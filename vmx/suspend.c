@@ -142,6 +142,14 @@ void vmx_suspend(struct cpu *cpu, unsigned k, u32 instruction_length)
     struct vmx_unit *u = &cpu->vmx.frame[k].unit;
 
     save_unit(cpu, u);
+    /* What an exit loads only if its controls say so is what the exits of the levels between would have left. */
+    for (unsigned m = u->depth - 1; m > k + 1; m--) {
+        const struct vmcs *v = vmcs_of(cpu, m);
+        if (vmcs_exit_control(v, LOAD_EFER))
+            cpu->sys.efer = v->host_ia32_efer & cpu_efer_allowed(cpu);
+        if (vmcs_exit_control(v, LOAD_PAT))
+            cpu->sys.pat = v->host_ia32_pat;
+    }
     cpu->vmx.depth = k + 1;
     vmx_load_host_state(cpu, k + 1);
     cpu_set_rflags(cpu, FL_IF);
