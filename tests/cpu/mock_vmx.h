@@ -1,5 +1,6 @@
-/* A hypervisor that only listens: what floor 5 asks of vmx/ is written down, and answered as the test wants. Suites
- * that include this test handlers apart from vmx/ (whose own suites are in tests/vmx/).
+/* A hypervisor that only listens: what floor 5 asks of vmx/ is written down, and answered as the test wants. The suite
+ * that includes this tests handlers apart from vmx/ (whose own suites are in tests/vmx/); so every function of
+ * vmx/vmx.h that the handlers call stands here, and the linker takes nothing from vmx/. A new one needs a line here.
  */
 #ifndef NESTOR_TESTS_MOCK_VMX_H
 #define NESTOR_TESTS_MOCK_VMX_H
@@ -17,6 +18,7 @@ static struct {
     u64 tsc_added;
     bool tpr_shadow, tpr_exit;
     u8 tpr;
+    u64 cr4_noted;             /* what vmx_note_cr4() was told */
     u32 msr;                   /* this one is vmx/'s */
     u64 msr_value;
 } hypervisor;
@@ -37,6 +39,11 @@ u64 vmx_merge_cr0(const struct cpu *c, u64 value)
 u64 vmx_merge_cr4(const struct cpu *c, u64 value)
 {
     return (value & ~hypervisor.cr4_owned) | (c->sys.cr4 & hypervisor.cr4_owned);
+}
+void vmx_note_cr4(struct cpu *c, u64 value)
+{
+    (void)c;
+    hypervisor.cr4_noted = value;
 }
 bool vmx_cr0_fixed_ok(const struct cpu *c, u64 value) { (void)c; return !(~value & hypervisor.cr0_fixed); }
 bool vmx_cr4_fixed_ok(const struct cpu *c, u64 value) { (void)c; return !(~value & hypervisor.cr4_fixed); }

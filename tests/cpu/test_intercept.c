@@ -192,6 +192,14 @@ START_TEST(owned_bits_stay)
     hypervisor.cr4_fixed = CR4_VMXE;
     cpu.core.rax = cpu.sys.cr4;
     RAISES(EXC_GP, h_mov_to_cr, bench_registers(OSZ_64, 4, REG_RAX));
+    /* vmx/ hears what software meant to write to CR4, once it is done. */
+    ck_assert_uint_eq(hypervisor.cr4_noted, 0);
+    hypervisor.cr4_fixed = 0;
+    hypervisor.cr4_owned = CR4_PGE;
+    cpu.core.rax |= CR4_PGE;
+    RETIRES(h_mov_to_cr, bench_registers(OSZ_64, 4, REG_RAX));
+    ck_assert_uint_eq(hypervisor.cr4_noted, cpu.core.rax);
+    ck_assert_uint_eq(cpu.sys.cr4, cpu.core.rax & ~(u64)CR4_PGE);
     /* CLTS where the hypervisor owns TS does nothing. */
     cpu.sys.cr0 |= CR0_TS;
     hypervisor.cr0 = cpu.sys.cr0;

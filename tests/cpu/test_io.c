@@ -1,6 +1,5 @@
 /* IN, OUT, INS, OUTS: permission, sizes, repetition, breakpoints. */
 #include "tests/cpu/bench_cpu.h"
-#include "tests/cpu/mock_vmx.h"
 
 /* A device on ports 0x40-0x47 that keeps the last access and counts. */
 static struct {

@@ -1,6 +1,5 @@
 /* System instructions outside VMX: who may run them, what they check, what they do. */
 #include "tests/cpu/bench_cpu.h"
-#include "tests/cpu/mock_vmx.h"
 
 START_TEST(control_registers_move)
 {

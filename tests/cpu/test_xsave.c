@@ -1,6 +1,5 @@
 /* FXSAVE, FXRSTOR and the XSAVE family: images, headers, checks. */
 #include "tests/cpu/bench_cpu.h"
-#include "tests/cpu/mock_vmx.h"
 
 #define AREA 0x6000
 
