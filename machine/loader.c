@@ -9,13 +9,14 @@
 #include "cpu/flags.h"
 #include "cpu/mode.h"
 #include "machine/acpi.h"
+#include "machine/mptable.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define EBDA_START 0x9fc00u            /* the extended BIOS data area, 1 KiB */
-#define BIOS_STUB 0xffe00u               /* behind the ACPI tables */
+#define BIOS_STUB 0xffe00u               /* behind the ACPI and MP tables */
 #define MIB 0x100000u
 
 bool loader_error(struct loading *l, const char *format, ...)
@@ -209,6 +210,7 @@ bool loader_load(struct machine *m, char *message, size_t message_size)
         describe_memory(l);
         write_bios_data(l);
         l->rsdp = acpi_build(m, l->rsdp_bytes);
+        mptable_build(m);
         ok = load_by_format(l);
     }
     hostio_free_image(&unpacked);

@@ -34,7 +34,7 @@
 #define MACHINE_NO_LIMIT (~0ull)
 #define MACHINE_LOW_LIMIT 0xc0000000ull /* RAM below 4 GiB ends here: what follows is for devices */
 #define MACHINE_ACPI_START 0xe0000u    /* tables lie in [start, end); to 1 MiB the memory is marked reserved */
-#define MACHINE_ACPI_END 0xff000u
+#define MACHINE_ACPI_END 0xfd000u
 
 /* What a user can ask for. Strings and images stay the caller's and must live as long as the machine. */
 struct machine_config {

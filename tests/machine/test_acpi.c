@@ -1,8 +1,9 @@
-/* ACPI tables: found from the root pointer, checksummed, and they fit for the largest board; AML's length encodings. */
+/* ACPI and MP tables: found from the root pointer, checksummed, and they fit for the largest board; AML's length encodings. */
 #include "images.h"
 
 #include "machine/acpi.h"
 #include "machine/aml.h"
+#include "machine/mptable.h"
 
 static u8 sum(const u8 *data, u32 size)
 {
@@ -73,6 +74,37 @@ END_TEST
 START_TEST(tables_largest) { check_tables(MACHINE_CPUS); }
 END_TEST
 
+static void check_mp_table(unsigned cpus)
+{
+    struct machine *m = memory_machine(4 << 20);
+    free(m->cpu);
+    m->cpu = calloc(cpus, sizeof(*m->cpu));
+    m->cpu_count = cpus;
+    mptable_build(m);
+    const u8 *pointer = m->bus.ram + MPTABLE_POINTER, *table = m->bus.ram + load32(pointer + 4);
+    ck_assert_int_eq(memcmp(pointer, "_MP_", 4), 0);
+    ck_assert_uint_eq(sum(pointer, 16), 0);
+    ck_assert_int_eq(memcmp(table, "PCMP", 4), 0);
+    u32 size = load16(table + 4), at = 44;
+    ck_assert_uint_eq(sum(table, size), 0);
+    ck_assert_uint_le(MPTABLE_START + size, MPTABLE_POINTER);
+    unsigned processors = 0;
+    for (unsigned i = 0; i < load16(table + 34); i++) {
+        processors += table[at] == 0;
+        at += table[at] == 0 ? 20 : 8;
+    }
+    ck_assert_uint_eq(at, size);
+    ck_assert_uint_eq(processors, cpus);
+    memory_machine_free(m);
+}
+
+START_TEST(mp_tables)
+{
+    check_mp_table(1);
+    check_mp_table(MACHINE_CPUS);
+}
+END_TEST
+
 /* [ACPI "Package Length Encoding"]: the length counts its own bytes. */
 START_TEST(package_lengths)
 {
@@ -119,6 +151,7 @@ int main(void)
     TCase *tc = tcase_create("acpi");
     tcase_add_test(tc, tables_small);
     tcase_add_test(tc, tables_largest);
+    tcase_add_test(tc, mp_tables);
     tcase_add_test(tc, package_lengths);
     tcase_add_test(tc, names_and_ids);
     suite_add_tcase(suite, tc);
