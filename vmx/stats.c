@@ -1,7 +1,8 @@
 /* Counting exits, entries and instructions by level, and printing them.
  *
  * A level's instructions are counted by differences of cpu->time.retired when another level begins to run; that counter moves at
- * the end of a block, so a world switch in mid-block is off by a few instructions at each side.
+ * the end of a block, so a world switch in mid-block is off by a few instructions at each side. What handling an exit took is counted
+ * from the exit to the handler's next VM entry, with what outer levels did for the handler in between.
  */
 #include "vmx/stats.h"
 
@@ -78,9 +79,6 @@ void vmx_stats_exit(struct cpu *cpu, unsigned from, unsigned reason, unsigned ha
     stats->level = handler;
     stats->open_reason[handler] = (u16)reason;
     stats->open_since[handler] = cpu->time.retired;
-    /* Deeper hypervisors were in the middle of nothing that still counts. */
-    for (unsigned n = handler + 1; n < VMX_STATS_LEVELS; n++)
-        stats->open_reason[n] = EXIT_NONE;
 }
 
 void vmx_stats_entry(struct cpu *cpu, unsigned by, unsigned level)
@@ -172,7 +170,7 @@ static void print_exits(const struct vmx_stats *stats, unsigned level, FILE *out
         return;
     qsort(rows, n, sizeof rows[0], compare_rows);
     fprintf(out, "\nVM exits of L%u:\n%12s  %-10s %-45s %22s\n", level, "count", "handled by", "reason",
-            "handler's instructions");
+            "instructions to handle");
     for (unsigned i = 0; i < n; i++) {
         unsigned r = rows[i].reason, h = rows[i].handler;
         fprintf(out, "%12llu  L%-9u %2u %-42s", (unsigned long long)rows[i].count, h, r, vmx_exit_text(r));

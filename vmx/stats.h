@@ -17,7 +17,7 @@
 struct vmx_stats {
     u64 exits[VMX_STATS_LEVELS][EXIT_REASON_COUNT][VMX_STATS_LEVELS];   /* [level that ran][reason][level that handles it] */
     u64 handled[VMX_STATS_LEVELS][EXIT_REASON_COUNT];  /* exits after which the handler entered a guest again … */
-    u64 handling[VMX_STATS_LEVELS][EXIT_REASON_COUNT]; /* … and the instructions it ran in between */
+    u64 handling[VMX_STATS_LEVELS][EXIT_REASON_COUNT]; /* … and the instructions in between, outer levels' included */
     u64 entries[VMX_STATS_LEVELS];                     /* successful VM entries by the level that is entered */
     u64 instructions[VMX_STATS_LEVELS];
     u64 entry_failures[VMX_CHECK_COUNT];

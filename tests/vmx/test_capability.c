@@ -199,6 +199,14 @@ START_TEST(counters)
     cpu.time.retired = 1140;
     vmx_stats_exit(&cpu, 2, EXIT_CPUID, 0);                /* L0 did it: L2 goes on */
     vmx_stats_entry(&cpu, 2, 3);                           /* L2 enters a guest of its own */
+    cpu.time.retired = 1150;
+    vmx_stats_exit(&cpu, 3, EXIT_HLT, 2);                  /* L2 handles it and needs L1 meanwhile */
+    cpu.time.retired = 1160;
+    vmx_stats_exit(&cpu, 2, EXIT_RDMSR, 1);
+    cpu.time.retired = 1165;
+    vmx_stats_entry(&cpu, 1, 2);
+    cpu.time.retired = 1170;
+    vmx_stats_entry(&cpu, 2, 3);
     cpu.time.retired = 1200;
     vmx_stats_exit(&cpu, 3, EXIT_EXTERNAL_INTERRUPT, 1);
     cpu.time.retired = 1250;
@@ -206,20 +214,21 @@ START_TEST(counters)
     vmx_stats_entry_failed(stats, VMX_CHECK_VPID_ZERO);
     vmx_stats_exit(&cpu, 3, 0x8fff, 1);                    /* no reason: not counted, no harm */
 
-    ck_assert_uint_eq(stats->instructions[1], 1000 + 30 + 50);
-    ck_assert_uint_eq(stats->instructions[2], 100 + 10);
-    ck_assert_uint_eq(stats->instructions[3], 60);
+    ck_assert_uint_eq(stats->instructions[1], 1000 + 30 + 5 + 50);
+    ck_assert_uint_eq(stats->instructions[2], 100 + 10 + 10 + 5);
+    ck_assert_uint_eq(stats->instructions[3], 10 + 30);
     ck_assert_uint_eq(stats->exits[2][EXIT_CPUID][1], 1);
     ck_assert_uint_eq(stats->exits[2][EXIT_CPUID][0], 1);
     ck_assert_uint_eq(stats->exits[3][EXIT_EXTERNAL_INTERRUPT][1], 1);
     ck_assert_uint_eq(stats->handled[1][EXIT_CPUID], 1);
     ck_assert_uint_eq(stats->handling[1][EXIT_CPUID], 30);
-    ck_assert_uint_eq(stats->entries[2], 2);
-    ck_assert_uint_eq(stats->entries[3], 1);
+    ck_assert_uint_eq(stats->handling[2][EXIT_HLT], 20);
+    ck_assert_uint_eq(stats->entries[2], 3);
+    ck_assert_uint_eq(stats->entries[3], 2);
 
     vmx_stats_add(sum, stats);
     vmx_stats_add(sum, stats);
-    ck_assert_uint_eq(sum->instructions[3], 120);
+    ck_assert_uint_eq(sum->instructions[3], 80);
     print_stats(sum);
     ck_assert(strstr(printed, "VM exits of L2:"));
     ck_assert(strstr(printed, "10 CPUID"));
