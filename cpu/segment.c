@@ -195,7 +195,11 @@ void segment_drop_privileged(struct cpu *cpu, unsigned cpl)
     static const u8 data[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
     for (unsigned i = 0; i < ARRAY_SIZE(data); i++) {
         struct segment *s = &cpu->seg.s[data[i]];
-        if (!(s->access & AR_UNUSABLE) && !access_is_conforming(s->access) && access_dpl(s->access) < cpl)
-            segment_make_null(s, 0, 0);
+        if (!(s->access & AR_UNUSABLE) && !access_is_conforming(s->access) && access_dpl(s->access) < cpl) {
+            /* The selector becomes null; the base stays [SDM2 "IRET"]: FS and GS with a null selector and a base set by MSR
+             * (KVM restores its nested host so, with DPL 0) keep it on the way to user mode. */
+            s->selector = 0;
+            s->access |= AR_UNUSABLE;
+        }
     }
 }
