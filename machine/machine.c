@@ -195,7 +195,9 @@ static void set_firmware_mtrrs(struct machine *m, struct cpu *cpu)
 
 bool machine_reset(struct machine *m, char *message, size_t message_size)
 {
-    bus_reset(&m->bus);
+    if (m->memory_used)
+        bus_reset(&m->bus);             /* looks at every page: fresh memory need not pay for that */
+    m->memory_used = true;
     for (unsigned i = 0; i < m->cpu_count; i++)
         cpu_reset(&m->cpu[i], false);
     wiring_reset(m);

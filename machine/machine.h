@@ -113,6 +113,7 @@ struct machine {
 
     u64 random;                        /* state of the deterministic generator behind RDRAND */
     bool reset_wanted;
+    bool memory_used;                  /* RAM holds what a reset must clear */
     enum machine_end end;
     u32 end_status;
     unsigned end_cpu;

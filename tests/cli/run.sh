@@ -53,7 +53,7 @@ holds "$work/err" "rip 0000000000100020"
 expect 4 --kernel "$work/halt"
 holds "$work/err" "halted"
 expect 0 --kernel "$work/reset" --no-reboot
-expect 3 --kernel "$work/reset" --max-insns 1000
+expect 3 --kernel "$work/reset" --max-insns 50
 expect 0 --kernel "$work/hello" --until-serial '^Hi$' --max-insns 1M
 holds "$work/out" "Hi"
 expect 3 --kernel "$work/hello" --until-serial '^Ho$' --max-insns 1000
