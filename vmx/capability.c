@@ -1,7 +1,8 @@
-/* The VMX capability MSRs, computed: what controls.def says is offered, what the fields present imply, and the few constants of
- * IA32_VMX_MISC and IA32_VMX_EPT_VPID_CAP [SDM3 Appendix "VMX Capability Reporting Facility"].
+/* The VMX capability MSRs, computed: what controls.def says is offered, what the fields present imply, and the few
+ * constants of IA32_VMX_MISC and IA32_VMX_EPT_VPID_CAP [SDM3 Appendix "VMX Capability Reporting Facility"].
  *
- * Kept true: nothing is advertised that does not work; TRUE and plain MSRs differ only in the default1 controls that may be 0.
+ * Kept true: nothing is advertised that does not work; TRUE and plain MSRs differ only in the default1 controls that
+ * may be 0.
  */
 #include "vmx/capability.h"
 
@@ -10,7 +11,8 @@
 #include "vmx/fields.h"
 #include "vmx/vmx.h"
 
-/* Controls of the default1 class: bits that the plain MSRs report as fixed to 1 [SDM3 Appendix "Default Settings of Controls"]. */
+/* Controls of the default1 class: bits that the plain MSRs report as fixed to 1 [SDM3 Appendix "Default Settings of
+ * Controls"]. */
 #define DEFAULT1_PIN 0x00000016u
 #define DEFAULT1_PRIMARY 0x0401e172u
 #define DEFAULT1_VMEXIT 0x00036dffu
@@ -101,9 +103,9 @@ static u64 ept_vpid(const struct cpu *cpu)
 {
     u64 value = 0;
     if (vmx_control_supported(cpu, CTL_SECONDARY_EPT))
-        value |= VMX_EPT_CAP_EXECUTE_ONLY | VMX_EPT_CAP_WALK_4 | VMX_EPT_CAP_WALK_5 | VMX_EPT_CAP_UC | VMX_EPT_CAP_WB | VMX_EPT_CAP_2M
-                 | VMX_EPT_CAP_1G | VMX_EPT_CAP_INVEPT | VMX_EPT_CAP_ACCESSED_DIRTY | VMX_EPT_CAP_INVEPT_SINGLE
-                 | VMX_EPT_CAP_INVEPT_ALL;
+        value |= VMX_EPT_CAP_EXECUTE_ONLY | VMX_EPT_CAP_WALK_4 | VMX_EPT_CAP_WALK_5 | VMX_EPT_CAP_UC | VMX_EPT_CAP_WB
+                 | VMX_EPT_CAP_2M | VMX_EPT_CAP_1G | VMX_EPT_CAP_INVEPT | VMX_EPT_CAP_ACCESSED_DIRTY
+                 | VMX_EPT_CAP_INVEPT_SINGLE | VMX_EPT_CAP_INVEPT_ALL;
     if (vmx_control_supported(cpu, CTL_SECONDARY_VPID))
         value |= VMX_VPID_CAP_INVVPID | VMX_VPID_CAP_ADDRESS | VMX_VPID_CAP_SINGLE | VMX_VPID_CAP_ALL
                  | VMX_VPID_CAP_SINGLE_KEEP_GLOBAL;

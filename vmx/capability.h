@@ -1,5 +1,6 @@
-/* What this CPU's VMX can do, as software reads it from the capability MSRs [SDM3 Appendix "VMX Capability Reporting Facility"] and as
- * the entry checks apply it. Everything is computed from vmx/controls.def, vmx/fields.def and the CPU's features.
+/* What this CPU's VMX can do, as software reads it from the capability MSRs [SDM3 Appendix "VMX Capability Reporting
+ * Facility"] and as the entry checks apply it. Everything is computed from vmx/controls.def, vmx/fields.def and the
+ * CPU's features.
  */
 #ifndef NESTOR_VMX_CAPABILITY_H
 #define NESTOR_VMX_CAPABILITY_H
@@ -83,8 +84,9 @@ const struct vmx_control_info *vmx_control_info(unsigned control);
 /* The name of a control word for people. */
 const char *vmx_control_word_text(unsigned word);
 
-/* RDMSR and WRMSR of IA32_FEATURE_CONTROL and the capability MSRs with a level's own IA32_FEATURE_CONTROL, for policies that give each level one.
- * *known: the MSR is one of ours. False: #GP(0). vmx_msr_read() and vmx_msr_write() are these with the processor's own. */
+/* RDMSR and WRMSR of IA32_FEATURE_CONTROL and the capability MSRs with a level's own IA32_FEATURE_CONTROL, for
+ * policies that give each level one. *known: the MSR is one of ours. False: #GP(0). vmx_msr_read() and
+ * vmx_msr_write() are these with the processor's own. */
 bool vmx_msr_read_level(const struct cpu *cpu, const u64 *feature_control, u32 msr, u64 *value, bool *known);
 bool vmx_msr_write_level(const struct cpu *cpu, u64 *feature_control, u32 msr, u64 value, bool *known);
 

@@ -1,8 +1,8 @@
 /* VM entry's checks: evaluates the rows of vmx/checks.def and says which one failed, with the values that took part.
  *
  * Most entries repeat one that succeeded, with a few fields changed. So the sections that passed are remembered in
- * vmx_frame.checked, and writing a field makes those sections due again whose rows name it. What depends on more than the VMCS
- * (memory, the mode of the CPU) is looked at on each entry.
+ * vmx_frame.checked, and writing a field makes those sections due again whose rows name it. What depends on more
+ * than the VMCS (memory, the mode of the CPU) is looked at on each entry.
  *
  * Kept true: with or without that memory the outcome is the same (tests/vmx/test_checks.c compares them).
  */
@@ -24,7 +24,7 @@ _Static_assert(VMX_SECTION_COUNT < 64, "vmx_frame.checked is too small");
 _Static_assert(VMX_CHECK_COUNT < 256, "row numbers do not fit vmx_check_section_info.first");
 #define ALL_SECTIONS (BIT(VMX_SECTION_COUNT) - 1)
 
-/* ---- the rows as data -------------------------------------------------------------------------------------------------- */
+/* ---- the rows as data -------------------------------------------------------------------------------------------- */
 
 static const struct vmx_check checks[VMX_CHECK_COUNT] = {
 #define SECTION(name_, group, title)
@@ -96,7 +96,7 @@ static void check_each_value(unsigned id, void (*use)(void *arg, unsigned id, un
     }
 }
 
-/* ---- remembering what passed ------------------------------------------------------------------------------------------- */
+/* ---- remembering what passed ------------------------------------------------------------------------------------- */
 
 static void add_dependency(void *arg, unsigned id, unsigned field)
 {
@@ -129,7 +129,7 @@ void vmx_check_note_exit(struct vmx_frame *frame)
                         | BIT(VMX_SECTION_GUEST_STATE) | BIT(VMX_SECTION_PDPTES));
 }
 
-/* ---- facts and helpers that the predicates use -------------------------------------------------------------------------- */
+/* ---- facts and helpers that the predicates use ------------------------------------------------------------------- */
 
 /* What the rows look at beside the VMCS itself, worked out once for each entry. */
 struct facts {
@@ -304,7 +304,7 @@ static bool pdptes_valid(const struct facts *c)
     return true;
 }
 
-/* ---- evaluation ---------------------------------------------------------------------------------------------------------- */
+/* ---- evaluation -------------------------------------------------------------------------------------------------- */
 
 /* The first row of the sections in `due` that does not hold, or VMX_CHECK_COUNT. */
 static unsigned first_failure(const struct facts *c, u64 due)
@@ -430,7 +430,7 @@ bool vmx_check_entry(struct cpu *cpu, unsigned frame, struct vmx_check_failure *
     return false;
 }
 
-/* ---- text ---------------------------------------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------------------------------------- */
 
 struct values_text { const struct vmcs *vmcs; char *at; size_t left; bool first; };
 

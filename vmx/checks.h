@@ -1,4 +1,5 @@
-/* The checks that VM entry makes on controls, host state and guest state [SDM3 "VM Entries"]: the rows of vmx/checks.def.
+/* The checks that VM entry makes on controls, host state and guest state [SDM3 "VM Entries"]: the rows of
+ * vmx/checks.def.
  */
 #ifndef NESTOR_VMX_CHECKS_H
 #define NESTOR_VMX_CHECKS_H
@@ -64,17 +65,19 @@ const struct vmx_check_section_info *vmx_check_section_info(unsigned section);
 /* The section (enum vmx_check_section) of a row. */
 unsigned vmx_check_section(unsigned id);
 
-/* Checks the current VMCS of `frame` for VM entry, at depth `frame` (its hypervisor runs). True: all hold. False: *out says what does not, it has been
- * traced (class vmx.check) and counted in cpu->stats. Changes nothing but frame->checked. */
+/* Checks the current VMCS of `frame` for VM entry, at depth `frame` (its hypervisor runs). True: all hold. False:
+ * *out says what does not, it has been traced (class vmx.check) and counted in cpu->stats. Changes nothing but
+ * frame->checked. */
 bool vmx_check_entry(struct cpu *cpu, unsigned frame, struct vmx_check_failure *out);
 
 /* What the entry checks ask of an EPT pointer, as INVEPT asks it too. */
 bool vmx_eptp_valid(const struct cpu *cpu, u64 eptp);
 
-/* A field (enum vmx_field) of the frame's current VMCS was written by software: the sections that read it are due again. */
+/* A field (enum vmx_field) of the frame's current VMCS was written by software: the sections that read it are due
+ * again. */
 void vmx_check_note_write(struct vmx_frame *frame, unsigned field);
-/* A VM exit has saved guest state into the VMCS: the sections that mix guest state with controls are due again; the rest held while the
- * guest ran. */
+/* A VM exit has saved guest state into the VMCS: the sections that mix guest state with controls are due again; the
+ * rest held while the guest ran. */
 void vmx_check_note_exit(struct vmx_frame *frame);
 /* Another VMCS is current, or this one was changed by other means than VMWRITE: everything is due again. */
 static inline void vmx_check_note_all(struct vmx_frame *frame) { frame->checked = 0; }

@@ -1,6 +1,6 @@
-/* The VMX controls as constants, from vmx/controls.def: the mask word_NAME of each (PIN_NMI_EXITING …), and its number
- * CTL_word_NAME for tables that name a control. Helpers read the words of a VMCS with the rule that a word which is not activated
- * counts as zero [SDM3 "Processor-Based VM-Execution Controls"].
+/* The VMX controls as constants, from vmx/controls.def: the mask word_NAME of each (PIN_NMI_EXITING …), and its
+ * number CTL_word_NAME for tables that name a control. Helpers read the words of a VMCS with the rule that a word
+ * which is not activated counts as zero [SDM3 "Processor-Based VM-Execution Controls"].
  */
 #ifndef NESTOR_VMX_CONTROLS_H
 #define NESTOR_VMX_CONTROLS_H

@@ -1,5 +1,5 @@
-/* The five lists for people: what `nestor dump` prints. Columns are separated by at least two spaces, one row a line, so that the output
- * can be cut and grepped.
+/* The five lists for people: what `nestor dump` prints. Columns are separated by at least two spaces, one row a
+ * line, so that the output can be cut and grepped.
  */
 #include "vmx/dump.h"
 

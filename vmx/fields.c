@@ -1,9 +1,9 @@
 /* VMCS field access by encoding, from vmx/fields.def.
  *
- * An encoding has width (bits 14:13), kind (11:10), index (9:1) and access type (0: full, 1: high half of a 64-bit field); all other bits
- * are reserved [SDM3 "Encoding of VMCS Fields"]. Width, kind and the index's low six bits make a key of ten bits; the static
- * table below maps keys to rows, so that a look-up is one load. Compilation fails when two rows share a key or a row contradicts
- * its encoding.
+ * An encoding has width (bits 14:13), kind (11:10), index (9:1) and access type (0: full, 1: high half of a 64-bit
+ * field); all other bits are reserved [SDM3 "Encoding of VMCS Fields"]. Width, kind and the index's low six bits
+ * make a key of ten bits; the static table below maps keys to rows, so that a look-up is one load. Compilation fails
+ * when two rows share a key or a row contradicts its encoding.
  */
 #include "vmx/fields.h"
 

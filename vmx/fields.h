@@ -1,5 +1,5 @@
-/* The VMCS fields as VMREAD and VMWRITE see them: encoding -> member of struct vmcs, with the rules on width, halves and read-only
- * fields [SDM3 "Field Encoding in VMCS", "VMREAD, VMWRITE, and Encodings of VMCS Fields"].
+/* The VMCS fields as VMREAD and VMWRITE see them: encoding -> member of struct vmcs, with the rules on width, halves
+ * and read-only fields [SDM3 "Field Encoding in VMCS", "VMREAD, VMWRITE, and Encodings of VMCS Fields"].
  *
  * Kept true: every member holds only the bits of its architectural width.
  */
@@ -55,13 +55,15 @@ static inline u64 vmx_field_get(const struct vmcs *vmcs, unsigned field)
 /* Stores what fits the field's width. */
 void vmx_field_set(struct vmcs *vmcs, unsigned field, u64 value);
 
-/* Makes what was read from memory, where software may have written anything, a VMCS again: each field keeps the bits of its width. */
+/* Makes what was read from memory, where software may have written anything, a VMCS again: each field keeps the bits
+ * of its width. */
 void vmx_fields_normalise(struct vmcs *vmcs);
 
 /* VMREAD of an encoding: false when there is no such field (error 12). */
 bool vmx_field_read(const struct cpu *cpu, const struct vmcs *vmcs, u64 encoding, u64 *value);
-/* VMWRITE to the current VMCS of a frame; `value` is the source operand, zero-extended. VMX_ERROR_NONE, VMX_ERROR_UNSUPPORTED_FIELD or
- * VMX_ERROR_VMWRITE_READ_ONLY_FIELD. Entry checks that depend on the field will be made again. */
+/* VMWRITE to the current VMCS of a frame; `value` is the source operand, zero-extended. VMX_ERROR_NONE,
+ * VMX_ERROR_UNSUPPORTED_FIELD or VMX_ERROR_VMWRITE_READ_ONLY_FIELD. Entry checks that depend on the field will be
+ * made again. */
 enum vmx_error vmx_field_write(const struct cpu *cpu, struct vmx_frame *frame, u64 encoding, u64 value);
 
 /* The highest index among the fields present, for IA32_VMX_VMCS_ENUM[9:1]. */

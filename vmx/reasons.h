@@ -1,5 +1,5 @@
-/* enum vmx_exit_reason: the basic exit reasons, from vmx/exits.def; and the bits that stand above them in the exit-reason field
- * [SDM3 "Basic VM-Exit Information"].
+/* enum vmx_exit_reason: the basic exit reasons, from vmx/exits.def; and the bits that stand above them in the
+ * exit-reason field [SDM3 "Basic VM-Exit Information"].
  */
 #ifndef NESTOR_VMX_REASONS_H
 #define NESTOR_VMX_REASONS_H

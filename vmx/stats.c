@@ -1,8 +1,9 @@
 /* Counting exits, entries and instructions by level, and printing them.
  *
- * A level's instructions are counted by differences of cpu->time.retired when another level begins to run; that counter moves at
- * the end of a block, so a world switch in mid-block is off by a few instructions at each side. What handling an exit took is counted
- * from the exit to the handler's next VM entry, with what outer levels did for the handler in between.
+ * A level's instructions are counted by differences of cpu->time.retired when another level begins to run; that
+ * counter moves at the end of a block, so a world switch in mid-block is off by a few instructions at each side.
+ * What handling an exit took is counted from the exit to the handler's next VM entry, with what outer levels did for
+ * the handler in between.
  */
 #include "vmx/stats.h"
 
@@ -119,7 +120,7 @@ void vmx_stats_add(struct vmx_stats *to, const struct vmx_stats *from)
         to->entry_failures[c] += from->entry_failures[c];
 }
 
-/* ---- tables -------------------------------------------------------------------------------------------------------------- */
+/* ---- tables ------------------------------------------------------------------------------------------------------ */
 
 static u64 exits_of(const struct vmx_stats *stats, unsigned level)
 {

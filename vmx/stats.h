@@ -1,5 +1,6 @@
-/* Counters of what VMX did on one vCPU, for `--stats`: exits by level, reason and handler, what handling them took, instructions by
- * level, and which entry checks fired. Derived data: not saved, not hashed; nothing the guest can see depends on it.
+/* Counters of what VMX did on one vCPU, for `--stats`: exits by level, reason and handler, what handling them took,
+ * instructions by level, and which entry checks fired. Derived data: not saved, not hashed; nothing the guest can
+ * see depends on it.
  *
  * Levels: 1 is L1; 0 stands for L0 (an exit that L0 handled itself without entering a hypervisor).
  */

@@ -37,8 +37,8 @@ START_TEST(basic)
 }
 END_TEST
 
-/* For each pair of MSRs: must-be-1 is allowed to be 1, the TRUE ones are at most as strict, and every default1 control is 1 in the
- * plain ones [SDM3 "VMX Capability Reporting Facility"]. */
+/* For each pair of MSRs: must-be-1 is allowed to be 1, the TRUE ones are at most as strict, and every default1
+ * control is 1 in the plain ones [SDM3 "VMX Capability Reporting Facility"]. */
 START_TEST(control_pairs)
 {
     static const struct { u32 plain, exact, word; u64 default1; } pairs[] = {
@@ -168,7 +168,7 @@ START_TEST(feature_control)
 }
 END_TEST
 
-/* ---- counters ------------------------------------------------------------------------------------------------------------- */
+/* ---- counters ---------------------------------------------------------------------------------------------------- */
 
 static char printed[8192];
 static void print_stats(const struct vmx_stats *stats)

@@ -1,12 +1,12 @@
-/* Every check of VM entry fires: one broken VMCS for each row of vmx/checks.def, made from a valid one, and the row it names is the
- * row that is reported. Valid VMCSs of every kind pass. Remembered sections never change an outcome.
+/* Every check of VM entry fires: one broken VMCS for each row of vmx/checks.def, made from a valid one, and the row
+ * it names is the row that is reported. Valid VMCSs of every kind pass. Remembered sections never change an outcome.
  */
 #include "tests/vmx/bench_vmcs.h"
 
 static struct vmx_check_failure failure;
 static bool entry_passes(void) { return vmx_check_entry(&cpu, 0, &failure); }
 
-/* ---- one broken VMCS a row ------------------------------------------------------------------------------------------------ */
+/* ---- one broken VMCS a row --------------------------------------------------------------------------------------- */
 
 typedef void (*make)(struct vmcs *v);
 static void pae_in_ept(struct vmcs *v) { bench_vmcs_32(v, true); }
@@ -224,7 +224,7 @@ START_TEST(every_check_fires)
 }
 END_TEST
 
-/* ---- what must pass --------------------------------------------------------------------------------------------------------- */
+/* ---- what must pass ---------------------------------------------------------------------------------------------- */
 
 static const make valid[] = {bench_vmcs_64, bench_vmcs_rich, flat_32, pae_in_ept, bench_vmcs_real, bench_vmcs_v8086,
                              bench_vmcs_pae_in_memory};
@@ -323,7 +323,7 @@ START_TEST(memory_is_read_again)
 }
 END_TEST
 
-/* ---- remembering never changes an outcome ------------------------------------------------------------------------------------- */
+/* ---- remembering never changes an outcome ------------------------------------------------------------------------ */
 
 static void compare_with_fresh(const char *when, unsigned field)
 {
@@ -404,7 +404,7 @@ START_TEST(remembering_across_exits)
 }
 END_TEST
 
-/* ---- reports ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- reports ----------------------------------------------------------------------------------------------------- */
 
 static struct { unsigned count; char check[64], section[128], predicate[256], values[512]; } seen;
 static void emit(struct trace *trace, struct cpu *c, enum trace_class class, const char *name, const struct trace_field *fields,

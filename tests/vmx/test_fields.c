@@ -1,4 +1,5 @@
-/* VMREAD and VMWRITE by encoding: every field, both halves, widths, read-only fields and encodings that name nothing. */
+/* VMREAD and VMWRITE by encoding: every field, both halves, widths, read-only fields and encodings that name
+ * nothing. */
 #include "tests/vmx/bench_vmcs.h"
 
 #include "vmx/dump.h"
