@@ -1,0 +1,445 @@
+/* SSE to SSE4.1 floating-point arithmetic, comparison and rounding, packed and scalar, on cpu/softfloat.c.
+ *
+ * Kept true: MXCSR gets the flags of all lanes; if any of them is not masked nothing else is written and the instruction raises #XM (#UD while
+ * CR4.OSXMMEXCPT is clear). Scalars keep the rest of the destination register.
+ * [SDM1 "SSE and SSE2 SIMD Floating-Point Exception Conditions", SDM2 "ADDPS—...", "CMPPS—...", "DPPS—...", "ROUNDPS—..."]
+ */
+#include "cpu/flags.h"
+#include "cpu/sse_float.h"
+
+enum flow sse_exception(struct cpu *cpu)
+{
+    return cpu->sys.cr4 & CR4_OSXMMEXCPT ? cpu_raise(cpu, EXC_XM) : cpu_raise_ud(cpu);
+}
+
+/* ---- two operands --------------------------------------------------------------------------------------------------------- */
+
+/* NAMEps, NAMEpd, NAMEss, NAMEsd by f32_OP and f64_OP of (destination, source). */
+#define ARITHMETIC(name, op)                                                                                           \
+    static enum flow name##ps(struct cpu *cpu, const struct insn *in)                                                  \
+    {                                                                                                                  \
+        u32 a[4], b[4];                                                                                                \
+        SSE_GATE();                                                                                                    \
+        TRY(sse_source128(cpu, in, b));                                                                                \
+        struct float_env e = sse_env(cpu);                                                                             \
+        memcpy(a, xmm(cpu, in->reg), 16);                                                                              \
+        for (unsigned i = 0; i < 4; i++)                                                                               \
+            a[i] = f32_##op(a[i], b[i], &e);                                                                           \
+        SSE_FINISH(e);                                                                                                 \
+        memcpy(xmm(cpu, in->reg), a, 16);                                                                              \
+        return FLOW_NEXT;                                                                                              \
+    }                                                                                                                  \
+    FAMILY_ONE(name##ps, name##ps)                                                                                     \
+    static enum flow name##pd(struct cpu *cpu, const struct insn *in)                                                  \
+    {                                                                                                                  \
+        u64 a[2], b[2];                                                                                                \
+        SSE_GATE();                                                                                                    \
+        TRY(sse_source128(cpu, in, b));                                                                                \
+        struct float_env e = sse_env(cpu);                                                                             \
+        for (unsigned i = 0; i < 2; i++)                                                                               \
+            a[i] = f64_##op(xmm(cpu, in->reg)[i], b[i], &e);                                                           \
+        SSE_FINISH(e);                                                                                                 \
+        memcpy(xmm(cpu, in->reg), a, 16);                                                                              \
+        return FLOW_NEXT;                                                                                              \
+    }                                                                                                                  \
+    FAMILY_ONE(name##pd, name##pd)                                                                                     \
+    static enum flow name##ss(struct cpu *cpu, const struct insn *in)                                                  \
+    {                                                                                                                  \
+        u32 b;                                                                                                         \
+        SSE_GATE();                                                                                                    \
+        TRY(sse_source32(cpu, in, &b));                                                                                \
+        struct float_env e = sse_env(cpu);                                                                             \
+        u32 a = f32_##op(xmm_get32(cpu, in->reg, 0), b, &e);                                                           \
+        SSE_FINISH(e);                                                                                                 \
+        xmm_set32(cpu, in->reg, 0, a);                                                                                 \
+        return FLOW_NEXT;                                                                                              \
+    }                                                                                                                  \
+    FAMILY_ONE(name##ss, name##ss)                                                                                     \
+    static enum flow name##sd(struct cpu *cpu, const struct insn *in)                                                  \
+    {                                                                                                                  \
+        u64 b;                                                                                                         \
+        SSE_GATE();                                                                                                    \
+        TRY(sse_source64(cpu, in, &b));                                                                                \
+        struct float_env e = sse_env(cpu);                                                                             \
+        u64 a = f64_##op(xmm(cpu, in->reg)[0], b, &e);                                                                 \
+        SSE_FINISH(e);                                                                                                 \
+        xmm(cpu, in->reg)[0] = a;                                                                                      \
+        return FLOW_NEXT;                                                                                              \
+    }                                                                                                                  \
+    FAMILY_ONE(name##sd, name##sd)
+ARITHMETIC(add, add)
+ARITHMETIC(sub, sub)
+ARITHMETIC(mul, mul)
+ARITHMETIC(div, div)
+ARITHMETIC(min, min)
+ARITHMETIC(max, max)
+
+/* The root of the source alone, in the same four forms. */
+static inline u32 f32_root_of_second(u32 a, u32 b, struct float_env *e) { return (void)a, f32_sqrt(b, e); }
+static inline u64 f64_root_of_second(u64 a, u64 b, struct float_env *e) { return (void)a, f64_sqrt(b, e); }
+ARITHMETIC(sqrt, root_of_second)
+
+/* Neighbours, and alternate signs (SSE3). The lane order of the operations is that of the destination. */
+#define HORIZONTAL(name, op)                                                                                           \
+    static enum flow name##ps(struct cpu *cpu, const struct insn *in)                                                  \
+    {                                                                                                                  \
+        u32 a[8], r[4];                                                                                                \
+        SSE_GATE();                                                                                                    \
+        TRY(sse_source128(cpu, in, a + 4));                                                                            \
+        struct float_env e = sse_env(cpu);                                                                             \
+        memcpy(a, xmm(cpu, in->reg), 16);                                                                              \
+        for (unsigned i = 0; i < 4; i++)                                                                               \
+            r[i] = f32_##op(a[2 * i], a[2 * i + 1], &e);                                                               \
+        SSE_FINISH(e);                                                                                                 \
+        memcpy(xmm(cpu, in->reg), r, 16);                                                                              \
+        return FLOW_NEXT;                                                                                              \
+    }                                                                                                                  \
+    FAMILY_ONE(name##ps, name##ps)                                                                                     \
+    static enum flow name##pd(struct cpu *cpu, const struct insn *in)                                                  \
+    {                                                                                                                  \
+        u64 a[4], r[2];                                                                                                \
+        SSE_GATE();                                                                                                    \
+        TRY(sse_source128(cpu, in, a + 2));                                                                            \
+        struct float_env e = sse_env(cpu);                                                                             \
+        memcpy(a, xmm(cpu, in->reg), 16);                                                                              \
+        for (unsigned i = 0; i < 2; i++)                                                                               \
+            r[i] = f64_##op(a[2 * i], a[2 * i + 1], &e);                                                               \
+        SSE_FINISH(e);                                                                                                 \
+        memcpy(xmm(cpu, in->reg), r, 16);                                                                              \
+        return FLOW_NEXT;                                                                                              \
+    }                                                                                                                  \
+    FAMILY_ONE(name##pd, name##pd)
+HORIZONTAL(hadd, add)
+HORIZONTAL(hsub, sub)
+
+static enum flow addsubps(struct cpu *cpu, const struct insn *in)
+{
+    u32 a[4], b[4];
+    SSE_GATE();
+    TRY(sse_source128(cpu, in, b));
+    struct float_env e = sse_env(cpu);
+    memcpy(a, xmm(cpu, in->reg), 16);
+    for (unsigned i = 0; i < 4; i++)
+        a[i] = i & 1 ? f32_add(a[i], b[i], &e) : f32_sub(a[i], b[i], &e);
+    SSE_FINISH(e);
+    memcpy(xmm(cpu, in->reg), a, 16);
+    return FLOW_NEXT;
+}
+FAMILY_ONE(addsubps, addsubps)
+
+static enum flow addsubpd(struct cpu *cpu, const struct insn *in)
+{
+    u64 a[2], b[2];
+    SSE_GATE();
+    TRY(sse_source128(cpu, in, b));
+    struct float_env e = sse_env(cpu);
+    a[0] = f64_sub(xmm(cpu, in->reg)[0], b[0], &e);
+    a[1] = f64_add(xmm(cpu, in->reg)[1], b[1], &e);
+    SSE_FINISH(e);
+    memcpy(xmm(cpu, in->reg), a, 16);
+    return FLOW_NEXT;
+}
+FAMILY_ONE(addsubpd, addsubpd)
+
+/* ---- comparison --------------------------------------------------------------------------------------------------------------- */
+
+/* Predicates 0-7: EQ LT LE UNORD and their negations. LT and LE (and NLT, NLE) report quiet NaNs, too. */
+static bool predicate_quiet(unsigned p) { return (p & 3) == 0 || (p & 3) == 3; }
+static bool predicate_holds(unsigned p, enum float_relation r)
+{
+    bool holds = (p & 3) == 0 ? r == FLOAT_EQUAL
+               : (p & 3) == 1 ? r == FLOAT_LESS
+               : (p & 3) == 2 ? r == FLOAT_LESS || r == FLOAT_EQUAL
+               : r == FLOAT_UNORDERED;
+    return holds != (p >> 2 & 1);
+}
+static u32 cmp32(u32 a, u32 b, unsigned p, struct float_env *e)
+{
+    return predicate_holds(p, f32_compare(a, b, predicate_quiet(p), e)) ? ~0u : 0;
+}
+static u64 cmp64(u64 a, u64 b, unsigned p, struct float_env *e)
+{
+    return predicate_holds(p, f64_compare(a, b, predicate_quiet(p), e)) ? ~0ull : 0;
+}
+
+static enum flow cmpps(struct cpu *cpu, const struct insn *in)
+{
+    u32 a[4], b[4];
+    SSE_GATE();
+    TRY(sse_source128(cpu, in, b));
+    struct float_env e = sse_env(cpu);
+    memcpy(a, xmm(cpu, in->reg), 16);
+    for (unsigned i = 0; i < 4; i++)
+        a[i] = cmp32(a[i], b[i], in->imm & 7, &e);
+    SSE_FINISH(e);
+    memcpy(xmm(cpu, in->reg), a, 16);
+    return FLOW_NEXT;
+}
+FAMILY_ONE(cmpps, cmpps)
+
+static enum flow cmppd(struct cpu *cpu, const struct insn *in)
+{
+    u64 a[2], b[2];
+    SSE_GATE();
+    TRY(sse_source128(cpu, in, b));
+    struct float_env e = sse_env(cpu);
+    for (unsigned i = 0; i < 2; i++)
+        a[i] = cmp64(xmm(cpu, in->reg)[i], b[i], in->imm & 7, &e);
+    SSE_FINISH(e);
+    memcpy(xmm(cpu, in->reg), a, 16);
+    return FLOW_NEXT;
+}
+FAMILY_ONE(cmppd, cmppd)
+
+static enum flow cmpss(struct cpu *cpu, const struct insn *in)
+{
+    u32 b;
+    SSE_GATE();
+    TRY(sse_source32(cpu, in, &b));
+    struct float_env e = sse_env(cpu);
+    u32 a = cmp32(xmm_get32(cpu, in->reg, 0), b, in->imm & 7, &e);
+    SSE_FINISH(e);
+    xmm_set32(cpu, in->reg, 0, a);
+    return FLOW_NEXT;
+}
+FAMILY_ONE(cmpss, cmpss)
+
+static enum flow cmpsd(struct cpu *cpu, const struct insn *in)
+{
+    u64 b;
+    SSE_GATE();
+    TRY(sse_source64(cpu, in, &b));
+    struct float_env e = sse_env(cpu);
+    u64 a = cmp64(xmm(cpu, in->reg)[0], b, in->imm & 7, &e);
+    SSE_FINISH(e);
+    xmm(cpu, in->reg)[0] = a;
+    return FLOW_NEXT;
+}
+FAMILY_ONE(sse_cmpsd, cmpsd)
+
+/* ZF, PF and CF by the relation; OF, SF and AF are cleared. Shared with FCOMI (cpu/x87.c). */
+void sse_set_relation(struct cpu *cpu, enum float_relation r)
+{
+    static const u16 flags[] = {[FLOAT_LESS] = FL_CF, [FLOAT_EQUAL] = FL_ZF, [FLOAT_GREATER] = 0,
+                                [FLOAT_UNORDERED] = FL_ZF | FL_PF | FL_CF};
+    flags_set_status(cpu, flags[r]);
+}
+
+static enum flow compare_single(struct cpu *cpu, const struct insn *in, bool quiet)
+{
+    u32 b;
+    SSE_GATE();
+    TRY(sse_source32(cpu, in, &b));
+    struct float_env e = sse_env(cpu);
+    enum float_relation r = f32_compare(xmm_get32(cpu, in->reg, 0), b, quiet, &e);
+    SSE_FINISH(e);
+    sse_set_relation(cpu, r);
+    return FLOW_NEXT;
+}
+static enum flow compare_double(struct cpu *cpu, const struct insn *in, bool quiet)
+{
+    u64 b;
+    SSE_GATE();
+    TRY(sse_source64(cpu, in, &b));
+    struct float_env e = sse_env(cpu);
+    enum float_relation r = f64_compare(xmm(cpu, in->reg)[0], b, quiet, &e);
+    SSE_FINISH(e);
+    sse_set_relation(cpu, r);
+    return FLOW_NEXT;
+}
+static enum flow ucomiss(struct cpu *cpu, const struct insn *in) { return compare_single(cpu, in, true); }
+static enum flow comiss(struct cpu *cpu, const struct insn *in) { return compare_single(cpu, in, false); }
+static enum flow ucomisd(struct cpu *cpu, const struct insn *in) { return compare_double(cpu, in, true); }
+static enum flow comisd(struct cpu *cpu, const struct insn *in) { return compare_double(cpu, in, false); }
+FAMILY_ONE(ucomiss, ucomiss)
+FAMILY_ONE(comiss, comiss)
+FAMILY_ONE(ucomisd, ucomisd)
+FAMILY_ONE(comisd, comisd)
+
+/* ---- rounding (SSE4.1) ------------------------------------------------------------------------------------------------------------- */
+
+/* imm[2]: by MXCSR.RC instead of imm[1:0]; imm[3]: no precision exception. */
+static unsigned round_mode(const struct cpu *cpu, const struct insn *in)
+{
+    return in->imm & 4 ? cpu->fpu.mxcsr >> 13 & 3 : in->imm & 3;
+}
+
+static enum flow roundps(struct cpu *cpu, const struct insn *in)
+{
+    u32 a[4];
+    SSE_GATE();
+    TRY(sse_source128(cpu, in, a));
+    struct float_env e = sse_env(cpu);
+    for (unsigned i = 0; i < 4; i++)
+        a[i] = f32_round(a[i], round_mode(cpu, in), !(in->imm & 8), &e);
+    SSE_FINISH(e);
+    memcpy(xmm(cpu, in->reg), a, 16);
+    return FLOW_NEXT;
+}
+FAMILY_ONE(roundps, roundps)
+
+static enum flow roundpd(struct cpu *cpu, const struct insn *in)
+{
+    u64 a[2];
+    SSE_GATE();
+    TRY(sse_source128(cpu, in, a));
+    struct float_env e = sse_env(cpu);
+    for (unsigned i = 0; i < 2; i++)
+        a[i] = f64_round(a[i], round_mode(cpu, in), !(in->imm & 8), &e);
+    SSE_FINISH(e);
+    memcpy(xmm(cpu, in->reg), a, 16);
+    return FLOW_NEXT;
+}
+FAMILY_ONE(roundpd, roundpd)
+
+static enum flow roundss(struct cpu *cpu, const struct insn *in)
+{
+    u32 a;
+    SSE_GATE();
+    TRY(sse_source32(cpu, in, &a));
+    struct float_env e = sse_env(cpu);
+    a = f32_round(a, round_mode(cpu, in), !(in->imm & 8), &e);
+    SSE_FINISH(e);
+    xmm_set32(cpu, in->reg, 0, a);
+    return FLOW_NEXT;
+}
+FAMILY_ONE(roundss, roundss)
+
+static enum flow roundsd(struct cpu *cpu, const struct insn *in)
+{
+    u64 a;
+    SSE_GATE();
+    TRY(sse_source64(cpu, in, &a));
+    struct float_env e = sse_env(cpu);
+    a = f64_round(a, round_mode(cpu, in), !(in->imm & 8), &e);
+    SSE_FINISH(e);
+    xmm(cpu, in->reg)[0] = a;
+    return FLOW_NEXT;
+}
+FAMILY_ONE(roundsd, roundsd)
+
+/* ---- dot products (SSE4.1): products, then the sums of pairs, then their sum; each stage rounds, and an unmasked exception ends it -------- */
+
+static enum flow dpps(struct cpu *cpu, const struct insn *in)
+{
+    u32 a[4], b[4], p[4];
+    SSE_GATE();
+    TRY(sse_source128(cpu, in, b));
+    struct float_env e = sse_env(cpu);
+    memcpy(a, xmm(cpu, in->reg), 16);
+    for (unsigned i = 0; i < 4; i++)
+        p[i] = in->imm >> (4 + i) & 1 ? f32_mul(a[i], b[i], &e) : 0;
+    SSE_FINISH(e);
+    u32 low = f32_add(p[0], p[1], &e), high = f32_add(p[2], p[3], &e);
+    SSE_FINISH(e);
+    u32 sum = f32_add(low, high, &e);
+    SSE_FINISH(e);
+    for (unsigned i = 0; i < 4; i++)
+        xmm_set32(cpu, in->reg, i, in->imm >> i & 1 ? sum : 0);
+    return FLOW_NEXT;
+}
+FAMILY_ONE(dpps, dpps)
+
+static enum flow dppd(struct cpu *cpu, const struct insn *in)
+{
+    u64 b[2], p[2];
+    SSE_GATE();
+    TRY(sse_source128(cpu, in, b));
+    struct float_env e = sse_env(cpu);
+    for (unsigned i = 0; i < 2; i++)
+        p[i] = in->imm >> (4 + i) & 1 ? f64_mul(xmm(cpu, in->reg)[i], b[i], &e) : 0;
+    SSE_FINISH(e);
+    u64 sum = f64_add(p[0], p[1], &e);
+    SSE_FINISH(e);
+    for (unsigned i = 0; i < 2; i++)
+        xmm(cpu, in->reg)[i] = in->imm >> i & 1 ? sum : 0;
+    return FLOW_NEXT;
+}
+FAMILY_ONE(dppd, dppd)
+
+/* ---- approximations ------------------------------------------------------------------------------------------------------------------ */
+
+/* RCP and RSQRT: no exceptions, denormals count as zeros, tiny results become zeros, relative error below 1.5 * 2^-12 [SDM2 "RCPPS—..."]. The
+ * processor's tables are not architectural; here the result is the correctly rounded one with 12 bits of significand. */
+static u32 twelve_bits(bool sign, i32 biased, u64 sig)          /* sig: leading bit in bit 63 */
+{
+    sig += 1ull << 51;
+    if (!(sig >> 63)) {        /* carried out */
+        sig = 1ull << 63;
+        biased++;
+    }
+    if (biased <= 0)
+        return (u32)sign << 31;
+    if (biased >= 255)
+        return (u32)sign << 31 | 0x7f800000u;
+    return (u32)sign << 31 | (u32)biased << 23 | (u32)(sig >> 52 << 52 << 1 >> 41);
+}
+
+static u32 reciprocal(u32 a)
+{
+    u32 magnitude = a & 0x7fffffffu;
+    bool sign = a >> 31;
+    if (magnitude > 0x7f800000u)
+        return a | 0x00400000u;
+    if (magnitude < 0x00800000u)
+        return (u32)sign << 31 | 0x7f800000u;
+    if (magnitude == 0x7f800000u)
+        return (u32)sign << 31;
+    i32 biased = (i32)(magnitude >> 23);
+    u64 m = (magnitude & 0x7fffff) | 0x800000;                   /* 2^23 .. 2^24 */
+    if (m == 0x800000)
+        return twelve_bits(sign, 254 - biased, 1ull << 63);
+    return twelve_bits(sign, 253 - biased, (u64)(((u128)1 << 87) / m));
+}
+
+static u32 reciprocal_root(u32 a)
+{
+    u32 magnitude = a & 0x7fffffffu;
+    if (magnitude > 0x7f800000u)
+        return a | 0x00400000u;
+    if (magnitude < 0x00800000u)
+        return (a & 0x80000000u) | 0x7f800000u;
+    if (a >> 31)
+        return F32_NAN;
+    if (magnitude == 0x7f800000u)
+        return 0;
+    /* 1 / root of (m / 2^23 * 2^k) with even k, m in 2^23 .. 2^25: the greatest r with r^2 * m <= 2^(2 * 31 + 23) is it in 1/2^31. */
+    i32 k = (i32)(magnitude >> 23) - 127;
+    u64 m = (magnitude & 0x7fffff) | 0x800000;
+    if (k & 1) {
+        m <<= 1;
+        k--;
+    }
+    u64 r = 0;
+    for (int bit = 31; bit >= 0; bit--) {
+        u64 t = r | 1ull << bit;
+        if ((u128)t * t * m <= (u128)1 << 85)
+            r = t;
+    }
+    int shift = __builtin_clzll(r);
+    return twelve_bits(false, 127 - k / 2 + (32 - shift), r << shift);
+}
+
+#define APPROXIMATION(name, function)                                                                                  \
+    static enum flow name##ps(struct cpu *cpu, const struct insn *in)                                                  \
+    {                                                                                                                  \
+        u32 a[4];                                                                                                      \
+        SSE_GATE();                                                                                                    \
+        TRY(sse_source128(cpu, in, a));                                                                                \
+        for (unsigned i = 0; i < 4; i++)                                                                               \
+            a[i] = function(a[i]);                                                                                     \
+        memcpy(xmm(cpu, in->reg), a, 16);                                                                              \
+        return FLOW_NEXT;                                                                                              \
+    }                                                                                                                  \
+    FAMILY_ONE(name##ps, name##ps)                                                                                     \
+    static enum flow name##ss(struct cpu *cpu, const struct insn *in)                                                  \
+    {                                                                                                                  \
+        u32 a;                                                                                                         \
+        SSE_GATE();                                                                                                    \
+        TRY(sse_source32(cpu, in, &a));                                                                                \
+        xmm_set32(cpu, in->reg, 0, function(a));                                                                       \
+        return FLOW_NEXT;                                                                                              \
+    }                                                                                                                  \
+    FAMILY_ONE(name##ss, name##ss)
+APPROXIMATION(rcp, reciprocal)
+APPROXIMATION(rsqrt, reciprocal_root)
