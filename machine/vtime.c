@@ -162,8 +162,13 @@ static u64 next_event(struct machine *m, unsigned without)
         if (i != without)
             next = min64(next, m->clock.timer[i].deadline);
     for (unsigned i = 0; i < m->cpu_count; i++) {
-        u64 deadline = vmx_next_deadline(&m->cpu[i]);
-        if (deadline != MACHINE_NO_LIMIT && deadline > m->time.icount)
+        struct cpu *cpu = &m->cpu[i];
+        bool armed = cpu->event.attention & ATT_VMX;
+        cpu->time.now = m->time.icount;
+        u64 deadline = vmx_next_deadline(cpu);
+        if (!armed && cpu->event.attention & ATT_VMX)
+            next = now;                    /* it expired while the vCPU slept: let it look */
+        else if (deadline != MACHINE_NO_LIMIT && deadline > m->time.icount)
             next = min64(next, now + (deadline - m->time.icount));
     }
     return next;

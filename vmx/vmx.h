@@ -77,7 +77,8 @@ enum vmx_stage { VMX_STAGE_TPR_MTF /* before debug traps */, VMX_STAGE_TIMER /* 
 bool vmx_attention(struct cpu *cpu, enum vmx_stage stage);
 /* Called by the run loop after one instruction was executed (or an event delivered) while an MTF or similar count is armed. */
 void vmx_note_instruction(struct cpu *cpu);
-/* The machine instruction count at which an armed preemption timer (of any entered frame) expires, ~0 when none: the loop must stop there. */
+/* The machine instruction count at which an armed preemption timer (of any entered frame) expires: the loop must stop there. ~0: none is armed, or one has
+ * expired already; then ATT_VMX is set and the exit comes before the next instruction. cpu->time.now is up to date. */
 u64 vmx_next_deadline(struct cpu *cpu);
 
 /* A memory fault that belongs to VMX (cpu->fault: EPT violation, misconfiguration, APIC access, PML full): carries out the exit. Always exits. */

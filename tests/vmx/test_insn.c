@@ -1,0 +1,278 @@
+/* The VMX instructions: every VMfail the SDM gives them, #UD and #GP before it, exits to the parent in non-root operation, and the life of
+ * a VMCS region.
+ */
+#include "tests/vmx/bench_vmcs.h"
+#include "vmx/insn.h"
+
+#define RIP 0x1000u
+static const struct insn insn = {.length = 4, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO, .index = REG_ZERO};
+
+static void setup(void)
+{
+    bench_hypervisor_setup();
+    bench_vmcs_64(&cpu.vmx.frame[0].vmcs);
+    bus_write(&bus, 0, BENCH_VMCS, 4, VMCS_REVISION);
+    cpu.sys.feature_control = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
+    cpu.vmx.frame[0].vmxon_ptr = BENCH_PAGE + 0x1000;
+    bus_write(&bus, 0, BENCH_PAGE + 0x1000, 4, VMCS_REVISION);
+    cpu.core.rip = RIP;
+}
+
+#define STATUS (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF)
+
+static void ck_done(enum flow flow, u32 status)
+{
+    ck_assert_int_eq(flow, FLOW_END);
+    ck_assert_uint_eq(cpu_rflags(&cpu) & STATUS, status);
+    ck_assert_uint_eq(cpu.core.rip, RIP + 4);
+    cpu.core.rip = RIP;
+}
+static void ck_succeeds(enum flow flow) { ck_done(flow, 0); }
+static void ck_invalid(enum flow flow) { ck_done(flow, FL_CF); }
+static void ck_fails(enum flow flow, unsigned error)
+{
+    ck_done(flow, FL_ZF);
+    ck_assert_uint_eq(cpu.vmx.frame[0].vmcs.vm_instruction_error, error);
+}
+static void ck_raises(enum flow flow, unsigned vector)
+{
+    ck_assert_int_eq(flow, FLOW_EVENT);
+    ck_assert_uint_eq(cpu.event.vector, vector);
+    ck_assert_uint_eq(cpu.core.rip, RIP);
+    cpu.event.valid = 0;
+}
+
+START_TEST(test_begin)
+{
+    ck_assert_int_eq(vmx_insn_begin(&cpu, &insn, EXIT_VMPTRLD, 0), FLOW_NEXT);
+    cpu.seg.s[SEG_SS].access |= 3 << 5;
+    cpu_mode_update(&cpu);
+    ck_raises(vmx_insn_begin(&cpu, &insn, EXIT_VMPTRLD, 0), EXC_GP);
+    cpu.vmx.frame[0].vmxon = 0;
+    ck_raises(vmx_insn_begin(&cpu, &insn, EXIT_VMPTRLD, 0), EXC_UD);
+    cpu.vmx.frame[0].vmxon = 1;
+    cpu.seg.s[SEG_CS].access &= ~(u32)AR_L;    /* compatibility mode */
+    cpu_mode_update(&cpu);
+    ck_raises(vmx_insn_begin(&cpu, &insn, EXIT_VMPTRLD, 0), EXC_UD);
+    cpu.sys.cr0 &= ~(u64)(CR0_PE | CR0_PG);
+    cpu.sys.efer = 0;
+    cpu_mode_update(&cpu);
+    ck_raises(vmx_insn_begin(&cpu, &insn, EXIT_VMPTRLD, 0), EXC_UD);
+}
+END_TEST
+
+START_TEST(test_vmxon)
+{
+    struct vmx_frame *f = &cpu.vmx.frame[0];
+    u64 region = BENCH_PAGE + 0x1000;
+
+    ck_assert_int_eq(vmx_insn_begin_vmxon(&cpu, &insn, 0), FLOW_NEXT);
+    ck_fails(vmx_insn_vmxon(&cpu, &insn, region), VMX_ERROR_VMXON_IN_ROOT);
+
+    f->vmxon = 0;
+    f->vmcs_ptr = VMX_NO_VMCS;
+    ck_invalid(vmx_insn_vmxon(&cpu, &insn, region + 8));
+    ck_invalid(vmx_insn_vmxon(&cpu, &insn, BIT(46)));
+    bus_write(&bus, 0, region, 4, VMCS_REVISION ^ 1);
+    ck_invalid(vmx_insn_vmxon(&cpu, &insn, region));
+    bus_write(&bus, 0, region, 4, VMCS_REVISION | BIT(31));
+    ck_invalid(vmx_insn_vmxon(&cpu, &insn, region));
+    bus_write(&bus, 0, region, 4, VMCS_REVISION);
+
+    cpu.sys.feature_control = FEATURE_CONTROL_VMX;
+    ck_raises(vmx_insn_vmxon(&cpu, &insn, region), EXC_GP);
+    cpu.sys.feature_control = FEATURE_CONTROL_LOCKED;
+    ck_raises(vmx_insn_vmxon(&cpu, &insn, region), EXC_GP);
+    cpu.sys.feature_control = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
+    cpu.sys.cr0 &= ~(u64)CR0_NE;
+    ck_raises(vmx_insn_vmxon(&cpu, &insn, region), EXC_GP);
+    cpu.sys.cr0 |= CR0_NE;
+    bus.a20_mask = ~BIT(20);
+    ck_raises(vmx_insn_vmxon(&cpu, &insn, region), EXC_GP);
+    bus.a20_mask = ~0ull;
+
+    ck_succeeds(vmx_insn_vmxon(&cpu, &insn, region));
+    ck_assert(f->vmxon);
+    ck_assert_uint_eq(f->vmxon_ptr, region);
+    ck_assert_uint_eq(vmx_current_vmcs(&cpu), VMX_NO_VMCS);
+
+    cpu.sys.cr4 &= ~(u64)CR4_VMXE;
+    ck_raises(vmx_insn_begin_vmxon(&cpu, &insn, 0), EXC_UD);
+}
+END_TEST
+
+START_TEST(test_vmclear)
+{
+    ck_fails(vmx_insn_vmclear(&cpu, &insn, BENCH_OTHER_VMCS + 1), VMX_ERROR_VMCLEAR_INVALID_ADDRESS);
+    ck_fails(vmx_insn_vmclear(&cpu, &insn, BIT(46)), VMX_ERROR_VMCLEAR_INVALID_ADDRESS);
+    ck_fails(vmx_insn_vmclear(&cpu, &insn, cpu.vmx.frame[0].vmxon_ptr), VMX_ERROR_VMCLEAR_VMXON_POINTER);
+    ck_succeeds(vmx_insn_vmclear(&cpu, &insn, BENCH_OTHER_VMCS));
+    ck_assert_uint_eq(vmx_current_vmcs(&cpu), BENCH_VMCS);
+    ck_succeeds(vmx_insn_vmclear(&cpu, &insn, BENCH_VMCS));
+    ck_assert_uint_eq(vmx_current_vmcs(&cpu), VMX_NO_VMCS);
+}
+END_TEST
+
+START_TEST(test_vmptrld)
+{
+    ck_fails(vmx_insn_vmptrld(&cpu, &insn, BENCH_OTHER_VMCS + 0x10), VMX_ERROR_VMPTRLD_INVALID_ADDRESS);
+    ck_fails(vmx_insn_vmptrld(&cpu, &insn, BIT(46)), VMX_ERROR_VMPTRLD_INVALID_ADDRESS);
+    ck_fails(vmx_insn_vmptrld(&cpu, &insn, cpu.vmx.frame[0].vmxon_ptr), VMX_ERROR_VMPTRLD_VMXON_POINTER);
+    ck_fails(vmx_insn_vmptrld(&cpu, &insn, BENCH_PAGE), VMX_ERROR_VMPTRLD_INCORRECT_REVISION);
+    bus_write(&bus, 0, BENCH_PAGE, 4, VMCS_REVISION | BIT(31));      /* a shadow VMCS */
+    ck_fails(vmx_insn_vmptrld(&cpu, &insn, BENCH_PAGE), VMX_ERROR_VMPTRLD_INCORRECT_REVISION);
+    ck_fails(vmx_insn_vmptrld(&cpu, &insn, BENCH_RAM + 0x1000), VMX_ERROR_VMPTRLD_INCORRECT_REVISION);  /* no memory */
+    ck_succeeds(vmx_insn_vmptrld(&cpu, &insn, BENCH_OTHER_VMCS));
+    ck_assert_uint_eq(vmx_current_vmcs(&cpu), BENCH_OTHER_VMCS);
+}
+END_TEST
+
+/* What was written to a VMCS is there after it was not current for a while; VMCLEAR takes its launch state. */
+START_TEST(test_region_keeps_fields)
+{
+    struct vmx_frame *f = &cpu.vmx.frame[0];
+    u64 value;
+    ck_assert_int_eq(vmx_insn_vmwrite(&cpu, &insn, 0x681e, 0x123456789abcull), FLOW_NEXT);
+    f->vmcs.launched = 1;
+    ck_succeeds(vmx_insn_vmptrld(&cpu, &insn, BENCH_OTHER_VMCS));
+    ck_assert_uint_eq(f->vmcs.guest_rip, 0);
+    ck_assert_uint_eq(f->vmcs.launched, 0);
+    ck_succeeds(vmx_insn_vmptrld(&cpu, &insn, BENCH_VMCS));
+    ck_assert_int_eq(vmx_insn_vmread(&cpu, &insn, 0x681e, &value), FLOW_NEXT);
+    ck_assert_uint_eq(value, 0x123456789abcull);
+    ck_assert_uint_eq(f->vmcs.launched, 1);
+    ck_succeeds(vmx_insn_vmptrld(&cpu, &insn, BENCH_OTHER_VMCS));
+    ck_succeeds(vmx_insn_vmclear(&cpu, &insn, BENCH_VMCS));          /* not current */
+    ck_succeeds(vmx_insn_vmptrld(&cpu, &insn, BENCH_VMCS));
+    ck_assert_uint_eq(f->vmcs.launched, 0);
+    ck_assert_uint_eq(f->vmcs.guest_rip, 0x123456789abcull);
+}
+END_TEST
+
+START_TEST(test_fields)
+{
+    u64 value;
+    ck_fails(vmx_insn_vmread(&cpu, &insn, 0x7ffe, &value), VMX_ERROR_UNSUPPORTED_FIELD);
+    ck_fails(vmx_insn_vmwrite(&cpu, &insn, 0x7ffe, 0), VMX_ERROR_UNSUPPORTED_FIELD);
+    ck_fails(vmx_insn_vmwrite(&cpu, &insn, 0x4402, 0), VMX_ERROR_VMWRITE_READ_ONLY_FIELD);
+    ck_assert_int_eq(vmx_insn_vmread(&cpu, &insn, 0x4400, &value), FLOW_NEXT);   /* VM-instruction error */
+    ck_assert_uint_eq(value, VMX_ERROR_VMWRITE_READ_ONLY_FIELD);
+    cpu.vmx.frame[0].vmcs_ptr = VMX_NO_VMCS;
+    ck_invalid(vmx_insn_vmread(&cpu, &insn, 0x681e, &value));
+    ck_invalid(vmx_insn_vmwrite(&cpu, &insn, 0x681e, 0));
+}
+END_TEST
+
+START_TEST(test_entry_refused)
+{
+    struct vmcs *v = &cpu.vmx.frame[0].vmcs;
+    ck_fails(vmx_insn_enter(&cpu, &insn, false), VMX_ERROR_VMRESUME_NOT_LAUNCHED);
+    v->launched = 1;
+    ck_fails(vmx_insn_enter(&cpu, &insn, true), VMX_ERROR_VMLAUNCH_NOT_CLEAR);
+    v->launched = 0;
+    cpu.event.blocking = BLOCK_MOV_SS;
+    ck_fails(vmx_insn_enter(&cpu, &insn, true), VMX_ERROR_ENTRY_BLOCKED_BY_MOV_SS);
+    cpu.event.blocking = 0;
+    u64 saved = v->pin_controls;
+    v->pin_controls = 0;
+    cpu.vmx.frame[0].checked = 0;
+    ck_fails(vmx_insn_enter(&cpu, &insn, true), VMX_ERROR_ENTRY_INVALID_CONTROLS);
+    v->pin_controls = saved;
+    v->host_cr4 = 0;
+    cpu.vmx.frame[0].checked = 0;
+    ck_fails(vmx_insn_enter(&cpu, &insn, true), VMX_ERROR_ENTRY_INVALID_HOST_STATE);
+    ck_assert_uint_eq(cpu.vmx.depth, 0);
+    cpu.vmx.frame[0].vmcs_ptr = VMX_NO_VMCS;
+    ck_invalid(vmx_insn_enter(&cpu, &insn, true));
+}
+END_TEST
+
+START_TEST(test_vmcall_vmfunc)
+{
+    ck_fails(vmx_insn_vmcall(&cpu, &insn), VMX_ERROR_VMCALL_IN_ROOT);
+    ck_raises(vmx_insn_vmfunc(&cpu, &insn), EXC_UD);
+    cpu.vmx.frame[0].vmxon = 0;
+    ck_raises(vmx_insn_vmcall(&cpu, &insn), EXC_UD);
+}
+END_TEST
+
+START_TEST(test_invept_invvpid)
+{
+    u64 eptp = BENCH_PAGE | 3 << 3 | 6;
+    unsigned error = VMX_ERROR_INVALID_OPERAND_TO_INVEPT_INVVPID;
+    ck_succeeds(vmx_insn_invept(&cpu, &insn, 1, eptp, 0));
+    ck_succeeds(vmx_insn_invept(&cpu, &insn, 2, 0, 0));
+    ck_fails(vmx_insn_invept(&cpu, &insn, 0, eptp, 0), error);
+    ck_fails(vmx_insn_invept(&cpu, &insn, 3, eptp, 0), error);
+    ck_fails(vmx_insn_invept(&cpu, &insn, 1, 1, 0), error);
+
+    for (u64 type = 0; type <= 3; type++)
+        ck_succeeds(vmx_insn_invvpid(&cpu, &insn, type, 5, 0x1000));
+    ck_succeeds(vmx_insn_invvpid(&cpu, &insn, 2, 0, 0));
+    ck_fails(vmx_insn_invvpid(&cpu, &insn, 4, 5, 0), error);
+    ck_fails(vmx_insn_invvpid(&cpu, &insn, 1, 0x10005, 0), error);
+    ck_fails(vmx_insn_invvpid(&cpu, &insn, 1, 0, 0), error);
+    ck_fails(vmx_insn_invvpid(&cpu, &insn, 0, 5, 0x0000800000000000ull), error);
+}
+END_TEST
+
+START_TEST(test_vmxoff)
+{
+    cpu.vmx.frame[0].vmcs.guest_rip = 77;
+    ck_succeeds(vmx_insn_vmxoff(&cpu, &insn));
+    ck_assert(!cpu.vmx.frame[0].vmxon);
+    ck_raises(vmx_insn_begin(&cpu, &insn, EXIT_VMXOFF, 0), EXC_UD);
+    cpu.vmx.frame[0].vmxon = 1;
+    ck_succeeds(vmx_insn_vmptrld(&cpu, &insn, BENCH_VMCS));
+    ck_assert_uint_eq(cpu.vmx.frame[0].vmcs.guest_rip, 77);          /* it was written back */
+}
+END_TEST
+
+/* In non-root operation all of them exit, before CPL is looked at. */
+START_TEST(test_nonroot_exits)
+{
+    static const u32 reasons[] = {EXIT_VMCLEAR, EXIT_VMLAUNCH, EXIT_VMPTRLD, EXIT_VMPTRST, EXIT_VMREAD, EXIT_VMRESUME, EXIT_VMWRITE,
+                                  EXIT_VMXOFF, EXIT_INVEPT, EXIT_INVVPID, EXIT_VMCALL, EXIT_VMXON};
+    cpu.vmx.frame[0].vmcs.guest_ss_access_rights |= 3 << 5;
+    cpu.vmx.frame[0].vmcs.guest_cs_access_rights |= 3 << 5;
+    cpu.vmx.frame[0].vmcs.guest_cs_selector |= 3;
+    cpu.vmx.frame[0].vmcs.guest_ss_selector |= 3;
+    for (unsigned n = 0; n < ARRAY_SIZE(reasons); n++) {
+        cpu.core.rip = RIP;
+        ck_assert_int_eq(vmx_insn_enter(&cpu, &insn, n == 0), FLOW_EXIT);
+        ck_assert_uint_eq(cpu.vmx.depth, 1);
+        enum flow flow = reasons[n] == EXIT_VMCALL  ? vmx_insn_vmcall(&cpu, &insn)
+                         : reasons[n] == EXIT_VMXON ? vmx_insn_begin_vmxon(&cpu, &insn, 0x55)
+                                                    : vmx_insn_begin(&cpu, &insn, reasons[n], 0x55);
+        /* VMXE is 1 in the guest's CR4, so VMXON is no #UD. */
+        ck_assert_int_eq(flow, FLOW_EXIT);
+        ck_assert_uint_eq(cpu.vmx.depth, 0);
+        ck_assert_uint_eq(cpu.vmx.frame[0].vmcs.exit_reason, reasons[n]);
+        ck_assert_uint_eq(cpu.vmx.frame[0].vmcs.exit_instruction_length, 4);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("vmx instructions");
+    TCase *tc = tcase_create("insn");
+    tcase_add_checked_fixture(tc, setup, bench_teardown);
+    tcase_add_test(tc, test_begin);
+    tcase_add_test(tc, test_vmxon);
+    tcase_add_test(tc, test_vmclear);
+    tcase_add_test(tc, test_vmptrld);
+    tcase_add_test(tc, test_region_keeps_fields);
+    tcase_add_test(tc, test_fields);
+    tcase_add_test(tc, test_entry_refused);
+    tcase_add_test(tc, test_vmcall_vmfunc);
+    tcase_add_test(tc, test_invept_invvpid);
+    tcase_add_test(tc, test_vmxoff);
+    tcase_add_test(tc, test_nonroot_exits);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
