@@ -542,6 +542,7 @@ static enum flow service_once(struct cpu *cpu)
     if (e->activity == ACTIVITY_WAIT_SIPI)
         return FLOW_END;
 
+    e->attention &= ~(u32)ATT_SMI;  /* there is no SMM: nothing would answer */
     bool armed = e->attention & ATT_VMX;
     bool shutdown = e->activity == ACTIVITY_SHUTDOWN;
     if (armed && vmx_attention(cpu, VMX_STAGE_TPR_MTF))
