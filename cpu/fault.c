@@ -16,6 +16,7 @@ enum flow cpu_raise_fault(struct cpu *cpu)
     case FAULT_PAGE:
         return cpu_raise_pf(cpu, cpu->fault.la, cpu->fault.error);
     case FAULT_NONCANONICAL:
+    case FAULT_GP0:
         return stack ? cpu_raise_ss(cpu, 0) : cpu_raise_gp(cpu, 0);
     case FAULT_ALIGNMENT:
         return cpu_raise_error(cpu, EXC_AC, 0);
