@@ -17,6 +17,8 @@
 #include "mmu/access.h"
 #include "vmx/vmx.h"
 
+enum { DEBUGCTL_LBR = 1 << 0, DEBUGCTL_BTF = 1 << 1 };
+
 /* The event whose delivery is walked, taken out of cpu->event. */
 struct delivery {
     u8 vector, type, has_error, injected;
@@ -268,6 +270,15 @@ static bool pushes_rf(const struct cpu_event *e)
     return e->vector != EXC_OF && e->vector != EXC_BP && e->vector != EXC_MC;
 }
 
+/* Debug exceptions that a load of SS holds back are lost to a fault, but survive a software interrupt. Events that VM entry injects follow
+ * [SDM3 "Delivery of Pending Debug Exceptions after VM Entry"]. */
+static bool loses_pending_debug(const struct cpu_event *e)
+{
+    if (e->injected)
+        return !is_checked_software(e->type) || !(e->blocking & BLOCK_MOV_SS);
+    return e->type == EVT_HARDWARE && e->vector != EXC_DB;
+}
+
 static void forget_events(struct cpu *cpu)
 {
     cpu->event.valid = 0;
@@ -298,7 +309,7 @@ static void take_payload(struct cpu *cpu)
         if (e->payload)
             cpu->sys.dr6 = (cpu->sys.dr6 & ~0xfull) | (e->payload & (0xf | DR6_BD | DR6_BS | DR6_BT));
         cpu->sys.dr7 &= ~DR7_GD;
-        cpu->sys.debugctl &= ~3ull;  /* LBR and BTF: the handler runs without */
+        cpu->sys.debugctl &= ~(u64)(DEBUGCTL_LBR | DEBUGCTL_BTF);  /* the handler runs without */
     }
 }
 
@@ -341,8 +352,8 @@ static enum flow deliver(struct cpu *cpu)
         if (cpu->mode.code_bits != BITS_64)
             ev.return_rip = (u32)ev.return_rip;
         ev.rflags = cpu_rflags(cpu) | (pushes_rf(e) ? FL_RF : 0);
-        if (e->type == EVT_HARDWARE && !e->injected && e->vector != EXC_DB) {
-            e->pending_debug = 0;  /* debug exceptions held back by a load of SS are lost to a fault */
+        if (loses_pending_debug(e)) {
+            e->pending_debug = 0;
             e->attention &= ~(u32)ATT_PENDING_DB;
         }
         if (e->type == EVT_NMI)
@@ -598,22 +609,35 @@ enum flow cpu_service_events(struct cpu *cpu)
     return FLOW_EVENT;
 }
 
-void cpu_after_step(struct cpu *cpu, enum flow flow)
+/* Whether the instruction that ran alone went elsewhere than behind itself: what IA32_DEBUGCTL.BTF traps on. */
+static bool has_branched(const struct cpu *cpu, const struct insn *in)
+{
+    u64 next = cpu->block_rip + in->length;
+    return cpu->core.rip != (in->flags & INSN_64 ? next : (u32)next);
+}
+
+void cpu_after_step(struct cpu *cpu, enum flow flow, const struct insn *in)
 {
     struct cpu_event *e = &cpu->event;
     u8 step = e->step;
     e->step = 0;
     /* A fault leaves the shadow to its delivery; after a VM entry or exit this is another processor context. */
-    if ((flow != FLOW_NEXT && flow != FLOW_END) || e->step_depth != cpu->vmx.depth)
+    if (!in || (flow != FLOW_NEXT && flow != FLOW_END) || e->step_depth != cpu->vmx.depth)
         return;
+    /* A string instruction with iterations to go stays where it is. */
+    bool repeats = in->flags & (INSN_REP | INSN_REPNE) && cpu->core.rip == cpu->block_rip;
     e->blocking &= ~(step & (STEP_STI | STEP_MOV_SS));
     if (!(e->blocking & (BLOCK_STI | BLOCK_MOV_SS)))
         e->attention &= ~(u32)ATT_SHADOW;
-    if ((step & STEP_RF) && (cpu->core.rflags_rest & FL_RF)) {
+    if (repeats && cpu->sys.dr7 & 0xff) {
+        /* Whatever interrupts it now pushes RF, so that its code breakpoint does not trap again [SDM3 "RF (resume) flag"]. */
+        cpu->core.rflags_rest |= FL_RF;
+        cpu_mode_update_cpl(cpu);
+    } else if (!repeats && (step & STEP_RF) && (cpu->core.rflags_rest & FL_RF)) {
         cpu->core.rflags_rest &= ~(u64)FL_RF;
         cpu_mode_update_cpl(cpu);
     }
-    if (step & STEP_TF)
+    if ((step & STEP_TF) && (!(cpu->sys.debugctl & DEBUGCTL_BTF) || (!repeats && has_branched(cpu, in))))
         cpu_pend_debug(cpu, DR6_BS);
     if (e->attention & ATT_VMX)
         vmx_note_instruction(cpu);

@@ -22,8 +22,9 @@ enum {
  * instruction; the loop lets one unit of time pass (so that a guest cannot stop the clock) and calls again. */
 enum flow cpu_service_events(struct cpu *cpu);
 
-/* The work behind an instruction that ran alone and reported `flow`: the end of a shadow, the single-step trap, RF, counts of the frames. */
-void cpu_after_step(struct cpu *cpu, enum flow flow);
+/* The work behind an instruction that ran alone and reported `flow`: the end of a shadow, the single-step trap, RF, counts of the frames. `in` is the
+ * instruction (NULL: it could not be fetched); cpu->block_rip is where it began. */
+void cpu_after_step(struct cpu *cpu, enum flow flow, const struct insn *in);
 
 /* The board raises (level = true) or withdraws one of the lines ATT_INTR, ATT_NMI, ATT_INIT, ATT_SIPI, ATT_SMI, ATT_STOP. sipi_vector counts for ATT_SIPI.
  * The running block ends after the current instruction. */

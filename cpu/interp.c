@@ -302,7 +302,7 @@ void cpu_run(struct cpu *cpu)
             flow = cpu_raise_fault(cpu);
             count_time(cpu, 1);
             if (alone)
-                cpu_after_step(cpu, flow);
+                cpu_after_step(cpu, flow, NULL);
             continue;
         }
         u64 budget = cpu->stop_at - cpu->time.now;
@@ -317,7 +317,7 @@ void cpu_run(struct cpu *cpu)
                 flow = cpu_raise_gp(cpu, 0);
                 count_time(cpu, 1);
                 if (alone)
-                    cpu_after_step(cpu, flow);
+                    cpu_after_step(cpu, flow, NULL);
                 continue;
             }
         }
@@ -331,6 +331,6 @@ void cpu_run(struct cpu *cpu)
         cpu->block = NULL;
         count_time(cpu, ran);
         if (UNLIKELY(alone))
-            cpu_after_step(cpu, flow);
+            cpu_after_step(cpu, flow, &block->insn[0]);
     }
 }

@@ -218,7 +218,7 @@ static void breakpoints_note(struct cpu *cpu, u64 la, unsigned n, bool write)
             continue;
         u64 start = cpu->sys.dr[i] & ~(u64)(length - 1);
         if (start <= la + (n - 1) && la <= start + (length - 1)) {
-            cpu->event.pending_debug |= BIT(i);
+            cpu->event.pending_debug |= BIT(i) | BIT(12); /* bit 12: one that is enabled, as VMX reports it */
             cpu->event.attention |= ATT_PENDING_DB;
             cpu_cut_block(cpu);
         }

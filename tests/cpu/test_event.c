@@ -471,6 +471,10 @@ static void start_busy(void)
     cpu->core.rip = 0x10000;
 }
 
+/* The run loop's part behind an instruction that ran alone. */
+static const struct insn plain = {.length = 1};
+static void after(enum flow flow) { cpu_after_step(cpu, flow, &plain); }
+
 static void interrupt(int vector)
 {
     board_vector = vector;
@@ -500,7 +504,7 @@ START_TEST(sti_shadow_lasts_one_instruction)
     ck_assert_int_eq(cpu_service_events(cpu), FLOW_NEXT);
     ck_assert_uint_eq(cpu->core.rip, 0x10001); /* the instruction behind STI runs first */
     cpu->core.rip += 1;
-    cpu_after_step(cpu, FLOW_NEXT);
+    after(FLOW_NEXT);
     ck_assert(!(cpu->event.attention & ATT_SHADOW));
     cpu_service_events(cpu);
     ck_assert_uint_eq(cpu->core.rip, 0x400);
@@ -515,7 +519,7 @@ START_TEST(sti_hlt_wakes)
     cpu->event.activity = ACTIVITY_HLT;
     cpu->event.attention |= ATT_ACTIVITY;
     cpu->core.rip += 1;
-    cpu_after_step(cpu, FLOW_END);
+    after(FLOW_END);
     ck_assert_int_eq(cpu_service_events(cpu), FLOW_END);
     interrupt(0x40);
     ck_assert_int_eq(cpu_service_events(cpu), FLOW_NEXT);
@@ -537,13 +541,13 @@ START_TEST(load_of_ss_holds_everything_back)
     cpu_service_events(cpu);
     cpu->core.rax = DATA0;
     ck_assert_int_eq(run(h_mov_to_segment, (struct insn){.modrm = 0xd0, .osz = OSZ_16}), FLOW_END);
-    cpu_after_step(cpu, FLOW_END);
+    after(FLOW_END);
     cpu->event.attention |= ATT_INTR | ATT_NMI;
     ck_assert(cpu->event.pending_debug & DR6_BS);
     ck_assert_int_eq(cpu_service_events(cpu), FLOW_NEXT);
     ck_assert_uint_eq(cpu->core.rip, 0x10002);
     cpu->core.rip += 1;
-    cpu_after_step(cpu, FLOW_NEXT);
+    after(FLOW_NEXT);
     /* The trap comes first, the NMI on top of it; the interrupt waits for IF. */
     cpu_service_events(cpu);
     ck_assert_uint_eq(cpu->core.rip, EXC_NMI * 16);
@@ -561,12 +565,74 @@ START_TEST(single_step_traps_after_the_instruction)
     ck_assert(cpu->event.attention & ATT_STEP);
     ck_assert_int_eq(cpu_service_events(cpu), FLOW_NEXT);
     cpu->core.rip += 3;
-    cpu_after_step(cpu, FLOW_NEXT);
+    after(FLOW_NEXT);
     cpu_service_events(cpu);
     ck_assert_uint_eq(cpu->core.rip, EXC_DB * 16);
     ck_assert_uint_eq(at32(cpu->core.rsp), 0x10003);
     ck_assert(at32(cpu->core.rsp + 8) & FL_TF);
     ck_assert(!(cpu->event.attention & ATT_STEP));
+}
+END_TEST
+
+START_TEST(branch_trap_flag)
+{
+    start_busy();
+    cpu->core.rflags_rest |= FL_TF;
+    cpu->sys.debugctl = 2;
+    cpu_mode_update(cpu);
+    cpu_service_events(cpu);
+    cpu->block_rip = cpu->core.rip++;
+    after(FLOW_NEXT);
+    ck_assert_uint_eq(cpu->event.pending_debug, 0);
+    cpu_service_events(cpu);
+    cpu->block_rip = cpu->core.rip;
+    cpu->core.rip = 0x20000;
+    after(FLOW_END);
+    ck_assert_uint_eq(cpu->event.pending_debug, DR6_BS);
+    cpu_service_events(cpu);
+    ck_assert_uint_eq(cpu->core.rip, EXC_DB * 16);
+    ck_assert_uint_eq(cpu->sys.debugctl, 0);
+}
+END_TEST
+
+/* A string instruction with iterations to go keeps RF, so that its own breakpoint lets it go on. */
+START_TEST(repeated_string_keeps_rf)
+{
+    static const struct insn repeated = {.length = 2, .flags = INSN_REP};
+    start_busy();
+    cpu->sys.dr[0] = 0x10000;
+    cpu->sys.dr7 |= 2;
+    cpu->core.rflags_rest |= FL_RF;
+    cpu_mode_update(cpu);
+    ck_assert_int_eq(cpu_service_events(cpu), FLOW_NEXT);
+    cpu->block_rip = cpu->core.rip;
+    cpu_after_step(cpu, FLOW_END, &repeated);
+    ck_assert(cpu->core.rflags_rest & FL_RF);
+    ck_assert_int_eq(cpu_service_events(cpu), FLOW_NEXT);
+    cpu->core.rip += 2;
+    cpu_after_step(cpu, FLOW_NEXT, &repeated);
+    ck_assert(!(cpu->core.rflags_rest & FL_RF));
+}
+END_TEST
+
+/* Debug exceptions held back by a load of SS: kept by a software interrupt, lost to a fault; of VM entry's injections only software ones keep them. */
+START_TEST(pending_debug_and_other_events)
+{
+    static const struct { u8 type, vector, injected, blocked; bool kept; } cases[] = {
+        {EVT_SOFTWARE_INT, 0x40, 0, 1, true}, {EVT_HARDWARE, EXC_UD, 0, 1, false},       {EVT_HARDWARE, EXC_UD, 1, 1, false},
+        {EVT_EXTERNAL, 0x40, 1, 0, false},    {EVT_SOFTWARE_INT, 0x40, 1, 1, true},      {EVT_SOFTWARE_INT, 0x40, 1, 0, false},
+        {EVT_PRIV_SOFTWARE, EXC_DB, 1, 1, false},
+    };
+    for (unsigned n = 0; n < ARRAY_SIZE(cases); n++) {
+        start_busy();
+        cpu_pend_debug(cpu, DR6_BS);
+        cpu->event.blocking = cases[n].blocked ? BLOCK_MOV_SS : 0;
+        cpu_raise(cpu, cases[n].vector);
+        cpu->event.type = cases[n].type;
+        cpu->event.injected = cases[n].injected;
+        cpu_service_events(cpu);
+        ck_assert_uint_eq(cpu->core.rip, cases[n].kept ? EXC_DB * 16 : cases[n].vector * 16);
+    }
 }
 END_TEST
 
@@ -576,7 +642,7 @@ START_TEST(no_trap_behind_a_software_interrupt)
     cpu->core.rflags_rest |= FL_TF;
     cpu_mode_update(cpu);
     cpu_service_events(cpu);
-    cpu_after_step(cpu, run(h_int3, (struct insn){.length = 1}));
+    after(run(h_int3, (struct insn){.length = 1}));
     cpu_service_events(cpu);
     ck_assert_uint_eq(cpu->core.rip, EXC_BP * 16);
     ck_assert_uint_eq(at32(cpu->core.rsp), 0x10001);
@@ -597,12 +663,12 @@ START_TEST(code_breakpoint_and_rf)
     put(cpu->core.rsp + 8, at32(cpu->core.rsp + 8) | FL_RF, 4);
     cpu_service_events(cpu);
     run(h_iret, (struct insn){.osz = OSZ_32});
-    cpu_after_step(cpu, FLOW_END);
+    after(FLOW_END);
     ck_assert(cpu->core.rflags_rest & FL_RF);
     ck_assert_int_eq(cpu_service_events(cpu), FLOW_NEXT);
     ck_assert_uint_eq(cpu->core.rip, 0x10000);
     cpu->core.rip += 1;
-    cpu_after_step(cpu, FLOW_NEXT);
+    after(FLOW_NEXT);
     ck_assert(!(cpu->core.rflags_rest & FL_RF));
 }
 END_TEST
@@ -735,6 +801,9 @@ int main(void)
     tcase_add_test(t, sti_hlt_wakes);
     tcase_add_test(t, load_of_ss_holds_everything_back);
     tcase_add_test(t, single_step_traps_after_the_instruction);
+    tcase_add_test(t, branch_trap_flag);
+    tcase_add_test(t, repeated_string_keeps_rf);
+    tcase_add_test(t, pending_debug_and_other_events);
     tcase_add_test(t, no_trap_behind_a_software_interrupt);
     tcase_add_test(t, code_breakpoint_and_rf);
     tcase_add_test(t, breakpoint_on_its_own_handler_cannot_hang);
