@@ -406,7 +406,7 @@ enum decode_result insn_decode(const u32 *features, enum cpu_bits bits, const u8
         return finish(&r, in, undefined);
     decode_segment(&p, in);
     if (in->base == REG_RIP)
-        in->disp += (i32)r.at;
+        in->disp += r.at;
     if (p.lock && !(row->attr & ROW_LOCK && in->flags & INSN_MEM))
         return finish(&r, in, undefined);
     if (row->attr & ROW_PROT)

@@ -39,8 +39,8 @@ struct insn {
     insn_handler *handler;
     u64 imm;                   /* immediate, sign-extended as the instruction uses it; relative branches: displacement;
                                   Ov/Ob: the offset; far pointers: offset */
-    i32 disp;                  /* displacement; for RIP-relative operands the length is already added */
-    u32 flags;                 /* INSN_* */
+    i64 disp;                  /* displacement; for RIP-relative operands the length is already added */
+    u16 flags;                 /* INSN_* */
     u16 row;                   /* row of cpu/insn.def (insn_rows[]) */
     u8 length;                 /* bytes, 1..15 */
     u8 position;               /* index in its block */
