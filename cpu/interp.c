@@ -1,7 +1,7 @@
 /* The run loop: look for work between instructions, find the block, run its handlers.
  *
- * Finding a block goes through a small direct-mapped cache from linear address to block for each vCPU, valid for one state of the TLB
- * context (cpu->tlb_uid); then through the TLB to the RAM offset and the hash of all blocks.
+ * Finding a block looks at the two last successors of the block before; then at a direct-mapped cache from linear address to block for each
+ * vCPU; both are valid for one state of the TLB context (cpu->tlb_uid); then through the TLB to the RAM offset and the hash of all blocks.
  */
 #include "cpu/interp.h"
 
@@ -20,19 +20,13 @@
 #define JUMP_SIZE (1u << 12)
 #define MAX_CPUS 256
 
-struct jump_entry {
-    u64 la;
-    u64 key;                   /* tlb_uid << 3 | code_key */
-    struct block *block;
-};
-
 struct interp {
     struct bus *bus;
     u8 *arena;
     size_t used;
     struct block *hash[HASH_SIZE];
     struct block **page;       /* by RAM page: its blocks */
-    struct jump_entry *jump[MAX_CPUS];
+    struct block_link *jump[MAX_CPUS];
     struct block *single;      /* where instructions are decoded that cannot be kept */
     u64 generation;
     struct interp_counts counts;
@@ -148,6 +142,8 @@ static struct block *make_block(struct cpu *cpu, const u8 *page, u64 page_off, u
     }
     if (count == 0)
         return NULL;
+    block->turn = 0;
+    memset(block->next, 0, sizeof block->next);
     block->ram_off = page_off + offset;
     block->bits = cpu->mode.code_bits;
     block->bytes = (u16)(at - offset);
@@ -183,7 +179,7 @@ static struct block *decode_single(struct cpu *cpu, u64 la)
     return block;
 }
 
-static COLD struct block *find_block_slow(struct cpu *cpu, u64 la, struct jump_entry *entry, u64 key)
+static COLD struct block *find_block_slow(struct cpu *cpu, u64 la, struct block_link *entry, u64 key)
 {
     struct interp *interp = cpu->interp;
     const u8 *page;
@@ -207,13 +203,27 @@ static COLD struct block *find_block_slow(struct cpu *cpu, u64 la, struct jump_e
     return block;
 }
 
-static inline struct block *find_block(struct cpu *cpu, struct jump_entry *jump, u64 la)
+/* `before` is the block that ran last, or NULL. */
+static inline struct block *find_block(struct cpu *cpu, struct block_link *jump, struct block *before, u64 la)
 {
-    struct jump_entry *entry = &jump[(la ^ la >> 12) & (JUMP_SIZE - 1)];
-    u64 key = cpu->tlb_uid << 3 | cpu->mode.code_key;
-    if (LIKELY(entry->la == la && entry->key == key && entry->block && entry->block->count))
-        return entry->block;
-    return find_block_slow(cpu, la, entry, key);
+    u64 key = cpu->tlb_uid << 11 | cpu->index << 3 | cpu->mode.code_key;
+    if (LIKELY(before != NULL)) {
+        for (unsigned i = 0; i < 2; i++) {
+            struct block_link *next = &before->next[i];
+            if (LIKELY(next->la == la && next->key == key && next->block->count))
+                return next->block;
+        }
+    }
+    struct block_link *entry = &jump[(la ^ la >> 12 ^ cpu->tlb_uid << 4) & (JUMP_SIZE - 1)];
+    struct block *block = entry->block;
+    u64 flushes = cpu->interp->counts.flushes;
+    if (!(entry->la == la && entry->key == key && block && block->count))
+        block = find_block_slow(cpu, la, entry, key);
+    if (before && block && block->ram_off != BUS_NO_RAM && flushes == cpu->interp->counts.flushes) {
+        before->next[before->turn] = (struct block_link){.la = la, .key = key, .block = block};
+        before->turn ^= 1;
+    }
+    return block;
 }
 
 /* ---- running ------------------------------------------------------------------------------------------------------ */
@@ -273,12 +283,13 @@ void cpu_run(struct cpu *cpu)
     struct interp *interp = cpu->interp;
     if (cpu->index >= MAX_CPUS)
         panic("cpu_run: vCPU %u is past the limit of %u", cpu->index, MAX_CPUS);
-    struct jump_entry *jump = interp->jump[cpu->index];
+    struct block_link *jump = interp->jump[cpu->index];
     if (!jump) {
         jump = interp->jump[cpu->index] = calloc(JUMP_SIZE, sizeof *jump);
         if (!jump)
             panic("no memory for the vCPU's jump cache");
     }
+    struct block *before = NULL;   /* dropped blocks stay readable until flush_all(), which find_block() notices */
     while (cpu->time.now < cpu->stop_at) {
         bool alone = false;
         if (UNLIKELY(cpu->event.attention)) {
@@ -296,9 +307,10 @@ void cpu_run(struct cpu *cpu)
         u64 la = cpu->core.rip;
         if (cpu->mode.code_bits != BITS_64)
             la = (u32)(la + cpu->seg.s[SEG_CS].base);
-        struct block *block = find_block(cpu, jump, la);
+        struct block *block = find_block(cpu, jump, before, la);
         enum flow flow;
         if (UNLIKELY(!block)) {
+            before = NULL;
             flow = cpu_raise_fault(cpu);
             count_time(cpu, 1);
             if (alone)
@@ -329,6 +341,7 @@ void cpu_run(struct cpu *cpu)
         }
         unsigned ran = run_block(cpu, block, n, &flow);
         cpu->block = NULL;
+        before = block->ram_off != BUS_NO_RAM ? block : NULL;
         count_time(cpu, ran);
         if (UNLIKELY(alone))
             cpu_after_step(cpu, flow, &block->insn[0]);

@@ -18,12 +18,21 @@ struct interp;
 
 #define BLOCK_INSNS 32
 
+/* Where a linear address led in one state of the TLB context. */
+struct block_link {
+    u64 la;
+    u64 key;                   /* tlb_uid, vCPU and code_key; 0 matches nothing */
+    struct block *block;
+};
+
 struct block {
-    u64 ram_off;               /* of the first byte */
-    struct block *hash_next, *page_next;
     u16 bytes;
     u8 count;                  /* instructions; 0: the block has been dropped */
     u8 bits;                   /* enum cpu_bits */
+    u8 turn;                   /* the successor to be replaced next */
+    struct block_link next[2]; /* the blocks that ran after this one lately (branch taken, not taken) */
+    u64 ram_off;               /* of the first byte */
+    struct block *hash_next, *page_next;
     struct insn insn[];
 };
 
