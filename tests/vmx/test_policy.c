@@ -1,0 +1,623 @@
+/* Policies: what L0 offers behind a hypervisor's back (CPUID, CR4.VMXE, MSRs, VMX instructions), and suspended units: what L1 sees while L3
+ * is under L2, what comes back, how injected events travel inwards, and how a guest's VMX state goes with its VMCS.
+ */
+#include "tests/vmx/bench_vmcs.h"
+#include "vmx/insn.h"
+#include "vmx/policy.h"
+
+#define INFO_VALID 0x80000000u
+#define EPT_ROOT 0x280000u                 /* L1's EPT for L2: identity, 4 KiB pages for the third 2 MiB, large ones else */
+#define EPT_PAGES 0x283000u
+#define L1_VMCS BENCH_VMCS
+#define L1_OTHER 0x204000u
+#define L2_VMXON 0x300000u                 /* gpa of L2 */
+#define L2_VMCS 0x2f0000u
+#define L1_RIP 0x2000u
+#define L2_RIP 0x3000u
+#define L2_HOST 0x3800u
+#define L3_RIP 0x4000u
+#define CPUID_VMX (1u << 5)
+
+static const struct insn insn = {.length = 3, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO, .index = REG_ZERO};
+static struct vmx_frame *const frame = cpu.vmx.frame;
+
+static int acknowledged;
+static int board_acknowledge(void *arg, struct cpu *c) { (void)arg, (void)c; return acknowledged; }
+static struct cpu_board with_interrupts;
+
+static void ept_map(u64 gpa, u64 hpa, bool present)
+{
+    bench_poke64(EPT_PAGES + (gpa >> 12 & 511) * 8, present ? hpa | 6 << 3 | 7 : 0);
+    tlb_flush_everything(&cpu);
+}
+
+static void setup(void)
+{
+    bench_hypervisor_setup();
+    with_interrupts = bench_board;
+    with_interrupts.interrupt_acknowledge = board_acknowledge;
+    cpu.board = &with_interrupts;
+    acknowledged = 0x31;
+    cpu.stop_at = ~0ull;
+    cpu.policy = &vmx_policy_transparent;
+    cpu.sys.feature_control = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
+
+    bench_poke64(EPT_ROOT, (EPT_ROOT + 0x1000) | 7);
+    bench_poke64(EPT_ROOT + 0x1000, (EPT_ROOT + 0x2000) | 7);
+    for (u64 n = 0; n < 512; n++)
+        bench_poke64(EPT_ROOT + 0x2000 + 8 * n, n << 21 | 1 << 7 | 6 << 3 | 7);
+    bench_poke64(EPT_ROOT + 0x2000 + 8, EPT_PAGES | 7);
+    for (u64 n = 0; n < 512; n++)
+        bench_poke64(EPT_PAGES + 8 * n, (0x200000 + n * 0x1000) | 6 << 3 | 7);
+
+    struct vmcs *v = &frame[0].vmcs;
+    bench_vmcs_64(v);
+    v->secondary_controls = SECONDARY_EPT;
+    v->ept_pointer = EPT_ROOT | 3 << 3 | 6;
+    v->pin_controls |= PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING;
+    v->exit_controls |= VMEXIT_ACKNOWLEDGE_INTERRUPT;
+    v->cr4_guest_host_mask = CR4_VMXE | CR4_PGE;
+    v->host_rip = L1_RIP;
+    v->guest_rip = L2_RIP;
+    v->guest_rsp = 0x7000;
+    bus_write(&bus, 0, L1_VMCS, 4, VMCS_REVISION);
+    bus_write(&bus, 0, L1_OTHER, 4, VMCS_REVISION);
+    bus_write(&bus, 0, L2_VMXON, 4, VMCS_REVISION);
+    bus_write(&bus, 0, L2_VMCS, 4, VMCS_REVISION);
+}
+
+static void ck_level(unsigned level) { ck_assert_uint_eq(cpu.vmx.depth + 1, level); }
+
+/* The running hypervisor enters its guest. */
+static void enter(void)
+{
+    unsigned k = cpu.vmx.depth;
+    ck_assert_int_eq(vmx_insn_enter(&cpu, &insn, !frame[k].vmcs.launched), FLOW_EXIT);
+}
+
+static void leave(u32 reason)
+{
+    ck_assert(vmx_intercept_simple(&cpu, &insn, reason));
+}
+
+/* The guest executes CPUID leaf 1, the parent shows it `ecx`. */
+static void guest_cpuid(unsigned k, u32 ecx, bool advance)
+{
+    cpu.core.rax = 1;
+    leave(EXIT_CPUID);
+    ck_assert_uint_eq(cpu.vmx.depth, k);
+    cpu.core.rcx = ecx;
+    if (advance)
+        frame[k].vmcs.guest_rip += 3;
+    enter();
+}
+
+static void offered_l2(void)
+{
+    enter();
+    ck_level(2);
+    guest_cpuid(0, 0, true);
+    ck_assert_uint_eq(cpu.core.rcx & CPUID_VMX, CPUID_VMX);
+}
+
+/* L2 turns VMX on and starts L3. */
+static void started_l3(void)
+{
+    offered_l2();
+    frame[1].cr4_vmxe = CR4_VMXE;
+    cpu.core.rip = L2_RIP + 3;
+    ck_assert_int_eq(vmx_insn_vmxon(&cpu, &insn, L2_VMXON), FLOW_END);
+    ck_assert(frame[1].vmxon);
+    ck_assert_int_eq(vmx_insn_vmclear(&cpu, &insn, L2_VMCS), FLOW_END);
+    ck_assert_int_eq(vmx_insn_vmptrld(&cpu, &insn, L2_VMCS), FLOW_END);
+    ck_assert_uint_eq(frame[1].vmcs_ptr, L2_VMCS);
+    struct vmcs *v = &frame[1].vmcs;
+    bench_vmcs_64(v);
+    v->host_rip = L2_HOST;
+    v->host_rsp = 0x7800;
+    v->host_fs_base = 0x12340000;
+    v->guest_rip = L3_RIP;
+    v->guest_rsp = 0x8800;
+    v->guest_rflags = FL_R1;
+    frame[1].checked = 0;
+    enter();
+    ck_level(3);
+    ck_assert_uint_eq(cpu.core.rip, L3_RIP);
+}
+
+/* ---- the offer ------------------------------------------------------------------------------------------------------------------ */
+
+START_TEST(test_offer)
+{
+    offered_l2();
+    ck_assert(frame[1].offered);
+    ck_assert_uint_eq(cpu.core.rip, L2_RIP + 3);
+    /* Other leaves are left alone. */
+    cpu.core.rax = 7;
+    leave(EXIT_CPUID);
+    cpu.core.rcx = 0;
+    frame[0].vmcs.guest_rip += 3;
+    enter();
+    ck_assert_uint_eq(cpu.core.rcx, 0);
+}
+END_TEST
+
+START_TEST(test_no_offer)
+{
+    enter();
+    guest_cpuid(0, 0, false);              /* the instruction was not finished */
+    ck_assert_uint_eq(cpu.core.rcx & CPUID_VMX, 0);
+    ck_assert(!frame[1].offered);
+    guest_cpuid(0, CPUID_VMX, true);       /* the parent emulates VMX itself */
+    ck_assert(!frame[1].offered);
+    cpu.policy = &vmx_policy_hardware;
+    guest_cpuid(0, 0, true);
+    ck_assert_uint_eq(cpu.core.rcx & CPUID_VMX, 0);
+    leave(EXIT_CPUID);
+    cpu.policy = &vmx_policy_transparent;
+    frame[0].vmcs.secondary_controls = 0;  /* no EPT */
+    frame[0].checked = 0;
+    enter();
+    guest_cpuid(0, 0, true);
+    ck_assert_uint_eq(cpu.core.rcx & CPUID_VMX, 0);
+}
+END_TEST
+
+static bool mov_to_cr4(u64 value)
+{
+    struct vmx_ask ask = {.reason = EXIT_CR_ACCESS, .number = 4, .value = value, .qualification = 4 | REG_RBX << 8};
+    cpu.core.rbx = value;
+    return vmx_intercept(&cpu, &insn, &ask);
+}
+
+START_TEST(test_cr4_vmxe)
+{
+    offered_l2();
+    ck_assert_uint_eq(vmx_guest_cr4(&cpu) & CR4_VMXE, 0);
+    ck_assert_int_eq(vmx_insn_begin_vmxon(&cpu, &insn, 0), FLOW_EVENT);     /* #UD */
+    cpu.event.valid = 0;
+    /* VMXE alone: nobody's business but L0's. */
+    ck_assert(!mov_to_cr4(CR4_PAE | CR4_VMXE));
+    ck_assert_uint_eq(vmx_merge_cr4(&cpu, CR4_PAE | CR4_VMXE), CR4_PAE | CR4_VMXE);
+    vmx_note_cr4(&cpu, CR4_PAE | CR4_VMXE);
+    ck_assert_uint_eq(vmx_guest_cr4(&cpu) & CR4_VMXE, CR4_VMXE);
+    ck_assert_int_eq(vmx_insn_begin_vmxon(&cpu, &insn, 0), FLOW_NEXT);
+    ck_assert(!mov_to_cr4(CR4_PAE));
+    vmx_note_cr4(&cpu, CR4_PAE);
+    ck_assert_uint_eq(vmx_guest_cr4(&cpu) & CR4_VMXE, 0);
+
+    /* With a bit that L1 owns: L1 sees the rest. */
+    ck_assert(mov_to_cr4(CR4_PAE | CR4_PGE | CR4_VMXE));
+    ck_level(1);
+    ck_assert_uint_eq(cpu.core.rbx, CR4_PAE | CR4_PGE);
+    enter();                               /* L1 refused: it would inject #GP */
+    ck_assert_uint_eq(cpu.core.rbx, CR4_PAE | CR4_PGE | CR4_VMXE);
+    ck_assert_uint_eq(vmx_guest_cr4(&cpu) & CR4_VMXE, 0);
+    ck_assert(mov_to_cr4(CR4_PAE | CR4_PGE | CR4_VMXE));
+    frame[0].vmcs.guest_rip += 3;
+    frame[0].vmcs.cr4_read_shadow = CR4_PAE | CR4_PGE;
+    enter();
+    ck_assert_uint_eq(cpu.core.rbx, CR4_PAE | CR4_PGE | CR4_VMXE);
+    ck_assert_uint_eq(vmx_guest_cr4(&cpu) & (CR4_VMXE | CR4_PGE), CR4_VMXE | CR4_PGE);
+
+    /* In VMX operation VMXE cannot be cleared. */
+    frame[1].vmxon = 1;
+    ck_assert(mov_to_cr4(CR4_PAE | CR4_PGE));
+    ck_level(2);
+    ck_assert(cpu.event.valid && cpu.event.vector == EXC_GP);
+}
+END_TEST
+
+START_TEST(test_msrs)
+{
+    u64 value;
+    bool known;
+    struct vmx_ask ask = {.reason = EXIT_RDMSR, .number = MSR_IA32_VMX_BASIC};
+    enter();
+    ck_assert(vmx_intercept(&cpu, &insn, &ask));          /* before the offer it is L1's */
+    enter();
+    guest_cpuid(0, 0, true);
+    cpu.sys.feature_control = 0;
+    ck_assert(!vmx_intercept(&cpu, &insn, &ask));
+    ask.number = MSR_IA32_FEATURE_CONTROL;
+    ck_assert(!vmx_intercept(&cpu, &insn, &ask));
+    ck_assert(vmx_msr_read(&cpu, MSR_IA32_FEATURE_CONTROL, &value, &known) && known);
+    ck_assert_uint_eq(value, FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX);
+    ask.number = 0x1b;
+    ck_assert(vmx_intercept(&cpu, &insn, &ask));
+}
+END_TEST
+
+START_TEST(test_l2_instructions)
+{
+    offered_l2();
+    ck_assert_int_eq(vmx_insn_begin(&cpu, &insn, EXIT_VMPTRLD, 0), FLOW_EVENT);   /* not in VMX operation: #UD */
+    cpu.event.valid = 0;
+    ck_assert_int_eq(vmx_insn_vmcall(&cpu, &insn), FLOW_EXIT);                    /* a hypercall to L1 all the same */
+    ck_level(1);
+    enter();
+    frame[1].cr4_vmxe = CR4_VMXE;
+    frame[1].feature_control = FEATURE_CONTROL_LOCKED;
+    ck_assert_int_eq(vmx_insn_vmxon(&cpu, &insn, L2_VMXON), FLOW_EVENT);
+    cpu.event.valid = 0;
+    frame[1].feature_control |= FEATURE_CONTROL_VMX;
+
+    /* L2's region is not in L1's EPT: L1 gets an EPT violation at L2's instruction, which starts again. */
+    u64 rip = cpu.core.rip;
+    ept_map(L2_VMXON, 0, false);
+    ck_assert_int_eq(vmx_insn_vmxon(&cpu, &insn, L2_VMXON), FLOW_EXIT);
+    ck_level(1);
+    ck_assert_uint_eq(frame[0].vmcs.exit_reason, EXIT_EPT_VIOLATION);
+    ck_assert_uint_eq(frame[0].vmcs.guest_physical_address, L2_VMXON);
+    ck_assert_uint_eq(frame[0].vmcs.guest_rip, rip);
+    ck_assert(!frame[1].vmxon);
+    ept_map(L2_VMXON, L2_VMXON, true);
+    enter();
+    ck_assert_int_eq(vmx_insn_vmxon(&cpu, &insn, L2_VMXON), FLOW_END);
+    ck_assert(frame[1].vmxon);
+    ck_assert(frame[0].vmxon);
+}
+END_TEST
+
+/* ---- units ---------------------------------------------------------------------------------------------------------------------- */
+
+START_TEST(test_own_exit_stays_inside)
+{
+    started_l3();
+    leave(EXIT_CPUID);
+    ck_level(2);
+    ck_assert_uint_eq(cpu.core.rip, L2_HOST);
+    ck_assert_uint_eq(frame[1].vmcs.exit_reason, EXIT_CPUID);
+    ck_assert_uint_eq(frame[1].vmcs.guest_rip, L3_RIP);
+    ck_assert_uint_eq(cpu.sys.cr4 & CR4_VMXE, CR4_VMXE);
+    frame[1].vmcs.guest_rip += 2;
+    enter();
+    ck_level(3);
+    ck_assert_uint_eq(cpu.core.rip, L3_RIP + 2);
+}
+END_TEST
+
+START_TEST(test_stand_in)
+{
+    started_l3();
+    cpu.core.rbx = 0xb0b;
+    cpu.seg.s[SEG_FS].base = 0x777000;
+    cpu.event.blocking = BLOCK_STI;
+    cpu.event.blocking = 0;
+    ck_assert_int_eq(vmx_external_interrupt(&cpu), VMX_EVENT_EXITED);
+    ck_level(1);
+    const struct vmcs *v = &frame[0].vmcs;
+    ck_assert_uint_eq(v->exit_reason, EXIT_EXTERNAL_INTERRUPT);
+    ck_assert_uint_eq(v->exit_interruption_info, INFO_VALID | 0x31);
+    ck_assert_uint_eq(v->guest_rip, L2_HOST);
+    ck_assert_uint_eq(v->guest_rsp, 0x7800);
+    ck_assert_uint_eq(v->guest_fs_base, 0x12340000);
+    ck_assert_uint_eq(v->guest_rflags, FL_R1 | FL_IF);
+    ck_assert_uint_eq(v->guest_interruptibility, 0);
+    ck_assert_uint_eq(v->guest_activity, 0);
+    ck_assert_uint_eq(cpu.core.rbx, 0xb0b);
+    ck_assert(frame[0].unit.valid);
+    frame[0].vmcs.guest_fs_base = 0x45670000;             /* L1 changes what it takes for L2's */
+    enter();
+    ck_level(3);
+    ck_assert_uint_eq(cpu.core.rip, L3_RIP);
+    ck_assert_uint_eq(cpu.core.rsp, 0x8800);
+    ck_assert_uint_eq(cpu_rflags(&cpu), FL_R1);
+    ck_assert_uint_eq(cpu.seg.s[SEG_FS].base, 0x777000);
+    ck_assert(!frame[0].unit.valid);
+    leave(EXIT_CPUID);
+    ck_level(2);
+    ck_assert_uint_eq(cpu.seg.s[SEG_FS].base, 0x45670000);
+}
+END_TEST
+
+/* An EPT violation of L1's while L3 runs: no linear address, and an event that was being delivered to L3 is not shown, but delivered again. */
+START_TEST(test_violation_during_delivery)
+{
+    started_l3();
+    cpu.event.delivering = 1;
+    cpu.event.d_vector = 0x44;
+    cpu.event.d_type = EVT_EXTERNAL;
+    cpu.fault = (struct mem_fault){.kind = FAULT_EPT_VIOLATION, .frame = 0, .gpa = 0x5000, .la = 0x6000, .qualification = 0x182};
+    vmx_memory_exit(&cpu);
+    ck_level(1);
+    ck_assert_uint_eq(frame[0].vmcs.exit_qualification, 2);
+    ck_assert_uint_eq(frame[0].vmcs.idt_vectoring_info, 0);
+    enter();
+    ck_level(3);
+    ck_assert(cpu.event.valid && cpu.event.injected);
+    ck_assert_uint_eq(cpu.event.vector, 0x44);
+    ck_assert(cpu.event.attention & ATT_EVENT);
+}
+END_TEST
+
+static void interrupt_exit_and_inject(u32 info)
+{
+    ck_assert_int_eq(vmx_external_interrupt(&cpu), VMX_EVENT_EXITED);
+    ck_level(1);
+    frame[0].vmcs.entry_interruption_info = info;
+    frame[0].vmcs.entry_exception_error_code = 0;
+    frame[0].checked = 0;
+    enter();
+}
+
+START_TEST(test_injected_interrupt_acknowledged)
+{
+    started_l3();
+    frame[1].vmcs.pin_controls |= PIN_EXTERNAL_INTERRUPT_EXITING;
+    frame[1].vmcs.exit_controls |= VMEXIT_ACKNOWLEDGE_INTERRUPT;
+    interrupt_exit_and_inject(INFO_VALID | 0x55);
+    ck_level(2);                           /* L2 sees its interrupt as its own VM exit */
+    ck_assert_uint_eq(frame[1].vmcs.exit_reason, EXIT_EXTERNAL_INTERRUPT);
+    ck_assert_uint_eq(frame[1].vmcs.exit_interruption_info, INFO_VALID | 0x55);
+    ck_assert_uint_eq(frame[1].vmcs.guest_rip, L3_RIP);
+    ck_assert_uint_eq(cpu.core.rip, L2_HOST);
+    ck_assert(!cpu.event.valid);
+}
+END_TEST
+
+START_TEST(test_injected_interrupt_not_acknowledged)
+{
+    started_l3();
+    frame[1].vmcs.pin_controls |= PIN_EXTERNAL_INTERRUPT_EXITING;
+    interrupt_exit_and_inject(INFO_VALID | 0x55);
+    ck_level(2);
+    ck_assert_uint_eq(frame[1].vmcs.exit_reason, EXIT_EXTERNAL_INTERRUPT);
+    ck_assert_uint_eq(frame[1].vmcs.exit_interruption_info, 0);
+    ck_assert(cpu.event.attention & ATT_VMX);
+    ck_assert(!vmx_attention(&cpu, VMX_STAGE_INTERRUPT_WINDOW));     /* L2's IF is 0 */
+    ck_assert(cpu.event.attention & ATT_VMX);
+    cpu.core.rflags_rest |= FL_IF;
+    ck_assert(vmx_attention(&cpu, VMX_STAGE_INTERRUPT_WINDOW));
+    ck_level(2);
+    ck_assert(cpu.event.valid && cpu.event.injected);
+    ck_assert_uint_eq(cpu.event.vector, 0x55);
+}
+END_TEST
+
+START_TEST(test_injected_interrupt_reaches_l3)
+{
+    started_l3();
+    interrupt_exit_and_inject(INFO_VALID | 0x55);
+    ck_level(3);
+    ck_assert(!cpu.event.valid);           /* L3's IF is 0: held */
+    cpu.core.rflags_rest |= FL_IF;
+    ck_assert(vmx_attention(&cpu, VMX_STAGE_INTERRUPT_WINDOW));
+    ck_level(3);
+    ck_assert(cpu.event.valid && cpu.event.injected);
+    ck_assert_uint_eq(cpu.event.vector, 0x55);
+    ck_assert_uint_eq(cpu.event.type, EVT_EXTERNAL);
+}
+END_TEST
+
+START_TEST(test_injected_nmi)
+{
+    started_l3();
+    frame[1].vmcs.pin_controls |= PIN_NMI_EXITING;
+    interrupt_exit_and_inject(INFO_VALID | EVT_NMI << 8 | EXC_NMI);
+    ck_level(2);
+    ck_assert_uint_eq(frame[1].vmcs.exit_reason, EXIT_EXCEPTION_NMI);
+    ck_assert_uint_eq(cpu.event.blocking, BLOCK_NMI);
+}
+END_TEST
+
+/* L1 wants an MSR that L2 lets L3 have: L1 serves it as L2's, and L3's RIP moves. */
+START_TEST(test_skipped_instruction)
+{
+    struct vmx_ask ask = {.reason = EXIT_RDMSR, .number = 0x10};
+    started_l3();
+    frame[1].vmcs.primary_controls |= PRIMARY_MSR_BITMAPS;
+    frame[1].msr_bitmap_hpa = BENCH_PAGE;
+    ck_assert(vmx_intercept(&cpu, &insn, &ask));
+    ck_level(1);
+    ck_assert_uint_eq(frame[0].vmcs.exit_reason, EXIT_RDMSR);
+    ck_assert_uint_eq(frame[0].vmcs.guest_rip, L2_HOST);
+    cpu.core.rax = 0x1234;
+    frame[0].vmcs.guest_rip += frame[0].vmcs.exit_instruction_length;
+    enter();
+    ck_level(3);
+    ck_assert_uint_eq(cpu.core.rip, L3_RIP + 3);
+    ck_assert_uint_eq(cpu.core.rax, 0x1234);
+    ck_assert_uint_eq(frame[1].vmcs.host_rip, L2_HOST);
+
+    /* … or refuses it: the #GP is L3's, and L2 may intercept it. */
+    ck_assert(vmx_intercept(&cpu, &insn, &ask));
+    frame[0].vmcs.entry_interruption_info = INFO_VALID | 1u << 11 | EVT_HARDWARE << 8 | EXC_GP;
+    frame[0].checked = 0;
+    enter();
+    ck_level(3);
+    ck_assert_uint_eq(cpu.core.rip, L3_RIP + 3);
+    ck_assert(cpu.event.valid && !cpu.event.injected);
+    frame[1].vmcs.exception_bitmap = BIT(EXC_GP);
+    ck_assert(vmx_intercept_event(&cpu));
+    ck_level(2);
+}
+END_TEST
+
+/* L1 puts its guest into another mode: that guest was reset, and with it its VMX. */
+START_TEST(test_guest_reset)
+{
+    started_l3();
+    ck_assert_int_eq(vmx_external_interrupt(&cpu), VMX_EVENT_EXITED);
+    struct vmcs *v = &frame[0].vmcs;
+    struct vmcs kept = *v;
+    bench_vmcs_real(v);
+    v->ept_pointer = kept.ept_pointer;
+    v->secondary_controls = SECONDARY_EPT | SECONDARY_UNRESTRICTED_GUEST;
+    v->primary_controls = kept.primary_controls;
+    v->pin_controls = kept.pin_controls;
+    v->exit_controls = kept.exit_controls;
+    v->exit_msr_store_count = v->exit_msr_load_count = v->entry_msr_load_count = 0;
+    v->vmcs_link_pointer = ~0ull;
+    v->launched = 1;
+    v->guest_rip = 0x123;
+    frame[0].checked = 0;
+    enter();
+    ck_level(2);
+    ck_assert_uint_eq(cpu.core.rip, 0x123);
+    ck_assert(!frame[1].vmxon);
+    ck_assert(!frame[0].unit.valid);
+}
+END_TEST
+
+/* ---- a guest's VMX state goes with its VMCS ------------------------------------------------------------------------------------- */
+
+START_TEST(test_vmcs_switch)
+{
+    started_l3();
+    frame[1].vmcs.guest_sysenter_eip = 0xabcdef;
+    ck_assert_int_eq(vmx_external_interrupt(&cpu), VMX_EVENT_EXITED);
+    ck_assert_int_eq(vmx_insn_vmptrld(&cpu, &insn, L1_OTHER), FLOW_END);
+    ck_assert(!frame[1].vmxon && !frame[1].offered && !frame[0].unit.valid);
+    ck_assert_int_eq(vmx_insn_vmptrld(&cpu, &insn, L1_VMCS), FLOW_END);
+    ck_assert(frame[1].vmxon && frame[1].offered && frame[0].unit.valid);
+    enter();
+    ck_level(3);
+    ck_assert_uint_eq(cpu.core.rip, L3_RIP);
+    ck_assert_uint_eq(frame[1].vmcs_ptr, L2_VMCS);
+    ck_assert_uint_eq(frame[1].vmcs.host_rip, L2_HOST);
+    ck_assert_uint_eq(frame[1].vmcs.guest_sysenter_eip, 0xabcdef);
+}
+END_TEST
+
+/* VMCLEAR here, VMPTRLD and VMLAUNCH on another processor. */
+START_TEST(test_migration)
+{
+    started_l3();
+    ck_assert_int_eq(vmx_external_interrupt(&cpu), VMX_EVENT_EXITED);
+    ck_assert_int_eq(vmx_insn_vmclear(&cpu, &insn, L1_VMCS), FLOW_END);
+    memset(cpu.vmx.frame, 0, sizeof cpu.vmx.frame);
+    frame[0].vmxon = 1;
+    frame[0].vmcs_ptr = frame[1].vmcs_ptr = VMX_NO_VMCS;
+    ck_assert_int_eq(vmx_insn_vmptrld(&cpu, &insn, L1_VMCS), FLOW_END);
+    ck_assert_uint_eq(frame[0].vmcs.launched, 0);
+    enter();
+    ck_level(3);
+    ck_assert_uint_eq(cpu.core.rip, L3_RIP);
+    leave(EXIT_CPUID);
+    ck_level(2);
+    ck_assert_uint_eq(cpu.core.rip, L2_HOST);
+}
+END_TEST
+
+/* L1 moves the page that holds L2's VMCS. */
+START_TEST(test_vmcs_page_moves)
+{
+    static u8 page[4096];
+    u64 moved = 0x2f8000;
+    started_l3();
+    ck_assert_int_eq(vmx_external_interrupt(&cpu), VMX_EVENT_EXITED);
+    bus_copy_from(&bus, page, L2_VMCS, sizeof page);
+    bus_copy_to(&bus, moved, page, sizeof page);
+    memset(page, 0xee, sizeof page);
+    bus_copy_to(&bus, L2_VMCS, page, sizeof page);        /* L1 uses the old one for something else */
+    ept_map(L2_VMCS, moved, true);
+    enter();
+    ck_level(3);
+    ck_assert_uint_eq(frame[1].vmcs_hpa, moved);
+    leave(EXIT_CPUID);
+    ck_level(2);
+    ck_assert_int_eq(vmx_insn_vmclear(&cpu, &insn, L2_VMCS), FLOW_END);
+    ck_assert_uint_eq(bus_read(&bus, 0, L2_VMCS + 0x100, 8), 0xeeeeeeeeeeeeeeeeull);
+}
+END_TEST
+
+/* … or takes it away: it is asked for it before its guest goes on, and loses nothing. */
+START_TEST(test_vmcs_page_missing)
+{
+    started_l3();
+    ck_assert_int_eq(vmx_external_interrupt(&cpu), VMX_EVENT_EXITED);
+    ept_map(L2_VMCS, 0, false);
+    enter();
+    ck_level(1);
+    ck_assert_uint_eq(frame[0].vmcs.exit_reason, EXIT_EPT_VIOLATION);
+    ck_assert_uint_eq(frame[0].vmcs.guest_physical_address, L2_VMCS);
+    ck_assert_uint_eq(frame[0].vmcs.guest_rip, L2_HOST);
+    ept_map(L2_VMCS, L2_VMCS, true);
+    enter();
+    ck_level(3);
+    ck_assert_uint_eq(cpu.core.rip, L3_RIP);
+}
+END_TEST
+
+/* What a guest writes into a VMCS region by hand may be nonsense; it must not become Nestor's. */
+START_TEST(test_garbage_region)
+{
+    static u8 page[4096];
+    u32 seed = 12345;
+    started_l3();
+    ck_assert_int_eq(vmx_external_interrupt(&cpu), VMX_EVENT_EXITED);
+    for (unsigned round = 0; round < 200; round++) {
+        ck_assert_int_eq(vmx_insn_vmptrld(&cpu, &insn, L1_OTHER), FLOW_END);
+        bus_copy_from(&bus, page, L1_VMCS, sizeof page);
+        unsigned from = round & 1 ? 2048 : 8, to = round & 1 ? 4096 : 2048;
+        for (unsigned n = 0; n < 1 + round / 4; n++) {
+            seed = seed * 1664525 + 1013904223;
+            page[from + (seed >> 8) % (to - from)] = (u8)(seed >> 24);
+        }
+        bus_copy_to(&bus, L1_VMCS, page, sizeof page);
+        ck_assert_int_eq(vmx_insn_vmptrld(&cpu, &insn, L1_VMCS), FLOW_END);
+        for (unsigned tries = 0; tries < 4; tries++) {
+            cpu.core.rip = 0x1000;
+            vmx_insn_enter(&cpu, &insn, !frame[0].vmcs.launched);
+            ck_assert_uint_le(cpu.vmx.depth, VMX_MAX_FRAMES);
+            while (cpu.vmx.depth)
+                leave(EXIT_CPUID);
+        }
+        bench_long_mode(0);
+        cpu.sys.cr4 |= CR4_VMXE;
+        cpu.event.blocking = 0;
+    }
+}
+END_TEST
+
+START_TEST(test_policy_names)
+{
+    char message[200];
+    ck_assert(vmx_policy_set(&cpu, "hardware", message, sizeof message));
+    ck_assert_ptr_eq(cpu.policy, &vmx_policy_hardware);
+    ck_assert(vmx_policy_set(&cpu, "transparent", message, sizeof message));
+    ck_assert_ptr_eq(cpu.policy, &vmx_policy_transparent);
+    ck_assert(!vmx_policy_set(&cpu, "nonsense", message, sizeof message));
+    ck_assert_str_eq(message, "policy 'nonsense' is unknown: expected hardware, transparent");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("vmx policies");
+    TCase *tc = tcase_create("offer");
+    tcase_add_checked_fixture(tc, setup, bench_teardown);
+    tcase_add_test(tc, test_offer);
+    tcase_add_test(tc, test_no_offer);
+    tcase_add_test(tc, test_cr4_vmxe);
+    tcase_add_test(tc, test_msrs);
+    tcase_add_test(tc, test_l2_instructions);
+    tcase_add_test(tc, test_policy_names);
+    suite_add_tcase(suite, tc);
+    tc = tcase_create("units");
+    tcase_add_checked_fixture(tc, setup, bench_teardown);
+    tcase_add_test(tc, test_own_exit_stays_inside);
+    tcase_add_test(tc, test_stand_in);
+    tcase_add_test(tc, test_violation_during_delivery);
+    tcase_add_test(tc, test_injected_interrupt_acknowledged);
+    tcase_add_test(tc, test_injected_interrupt_not_acknowledged);
+    tcase_add_test(tc, test_injected_interrupt_reaches_l3);
+    tcase_add_test(tc, test_injected_nmi);
+    tcase_add_test(tc, test_skipped_instruction);
+    tcase_add_test(tc, test_guest_reset);
+    suite_add_tcase(suite, tc);
+    tc = tcase_create("regions");
+    tcase_add_checked_fixture(tc, setup, bench_teardown);
+    tcase_add_test(tc, test_vmcs_switch);
+    tcase_add_test(tc, test_migration);
+    tcase_add_test(tc, test_vmcs_page_moves);
+    tcase_add_test(tc, test_vmcs_page_missing);
+    tcase_add_test(tc, test_garbage_region);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
