@@ -1,6 +1,8 @@
-/* The VMX instructions' handlers: operands, and nothing else; what the instructions do is vmx/insn.c's [SDM3 "VMX Instruction Reference"].
+/* The VMX instructions' handlers: operands, and nothing else; what the instructions do is vmx/insn.c's [SDM3 "VMX
+ * Instruction Reference"].
  *
- * The order is that of the SDM's operation sections: #UD, the VM exit of a guest, CPL, memory operands, then the instruction's own failures.
+ * The order is that of the SDM's operation sections: #UD, the VM exit of a guest, CPL, memory operands, then the
+ * instruction's own failures.
  */
 #include "cpu/insn.h"
 #include "cpu/operand.h"
@@ -22,7 +24,8 @@ static u64 displacement(const struct cpu *cpu, const struct insn *in)
     return in->flags & INSN_MEM ? system_displacement(cpu, in) : 0;
 }
 
-/* VMREAD, VMWRITE, INVEPT and INVVPID have operands of 64 bits in 64-bit mode and of 32 elsewhere, whatever the prefixes. */
+/* VMREAD, VMWRITE, INVEPT and INVVPID have operands of 64 bits in 64-bit mode and of 32 elsewhere, whatever the
+ * prefixes. */
 static unsigned operand_osz(const struct insn *in) { return in->flags & INSN_64 ? OSZ_64 : OSZ_32; }
 
 static enum flow vmxon(struct cpu *cpu, const struct insn *in)

@@ -1,5 +1,5 @@
-/* The TPR shadow and the APIC-access page [SDM3 "Virtualizing CR8-Based TPR Accesses", "Virtualizing Memory-Mapped APIC Accesses", "VM Exits Induced by
- * the TPR Threshold"].
+/* The TPR shadow and the APIC-access page [SDM3 "Virtualizing CR8-Based TPR Accesses", "Virtualizing Memory-Mapped APIC
+ * Accesses", "VM Exits Induced by the TPR Threshold"].
  *
  * Kept true: the virtual TPR stands in the virtual-APIC page in the hypervisor's memory and nowhere else.
  */
@@ -58,8 +58,8 @@ bool vmx_tpr_write(struct cpu *cpu, const struct insn *in, u8 tpr, bool *exited)
     return true;
 }
 
-/* mmu/'s hook for accesses to the APIC-access page: with a TPR shadow, 32-bit accesses to the TPR are virtualised; all else exits. `data` NULL asks
- * only whether the access is virtualised. */
+/* mmu/'s hook for accesses to the APIC-access page: with a TPR shadow, 32-bit accesses to the TPR are virtualised;
+ * all else exits. `data` NULL asks only whether the access is virtualised. */
 static bool virtual_access(struct cpu *cpu, unsigned k, unsigned offset, unsigned size, bool write, void *data)
 {
     struct vmx_frame *f = &cpu->vmx.frame[k];

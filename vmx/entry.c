@@ -1,10 +1,12 @@
-/* VM entries: the checks' verdict, the guest's state into the CPU, the MSR list, event injection, what the guest's frame arms.
+/* VM entries: the checks' verdict, the guest's state into the CPU, the MSR list, event injection, what the guest's
+ * frame arms.
  *
- * Follows [SDM3 "VM Entries"]: "Basic VM-Entry Checks", "Loading Guest State", "Loading MSRs", "Trap Flag, Pending Debug Exceptions, and …",
- * "Special Features of VM Entry", "VM-Entry Failures During or After Loading Guest State". The checks themselves are vmx/checks.c.
+ * Follows [SDM3 "VM Entries"]: "Basic VM-Entry Checks", "Loading Guest State", "Loading MSRs", "Trap Flag, Pending
+ * Debug Exceptions, and …", "Special Features of VM Entry", "VM-Entry Failures During or After Loading Guest State".
+ * The checks themselves are vmx/checks.c.
  *
- * Kept true: nothing of the guest is loaded before everything that an outer EPT could lack was found, so that the instruction can be
- * restarted after such a fault.
+ * Kept true: nothing of the guest is loaded before everything that an outer EPT could lack was found, so that the
+ * instruction can be restarted after such a fault.
  */
 #include "vmx/frame.h"
 
@@ -17,7 +19,7 @@
 #include "vmx/insn.h"
 #include "vmx/stats.h"
 
-/* ---- loading guest state ---------------------------------------------------------------------------------------------------- */
+/* ---- loading guest state ----------------------------------------------------------------------------------------- */
 
 #define LOAD_SEGMENT(name, index)                                                                                      \
     do {                                                                                                               \
@@ -107,7 +109,8 @@ static void load_events(struct cpu *cpu, struct vmx_frame *f)
     e->attention |= ATT_EVENT;
     if (trace_on(cpu, TRACE_VMX_INJECT))
         trace_emit(cpu, TRACE_VMX_INJECT, "inject",
-                   TRACE_FIELDS(trace_decimal("vector", e->vector), trace_decimal("type", type), trace_hex("error", e->error)));
+                   TRACE_FIELDS(trace_decimal("vector", e->vector), trace_decimal("type", type),
+                                trace_hex("error", e->error)));
 }
 
 /* The VMX-preemption timer starts, and so do the other counts that begin with a VM entry. */
@@ -133,7 +136,7 @@ static void check_tpr(struct cpu *cpu, struct vmx_frame *f)
         f->tpr_pending = 1;
 }
 
-/* ---- structures the VMCS points to ------------------------------------------------------------------------------------------- */
+/* ---- structures the VMCS points to ------------------------------------------------------------------------------- */
 
 static bool pin(struct cpu *cpu, unsigned k, bool used, u64 gpa, unsigned access, u64 *hpa)
 {
@@ -154,8 +157,17 @@ bool vmx_pin_frame(struct cpu *cpu, unsigned k)
            pin(cpu, k, vmcs_primary(v, TPR_SHADOW), v->virtual_apic_address, ACCESS_WRITE, &f->virtual_apic_hpa);
 }
 
-/* Deeper frames of the guest that frame k is about to go on with: their VMCSs, and what these point to when a unit will be resumed, may have moved in
- * L(k+1)'s memory. The CPU is at depth k + 1. False: a page is missing in an EPT of frame k or an outer one. */
+/* A VMCS that was checked when it was entered, and then lay in memory where software could reach it: what its exit will
+ * load must still be a hypervisor's mode that exists. */
+static void trust_host_state(const struct cpu *cpu, struct vmcs *v)
+{
+    v->host_cr0 |= CR0_PE | CR0_NE | (u64)CR0_PG;
+    v->host_cr4 = (v->host_cr4 & cpu_cr4_allowed(cpu)) | CR4_VMXE;
+}
+
+/* Deeper frames of the guest that frame k is about to go on with: their VMCSs, and what these point to when a unit
+ * will be resumed, may have moved in L(k+1)'s memory. The CPU is at depth k + 1. False: a page is missing in an EPT
+ * of frame k or an outer one. */
 static bool pin_deeper(struct cpu *cpu, unsigned k)
 {
     u32 resumed = cpu->vmx.frame[k].unit.valid ? cpu->vmx.frame[k].unit.depth : 0;
@@ -166,8 +178,11 @@ static bool pin_deeper(struct cpu *cpu, unsigned k)
             break;
         if (!mem_gpa_to_hpa(cpu, m, f->vmcs_ptr, ACCESS_WRITE, &hpa))
             goto missing;
-        if (f->stale)
+        if (f->stale) {
             vmx_region_load(cpu, m, f->vmcs_ptr, hpa);
+            if (m < resumed)
+                trust_host_state(cpu, &f->vmcs);
+        }
         f->vmcs_hpa = hpa;
         if (m < resumed && !vmx_pin_frame(cpu, m))
             goto missing;
@@ -187,7 +202,7 @@ missing:
     return true;
 }
 
-/* ---- MSR lists --------------------------------------------------------------------------------------------------------------------- */
+/* ---- MSR lists --------------------------------------------------------------------------------------------------- */
 
 struct msr_entry { u32 number, reserved; u64 value; };
 
@@ -207,10 +222,12 @@ bool vmx_msr_list_reachable(struct cpu *cpu, unsigned k, u64 list, u32 count, un
     u64 hpa;
     if (k == 0)
         return true;
-    for (u32 n = 0; n < count && n < VMX_MSR_LIST_MAX; n = n - n % 256 + 256)  /* one a page; entries do not cross pages */
+    /* one a page; entries do not cross pages */
+    for (u32 n = 0; n < count && n < VMX_MSR_LIST_MAX; n = n - n % 256 + 256)
         if (!list_entry_hpa(cpu, k, list, n, access, &hpa))
             return false;
-    return count == 0 || list_entry_hpa(cpu, k, list, (count < VMX_MSR_LIST_MAX ? count : VMX_MSR_LIST_MAX) - 1, access, &hpa);
+    return count == 0 || list_entry_hpa(cpu, k, list, (count < VMX_MSR_LIST_MAX ? count : VMX_MSR_LIST_MAX) - 1,
+                                        access, &hpa);
 }
 
 /* MSRs that no list may load [SDM3 "Loading MSRs"]. */
@@ -246,7 +263,8 @@ u32 vmx_msr_list_load(struct cpu *cpu, unsigned k, u64 list, u32 count, bool ent
         bool known;
         if (n >= VMX_MSR_LIST_MAX || !list_read(cpu, k, list, n, ACCESS_READ, &hpa, &entry) || !list_loadable(&entry))
             return n + 1;
-        if (!vmx_msr_write(cpu, entry.number, entry.value, &known) && (known || !cpu_msr_write(cpu, entry.number, entry.value)))
+        if (!vmx_msr_write(cpu, entry.number, entry.value, &known) &&
+            (known || !cpu_msr_write(cpu, entry.number, entry.value)))
             return n + 1;
     }
     return 0;
@@ -267,7 +285,7 @@ u32 vmx_msr_list_store(struct cpu *cpu, unsigned k, u64 list, u32 count)
     return 0;
 }
 
-/* ---- what must be watched ----------------------------------------------------------------------------------------------------------- */
+/* ---- what must be watched ---------------------------------------------------------------------------------------- */
 
 void vmx_rearm(struct cpu *cpu)
 {
@@ -310,7 +328,7 @@ u64 vmx_next_deadline(struct cpu *cpu)
     return ~0ull;
 }
 
-/* ---- the entry ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the entry --------------------------------------------------------------------------------------------------- */
 
 /* Everything an entry of frame k touches through outer EPTs is there. False: cpu->fault. */
 static bool entry_reachable(struct cpu *cpu, unsigned k)
@@ -346,8 +364,9 @@ static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
             return FLOW_EXIT;
         }
         if (failure.group != VMX_CHECK_GUEST)
-            return vmx_fail(cpu, in, failure.group == VMX_CHECK_CONTROLS ? VMX_ERROR_ENTRY_INVALID_CONTROLS
-                                                                        : VMX_ERROR_ENTRY_INVALID_HOST_STATE);
+            return vmx_fail(cpu, in,
+                            failure.group == VMX_CHECK_CONTROLS ? VMX_ERROR_ENTRY_INVALID_CONTROLS
+                                                                : VMX_ERROR_ENTRY_INVALID_HOST_STATE);
         vmx_entry_failure(cpu, k, EXIT_ENTRY_FAIL_GUEST_STATE, failure.qualification);
         return FLOW_EXIT;
     }

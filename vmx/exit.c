@@ -1,11 +1,12 @@
-/* VM exits: the guest's state into the VMCS, the exit information, the MSR lists, the hypervisor's host state into the CPU.
+/* VM exits: the guest's state into the VMCS, the exit information, the MSR lists, the hypervisor's host state into the
+ * CPU.
  *
- * Follows [SDM3 "VM Exits"] section by section: "Recording VM-Exit Information and Updating VM-entry Control Fields", "Saving Guest State", "Saving MSRs",
- * "Loading Host State", "Loading MSRs", "VMX Aborts".
+ * Follows [SDM3 "VM Exits"] section by section: "Recording VM-Exit Information and Updating VM-entry Control Fields",
+ * "Saving Guest State", "Saving MSRs", "Loading Host State", "Loading MSRs", "VMX Aborts".
  *
- * Kept true: everything that an exit needs through outer EPTs (its MSR lists) is found reachable before anything is saved, so an exit
- * happens wholly or, as another exit to the outer frame, not at all. All exit-information fields are written at every exit: those
- * the SDM leaves undefined are 0, so that equal runs have equal VMCSs.
+ * Kept true: everything that an exit needs through outer EPTs (its MSR lists) is found reachable before anything is
+ * saved, so an exit happens wholly or, as another exit to the outer frame, not at all. All exit-information fields are
+ * written at every exit: those the SDM leaves undefined are 0, so that equal runs have equal VMCSs.
  */
 #include "vmx/frame.h"
 
@@ -25,7 +26,7 @@ void vmx_note_time(struct cpu *cpu)
         cpu->vmx.tsc = LIKELY(cpu->board != NULL) ? cpu->board->tsc(cpu->board_arg, cpu) : cpu->time.now;
 }
 
-/* ---- saving guest state -------------------------------------------------------------------------------------------------- */
+/* ---- saving guest state ------------------------------------------------------------------------------------------ */
 
 #define SAVE_SEGMENT(name, index)                                                                                      \
     do {                                                                                                               \
@@ -44,13 +45,15 @@ static u64 saved_rflags(const struct cpu *cpu, const struct vmx_exit_info *x)
     if (x->instruction)
         return rflags & ~(u64)FL_RF;
     if (e->delivering && !x->no_vectoring) {
-        bool fault = e->d_type == EVT_HARDWARE && e->d_vector != EXC_DB && e->d_vector != EXC_BP && e->d_vector != EXC_OF;
+        bool fault = e->d_type == EVT_HARDWARE && e->d_vector != EXC_DB && e->d_vector != EXC_BP &&
+            e->d_vector != EXC_OF;
         return fault ? rflags | FL_RF : rflags;
     }
     return x->fault_like ? rflags | FL_RF : rflags;
 }
 
-/* Pending debug exceptions: a single step that is still held back by a shadow counts [SDM3 "Saving Non-Register State"]. */
+/* Pending debug exceptions: a single step that is still held back by a shadow counts [SDM3 "Saving Non-Register
+ * State"]. */
 static u64 saved_pending_debug(const struct cpu *cpu)
 {
     const struct cpu_event *e = &cpu->event;
@@ -119,7 +122,8 @@ static void save_guest(struct cpu *cpu, struct vmx_frame *f, const struct vmx_ex
                         (sys->efer & EFER_LMA ? VMENTRY_IA32E_MODE_GUEST : 0);
 }
 
-/* The event whose delivery the exit interrupted: its own delivery, or one that VM entry injected and that has not begun. */
+/* The event whose delivery the exit interrupted: its own delivery, or one that VM entry injected and that has not
+ * begun. */
 static void record_vectoring(const struct cpu *cpu, struct vmcs *v, const struct vmx_exit_info *x)
 {
     const struct cpu_event *e = &cpu->event;
@@ -127,12 +131,14 @@ static void record_vectoring(const struct cpu *cpu, struct vmcs *v, const struct
     if (x->no_vectoring)
         return;
     if (e->delivering) {
-        v->idt_vectoring_info = INFO_VALID | e->d_vector | (u32)e->d_type << INFO_TYPE_SHIFT | (e->d_has_error ? INFO_ERROR : 0);
+        v->idt_vectoring_info =
+            INFO_VALID | e->d_vector | (u32)e->d_type << INFO_TYPE_SHIFT | (e->d_has_error ? INFO_ERROR : 0);
         v->idt_vectoring_error_code = e->d_has_error ? e->d_error : 0;
         if (e->d_type >= EVT_SOFTWARE_INT)
             v->exit_instruction_length = e->d_insn_length;
     } else if (e->valid && e->injected) {
-        v->idt_vectoring_info = INFO_VALID | e->vector | (u32)e->type << INFO_TYPE_SHIFT | (e->has_error ? INFO_ERROR : 0);
+        v->idt_vectoring_info =
+            INFO_VALID | e->vector | (u32)e->type << INFO_TYPE_SHIFT | (e->has_error ? INFO_ERROR : 0);
         v->idt_vectoring_error_code = e->has_error ? e->error : 0;
         if (e->type >= EVT_SOFTWARE_INT)
             v->exit_instruction_length = e->insn_length;
@@ -151,7 +157,8 @@ static void record_exit(struct cpu *cpu, struct vmcs *v, const struct vmx_exit_i
     v->exit_instruction_info = x->instruction_info;
     record_vectoring(cpu, v, x);
     if (cpu->event.nmi_unblocking_iret && !(v->idt_vectoring_info & INFO_VALID)) {
-        /* [SDM3 "Resuming Guest Software after Handling an Exception"]: the hypervisor must block NMIs again before it restarts the IRET. */
+        /* [SDM3 "Resuming Guest Software after Handling an Exception"]: the hypervisor must block NMIs again before
+         * it restarts the IRET. */
         if (x->interruption_info & INFO_VALID && (x->interruption_info & 0xff) != EXC_DF)
             v->exit_interruption_info |= INFO_NMI_UNBLOCKING;
         else if ((x->reason & 0xffff) == EXIT_EPT_VIOLATION || (x->reason & 0xffff) == EXIT_PML_FULL)
@@ -160,7 +167,7 @@ static void record_exit(struct cpu *cpu, struct vmcs *v, const struct vmx_exit_i
     v->entry_interruption_info &= ~(u64)INFO_VALID;
 }
 
-/* ---- loading host state ---------------------------------------------------------------------------------------------------- */
+/* ---- loading host state ------------------------------------------------------------------------------------------ */
 
 static void load_data_segment(struct segment *s, u64 selector, u64 base)
 {
@@ -240,10 +247,10 @@ void vmx_reset_events(struct cpu *cpu, u8 blocking, u8 activity)
         e->attention |= ATT_SHADOW;
 }
 
-/* ---- VMX aborts --------------------------------------------------------------------------------------------------------------- */
+/* ---- VMX aborts -------------------------------------------------------------------------------------------------- */
 
-/* The hypervisor of frame k cannot be gone back to. L1 shuts down; a deeper one is a guest that shut down, which its own hypervisor sees
- * as a triple fault. */
+/* The hypervisor of frame k cannot be gone back to. L1 shuts down; a deeper one is a guest that shut down, which its
+ * own hypervisor sees as a triple fault. */
 static void vmx_abort(struct cpu *cpu, unsigned k, u32 indicator)
 {
     struct vmx_frame *f = &cpu->vmx.frame[k];
@@ -261,7 +268,7 @@ static void vmx_abort(struct cpu *cpu, unsigned k, u32 indicator)
     }
 }
 
-/* ---- the exit ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the exit ---------------------------------------------------------------------------------------------------- */
 
 /* The MSR lists of an exit to frame k can be reached. False: cpu->fault. */
 static bool exit_reachable(struct cpu *cpu, unsigned k)
@@ -314,8 +321,9 @@ bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *x)
     }
     if (trace_on(cpu, TRACE_VMX_EXIT))
         trace_emit(cpu, TRACE_VMX_EXIT, vmx_exit_name(x->reason & 0xffff),
-                   TRACE_FIELDS(trace_decimal("reason", x->reason & 0xffff), trace_hex("qualification", x->qualification),
-                                trace_decimal("to", k + 1), trace_hex("rip", cpu->core.rip), trace_hex("gpa", x->gpa),
+                   TRACE_FIELDS(trace_decimal("reason", x->reason & 0xffff),
+                                trace_hex("qualification", x->qualification), trace_decimal("to", k + 1),
+                                trace_hex("rip", cpu->core.rip), trace_hex("gpa", x->gpa),
                                 trace_hex("info", x->interruption_info)));
 
     if (UNLIKELY(cpu->stats != NULL))
@@ -348,7 +356,8 @@ void vmx_entry_failure(struct cpu *cpu, unsigned k, u32 reason, u64 qualificatio
     v->exit_qualification = qualification;
     if (trace_on(cpu, TRACE_VMX_ENTRY))
         trace_emit(cpu, TRACE_VMX_ENTRY, "entry_failed",
-                   TRACE_FIELDS(trace_text("reason", vmx_exit_name(reason)), trace_hex("qualification", qualification)));
+                   TRACE_FIELDS(trace_text("reason", vmx_exit_name(reason)),
+                                trace_hex("qualification", qualification)));
     finish(cpu, k, cpu->event.blocking & BLOCK_NMI);
 }
 

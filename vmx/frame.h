@@ -1,10 +1,12 @@
 /* Inside vmx/: how its files see the frames. (What the rest of the CPU may call is vmx/vmx.h.)
  *
- * A frame's index k says whose it is: frame[k] is the VMX context of hypervisor L(k+1), its guest is L(k+2). The structures that its VMCS
- * names by physical address (bitmaps, MSR areas, the VMCS itself) lie in L(k+1)'s space, which frames 0..k-1 translate: "at level k".
+ * A frame's index k says whose it is: frame[k] is the VMX context of hypervisor L(k+1), its guest is L(k+2). The
+ * structures that its VMCS names by physical address (bitmaps, MSR areas, the VMCS itself) lie in L(k+1)'s space, which
+ * frames 0..k-1 translate: "at level k".
  *
- * Kept true: frames 0..depth-1 are entered. What stands in frame[k+1] and deeper belongs to the guest of frame k's current VMCS and goes
- * with it (vmx/region.c). A unit is valid only in a frame that is not entered, or whose guest is being resumed.
+ * Kept true: frames 0..depth-1 are entered. What stands in frame[k+1] and deeper belongs to the guest of frame k's
+ * current VMCS and goes with it (vmx/region.c). A unit is valid only in a frame that is not entered, or whose guest is
+ * being resumed.
  */
 #ifndef NESTOR_VMX_FRAME_H
 #define NESTOR_VMX_FRAME_H
@@ -15,7 +17,7 @@
 #include "vmx/policy.h"
 #include "vmx/vmx.h"
 
-/* ---- reading controls: vmcs_pin(v, NMI_EXITING) … -------------------------------------------------------------------------- */
+/* ---- reading controls: vmcs_pin(v, NMI_EXITING) … ---------------------------------------------------------------- */
 
 #define vmcs_pin(v, name) (((v)->pin_controls & PIN_##name) != 0)
 #define vmcs_primary(v, name) (((v)->primary_controls & PRIMARY_##name) != 0)
@@ -41,15 +43,15 @@ static inline bool vmx_own_root(const struct cpu *cpu)
 /* Bits of CR0 that VM entry and exit leave alone: ET, NW, CD and the reserved ones. */
 #define CR0_KEPT (0x1ffaffc0ull | CR0_ET | CR0_NW | CR0_CD)
 
-/* The machine's TSC, as VMX timers count it, goes to cpu->vmx.tsc. Every way into vmx/ that may carry out an exit or entry begins with it: once rip has moved, the
- * count of the running instruction is lost. */
+/* The machine's TSC, as VMX timers count it, goes to cpu->vmx.tsc. Every way into vmx/ that may carry out an exit or
+ * entry begins with it: once rip has moved, the count of the running instruction is lost. */
 void vmx_note_time(struct cpu *cpu);
 
 /* Interruption-information fields [SDM3 "VM-Exit Information for Vectored Events"]. */
 enum { INFO_TYPE_SHIFT = 8, INFO_ERROR = 1 << 11, INFO_NMI_UNBLOCKING = 1 << 12 };
 #define INFO_VALID 0x80000000u
 
-/* ---- exits (vmx/exit.c) ---------------------------------------------------------------------------------------------------- */
+/* ---- exits (vmx/exit.c) ------------------------------------------------------------------------------------------ */
 
 /* What the VM-exit information fields shall say, beside what is found in the CPU's state. */
 struct vmx_exit_info {
@@ -63,35 +65,38 @@ struct vmx_exit_info {
     u8 no_vectoring;           /* counts as not occurring during event delivery (#DF, triple fault) */
 };
 
-/* Carries out a VM exit to frame k: the guest's state goes to its VMCS, L(k+1)'s host state is loaded. With deeper frames entered, they are suspended first and
- * L(k+2) seems to have caused it. True: done. False: an outer frame's EPT lacks a page that the exit needs; the exit went there instead and what
- * caused this one must come again when the unit goes on. */
+/* Carries out a VM exit to frame k: the guest's state goes to its VMCS, L(k+1)'s host state is loaded. With deeper
+ * frames entered, they are suspended first and L(k+2) seems to have caused it. True: done. False: an outer frame's
+ * EPT lacks a page that the exit needs; the exit went there instead and what caused this one must come again when
+ * the unit goes on. */
 bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *info);
 /* The registers of frame k's host-state area, at depth k. (No MSR list.) False: VMX abort (PDPTEs). */
 bool vmx_load_host_state(struct cpu *cpu, unsigned k);
 /* A VM entry of frame k failed behind the point of no return: host state is loaded, nothing of the guest is saved. */
 void vmx_entry_failure(struct cpu *cpu, unsigned k, u32 reason, u64 qualification);
 
-/* ---- entries (vmx/entry.c) ------------------------------------------------------------------------------------------------- */
+/* ---- entries (vmx/entry.c) --------------------------------------------------------------------------------------- */
 
 /* VMLAUNCH, VMRESUME behind their #UD, exit and privilege checks. */
 enum flow vmx_enter(struct cpu *cpu, const struct insn *in, bool launch);
 /* Recomputes what the run loop must watch: ATT_VMX, stop_at. After every change of depth or of what frames armed. */
 void vmx_rearm(struct cpu *cpu);
-/* Clears the parts of cpu->event that belong to the context that is left, and sets attention for the new one; lines stay. */
+/* Clears the parts of cpu->event that belong to the context that is left, and sets attention for the new one; lines
+ * stay. */
 void vmx_reset_events(struct cpu *cpu, u8 blocking, u8 activity);
 
-/* Finds the structures of frame k on the bus and the VMCS itself anew. False: an outer EPT lacks one, cpu->fault says which. */
+/* Finds the structures of frame k on the bus and the VMCS itself anew. False: an outer EPT lacks one, cpu->fault
+ * says which. */
 bool vmx_pin_frame(struct cpu *cpu, unsigned k);
 
-/* MSR lists [SDM3 "VM-Exit Controls for MSRs"]: `count` entries at gpa `list` of level k. Return the 1-based number of the entry that failed,
- * 0 when all went well. */
+/* MSR lists [SDM3 "VM-Exit Controls for MSRs"]: `count` entries at gpa `list` of level k. Return the 1-based number
+ * of the entry that failed, 0 when all went well. */
 u32 vmx_msr_list_load(struct cpu *cpu, unsigned k, u64 list, u32 count, bool entry);
 u32 vmx_msr_list_store(struct cpu *cpu, unsigned k, u64 list, u32 count);
 /* The list can be reached through the EPTs above level k. False: cpu->fault. */
 bool vmx_msr_list_reachable(struct cpu *cpu, unsigned k, u64 list, u32 count, unsigned access);
 
-/* ---- VMCS regions (vmx/region.c) ------------------------------------------------------------------------------------------- */
+/* ---- VMCS regions (vmx/region.c) --------------------------------------------------------------------------------- */
 
 /* Writes frame k's current VMCS, and all that belongs to its guest, to memory; deeper frames first. */
 void vmx_region_store(struct cpu *cpu, unsigned k);
@@ -104,37 +109,41 @@ void vmx_region_clear(struct cpu *cpu, u64 hpa);
 /* Forgets frames k and deeper (the guest that they belonged to is gone). */
 void vmx_frames_forget(struct cpu *cpu, unsigned k);
 
-/* ---- suspended units (vmx/suspend.c) ----------------------------------------------------------------------------------------- */
+/* ---- suspended units (vmx/suspend.c) ----------------------------------------------------------------------------- */
 
-/* Suspends everything above L(k+2): its state goes to frame k's unit, and the CPU holds the stand-in at depth k + 1. `instruction_length`
- * is what the exit will show. */
+/* Suspends everything above L(k+2): its state goes to frame k's unit, and the CPU holds the stand-in at depth k + 1.
+ * `instruction_length` is what the exit will show. */
 void vmx_suspend(struct cpu *cpu, unsigned k, u32 instruction_length);
-/* Frame k has just entered a guest under which a unit is suspended. Restores it, and routes an injected event inwards. */
+/* Frame k has just entered a guest under which a unit is suspended. Restores it, and routes an injected event
+ * inwards. */
 void vmx_resume_unit(struct cpu *cpu, unsigned k);
 /* Delivers events that frames injected into levels that could not take them at once. True: something was done. */
 bool vmx_try_held(struct cpu *cpu);
 bool vmx_has_held(const struct cpu *cpu, unsigned k);
 
-/* ---- routing (vmx/route.c) --------------------------------------------------------------------------------------------------- */
+/* ---- routing (vmx/route.c) --------------------------------------------------------------------------------------- */
 
-/* Real value of CR0/CR4 when hypervisor L(k+1) believes to load `value`: bits that the frame below owns keep what they were. */
+/* Real value of CR0/CR4 when hypervisor L(k+1) believes to load `value`: bits that the frame below owns keep what
+ * they were. */
 u64 vmx_root_cr0(const struct cpu *cpu, unsigned k, u64 value);
 u64 vmx_root_cr4(const struct cpu *cpu, unsigned k, u64 value);
 u32 vmx_instruction_info(const struct cpu *cpu, const struct insn *in, u32 reason);
 
-/* ---- the virtual TPR (vmx/apicv.c) ----------------------------------------------------------------------------------------------- */
+/* ---- the virtual TPR (vmx/apicv.c) ------------------------------------------------------------------------------- */
 
 /* Tells mmu/ how accesses to APIC-access pages are virtualised. */
 void vmx_apic_attach(void);
 
-/* ---- the offer (vmx/offer.c) --------------------------------------------------------------------------------------------------- */
+/* ---- the offer (vmx/offer.c) ------------------------------------------------------------------------------------- */
 
-/* CPUID leaf 1 and MOV to CR4 of a level that L0 may offer VMX go to its hypervisor like any other; L0 adds its part when that hypervisor enters its guest again
- * behind the instruction. An exit of CPUID to frame k, of `length` bytes: */
+/* CPUID leaf 1 and MOV to CR4 of a level that L0 may offer VMX go to its hypervisor like any other; L0 adds its part
+ * when that hypervisor enters its guest again behind the instruction. An exit of CPUID to frame k, of `length`
+ * bytes: */
 void vmx_offer_note_cpuid(struct cpu *cpu, unsigned k, u64 length);
 /* Frame k has entered its guest. */
 void vmx_offer_entered(struct cpu *cpu, unsigned k);
-/* MOV to CR4 by a level that L0 offers VMX, before its hypervisor is asked: *value loses VMXE. False: #GP(0) was raised. */
+/* MOV to CR4 by a level that L0 offers VMX, before its hypervisor is asked: *value loses VMXE. False: #GP(0) was
+ * raised. */
 bool vmx_offer_check_cr4(struct cpu *cpu, u64 *value);
 /* … its hypervisor wants the exit: it will find the value without VMXE in the register. */
 void vmx_offer_note_cr4(struct cpu *cpu, const struct insn *in, unsigned reg, u64 value);

@@ -1,8 +1,10 @@
-/* The VMX instructions, with every failure that the SDM gives them [SDM3 "VMX Instruction Reference"]; operands are cpu/vmx_insn.c's.
+/* The VMX instructions, with every failure that the SDM gives them [SDM3 "VMX Instruction Reference"]; operands are
+ * cpu/vmx_insn.c's.
  *
- * Who runs one: L1 at depth 0; a level that L0 has offered VMX, on its own frame. Else it is a VM exit to the hypervisor below.
- * A fault of an outer EPT while L0 touches the level's memory exits to the outer hypervisor as if the level had touched it, and the instruction starts
- * again afterwards: so every access that can fail comes before anything changes.
+ * Who runs one: L1 at depth 0; a level that L0 has offered VMX, on its own frame. Else it is a VM exit to the
+ * hypervisor below. A fault of an outer EPT while L0 touches the level's memory exits to the outer hypervisor as if the
+ * level had touched it, and the instruction starts again afterwards: so every access that can fail comes before
+ * anything changes.
  */
 #include "vmx/insn.h"
 
@@ -15,7 +17,7 @@
 #include "vmx/fields.h"
 #include "vmx/frame.h"
 
-/* ---- outcomes [SDM3 "Conventions"] --------------------------------------------------------------------------------------------- */
+/* ---- outcomes [SDM3 "Conventions"] ------------------------------------------------------------------------------- */
 
 static enum flow done(struct cpu *cpu, const struct insn *in, u32 status)
 {
@@ -39,7 +41,8 @@ enum flow vmx_fail(struct cpu *cpu, const struct insn *in, unsigned error)
 {
     struct vmx_frame *f = &cpu->vmx.frame[cpu->vmx.depth];
     if (trace_on(cpu, TRACE_VMX_INSN))
-        trace_emit(cpu, TRACE_VMX_INSN, "fail", TRACE_FIELDS(trace_decimal("error", error), trace_text("text", vmx_error_text(error))));
+        trace_emit(cpu, TRACE_VMX_INSN, "fail",
+                   TRACE_FIELDS(trace_decimal("error", error), trace_text("text", vmx_error_text(error))));
     if (f->vmcs_ptr == VMX_NO_VMCS)
         return vmx_fail_invalid(cpu, in);
     f->vmcs.vm_instruction_error = error;
@@ -52,7 +55,7 @@ static void trace_insn(struct cpu *cpu, const char *name, u64 operand, u64 value
         trace_emit(cpu, TRACE_VMX_INSN, name, TRACE_FIELDS(trace_hex("operand", operand), trace_hex("value", value)));
 }
 
-/* ---- what comes first --------------------------------------------------------------------------------------------------------- */
+/* ---- what comes first -------------------------------------------------------------------------------------------- */
 
 /* Modes in which no VMX instruction exists. */
 static bool mode_forbids(const struct cpu *cpu)
@@ -67,7 +70,8 @@ static bool own_vmxe(const struct cpu *cpu) { return vmx_guest_cr4(cpu) & CR4_VM
 
 static enum flow exit_to_parent(struct cpu *cpu, const struct insn *in, u32 reason, u64 qualification)
 {
-    struct vmx_exit_info x = {.reason = reason, .qualification = qualification, .instruction = 1, .instruction_length = in->length};
+    struct vmx_exit_info x = {.reason = reason, .qualification = qualification, .instruction = 1,
+                              .instruction_length = in->length};
     x.instruction_info = vmx_instruction_info(cpu, in, reason);
     vmx_exit(cpu, cpu->vmx.depth - 1, &x);
     return FLOW_EXIT;
@@ -113,7 +117,7 @@ static bool region_hpa(struct cpu *cpu, u64 gpa, unsigned access, u64 *hpa)
     return false;
 }
 
-/* ---- VMXON, VMXOFF ------------------------------------------------------------------------------------------------------------- */
+/* ---- VMXON, VMXOFF ----------------------------------------------------------------------------------------------- */
 
 static u64 own_feature_control(const struct cpu *cpu)
 {
@@ -158,7 +162,7 @@ enum flow vmx_insn_vmxoff(struct cpu *cpu, const struct insn *in)
     return vmx_succeed(cpu, in);
 }
 
-/* ---- the current VMCS ------------------------------------------------------------------------------------------------------------ */
+/* ---- the current VMCS -------------------------------------------------------------------------------------------- */
 
 u64 vmx_current_vmcs(const struct cpu *cpu) { return cpu->vmx.frame[cpu->vmx.depth].vmcs_ptr; }
 
@@ -204,7 +208,7 @@ enum flow vmx_insn_vmptrld(struct cpu *cpu, const struct insn *in, u64 gpa)
     return vmx_succeed(cpu, in);
 }
 
-/* ---- fields ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- fields ------------------------------------------------------------------------------------------------------ */
 
 enum flow vmx_insn_vmread(struct cpu *cpu, const struct insn *in, u64 encoding, u64 *value)
 {
@@ -227,7 +231,7 @@ enum flow vmx_insn_vmwrite(struct cpu *cpu, const struct insn *in, u64 encoding,
     return error ? vmx_fail(cpu, in, error) : vmx_succeed_next(cpu);
 }
 
-/* ---- VMLAUNCH, VMRESUME, VMCALL, VMFUNC ----------------------------------------------------------------------------------------------- */
+/* ---- VMLAUNCH, VMRESUME, VMCALL, VMFUNC -------------------------------------------------------------------------- */
 
 enum flow vmx_insn_enter(struct cpu *cpu, const struct insn *in, bool launch) { return vmx_enter(cpu, in, launch); }
 
@@ -249,7 +253,7 @@ enum flow vmx_insn_vmfunc(struct cpu *cpu, const struct insn *in)
     return cpu_raise_ud(cpu);              /* "enable VM functions" is not offered */
 }
 
-/* ---- invalidations -------------------------------------------------------------------------------------------------------------------- */
+/* ---- invalidations ----------------------------------------------------------------------------------------------- */
 
 /* The EPT pointer would pass VM entry's checks [SDM3 "VM-Execution Control Fields"]. */
 static bool eptp_valid(const struct cpu *cpu, u64 eptp)
@@ -271,7 +275,8 @@ enum flow vmx_insn_invvpid(struct cpu *cpu, const struct insn *in, u64 type, u64
     unsigned k = cpu->vmx.depth;
     enum { ADDRESS, SINGLE, ALL, SINGLE_KEEP_GLOBAL };
     trace_insn(cpu, "invvpid", type, vpid);
-    if (type > SINGLE_KEEP_GLOBAL || vpid >> 16 || (type != ALL && !vpid) || (type == ADDRESS && !cpu_canonical(cpu, la)))
+    if (type > SINGLE_KEEP_GLOBAL || vpid >> 16 || (type != ALL && !vpid) ||
+        (type == ADDRESS && !cpu_canonical(cpu, la)))
         return vmx_fail(cpu, in, VMX_ERROR_INVALID_OPERAND_TO_INVEPT_INVVPID);
     if (type == ADDRESS)
         tlb_invvpid_page(cpu, k, (u16)vpid, la);

@@ -1,7 +1,7 @@
 /* The VMX instructions behind their operands: cpu/vmx_insn.c reads operands and calls these.
  *
- * Every function returns what the handler must return. A VMX instruction that fails says so in RFLAGS and, with a current VMCS, in its
- * VM-instruction error field [SDM3 "Conventions"].
+ * Every function returns what the handler must return. A VMX instruction that fails says so in RFLAGS and, with a
+ * current VMCS, in its VM-instruction error field [SDM3 "Conventions"].
  */
 #ifndef NESTOR_VMX_INSN_H
 #define NESTOR_VMX_INSN_H
@@ -10,8 +10,8 @@
 #include "cpu/state.h"
 #include "vmx/errors.h"
 
-/* What comes first in each but VMXON: #UD, the VM exit of a guest (`reason` EXIT_*, `qualification` as the SDM has it), CPL. FLOW_NEXT: L0 runs the
- * instruction on frame[depth]. */
+/* What comes first in each but VMXON: #UD, the VM exit of a guest (`reason` EXIT_*, `qualification` as the SDM has
+ * it), CPL. FLOW_NEXT: L0 runs the instruction on frame[depth]. */
 enum flow vmx_insn_begin(struct cpu *cpu, const struct insn *in, u32 reason, u64 qualification);
 /* The same for VMXON. */
 enum flow vmx_insn_begin_vmxon(struct cpu *cpu, const struct insn *in, u64 qualification);
@@ -21,8 +21,8 @@ enum flow vmx_insn_vmxon(struct cpu *cpu, const struct insn *in, u64 gpa);
 enum flow vmx_insn_vmxoff(struct cpu *cpu, const struct insn *in);
 enum flow vmx_insn_vmclear(struct cpu *cpu, const struct insn *in, u64 gpa);
 enum flow vmx_insn_vmptrld(struct cpu *cpu, const struct insn *in, u64 gpa);
-/* VMREAD in two steps, for its destination may fault: FLOW_NEXT, the value is in *value; the caller stores it and answers with vmx_succeed_next(). Else it
- * failed, and the result is what the handler returns. */
+/* VMREAD in two steps, for its destination may fault: FLOW_NEXT, the value is in *value; the caller stores it and
+ * answers with vmx_succeed_next(). Else it failed, and the result is what the handler returns. */
 enum flow vmx_insn_vmread(struct cpu *cpu, const struct insn *in, u64 encoding, u64 *value);
 enum flow vmx_insn_vmwrite(struct cpu *cpu, const struct insn *in, u64 encoding, u64 value);
 enum flow vmx_insn_enter(struct cpu *cpu, const struct insn *in, bool launch);

@@ -1,8 +1,8 @@
 /* What L0 adds to a level whose parent hides VMX from it (policies with an `offer`).
  *
- * The parent handles the instruction as ever and never learns of the addition: CPUID leaf 1 goes to it, and when it enters its guest again behind
- * the instruction, ECX.VMX is set; a MOV to CR4 shows it a value without VMXE, and the bit is kept apart. IA32_FEATURE_CONTROL and the VMX
- * capability MSRs never reach it (vmx/route.c).
+ * The parent handles the instruction as ever and never learns of the addition: CPUID leaf 1 goes to it, and when it
+ * enters its guest again behind the instruction, ECX.VMX is set; a MOV to CR4 shows it a value without VMXE, and the
+ * bit is kept apart. IA32_FEATURE_CONTROL and the VMX capability MSRs never reach it (vmx/route.c).
  *
  * Kept true: a parent that shows its guest VMX by itself (it emulates VMX) is left alone.
  */

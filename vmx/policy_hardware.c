@@ -1,5 +1,5 @@
-/* Policy `hardware`: what silicon does. There is one frame; VMX instructions of L2 exit to L1, which emulates VMX itself if it wants
- * L2 to be a hypervisor (KVM's nested=1). Nothing is offered behind anybody's back.
+/* Policy `hardware`: what silicon does. There is one frame; VMX instructions of L2 exit to L1, which emulates VMX
+ * itself if it wants L2 to be a hypervisor (KVM's nested=1). Nothing is offered behind anybody's back.
  */
 #include "vmx/policy.h"
 

@@ -1,12 +1,12 @@
 /* VMCS regions: what stands in guest memory while a VMCS is not current, and how it gets there and back.
  *
- * A region is the revision identifier, the VMX-abort indicator, struct vmcs as it is, and from REGION_NEST on (only under policies that offer
- * VMX to levels whose parent hides it) the VMX context of the virtual processor that this VMCS runs: its frame, and its suspended unit.
- * So a virtual processor takes its nested state along when its hypervisor moves it to another VMCS cache, i.e. another
- * processor; there is no table that could overflow.
+ * A region is the revision identifier, the VMX-abort indicator, struct vmcs as it is, and from REGION_NEST on (only
+ * under policies that offer VMX to levels whose parent hides it) the VMX context of the virtual processor that this
+ * VMCS runs: its frame, and its suspended unit. So a virtual processor takes its nested state along when its hypervisor
+ * moves it to another VMCS cache, i.e. another processor; there is no table that could overflow.
  *
- * Kept true: software may write what it likes to a region [SDM3 "Format of the VMCS Region" forbids it]; what is read is checked so far that no
- * index or state of Nestor goes out of range.
+ * Kept true: software may write what it likes to a region [SDM3 "Format of the VMCS Region" forbids it]; what is read
+ * is checked so far that no index or state of Nestor goes out of range.
  */
 #include "vmx/frame.h"
 
@@ -72,11 +72,12 @@ static void forget_guest(struct cpu *cpu, unsigned k)
         vmx_frames_forget(cpu, k + 1);
 }
 
-/* ---- the guest's own context ------------------------------------------------------------------------------------------------ */
+/* ---- the guest's own context ------------------------------------------------------------------------------------- */
 
 static bool nest_needed(const struct vmx_frame *f, const struct vmx_frame *next)
 {
-    return next->offered || f->unit.valid || f->cpuid.valid || f->held_nmi || f->held_vectors[0] || f->held_vectors[1] ||
+    return next->offered || f->unit.valid || f->cpuid.valid || f->held_nmi || f->held_vectors[0] ||
+        f->held_vectors[1] ||
            f->held_vectors[2] || f->held_vectors[3];
 }
 
@@ -113,7 +114,8 @@ static void nest_load(struct cpu *cpu, unsigned k)
 {
     struct vmx_frame *f = &cpu->vmx.frame[k], *next = f + 1;
     struct nest nest;
-    if (!bus_copy_from(cpu->bus, &nest.magic, f->vmcs_hpa + REGION_NEST, sizeof nest.magic) || nest.magic != NEST_MAGIC ||
+    if (!bus_copy_from(cpu->bus, &nest.magic, f->vmcs_hpa + REGION_NEST, sizeof nest.magic) ||
+        nest.magic != NEST_MAGIC ||
         !bus_copy_from(cpu->bus, &nest, f->vmcs_hpa + REGION_NEST, sizeof nest) || nest.magic != NEST_MAGIC ||
         nest.sum != nest_sum(&nest))
         return;
@@ -139,7 +141,7 @@ static void nest_load(struct cpu *cpu, unsigned k)
     f->unit.activity = f->unit.activity > ACTIVITY_WAIT_SIPI ? ACTIVITY_ACTIVE : f->unit.activity;
 }
 
-/* ---- regions ------------------------------------------------------------------------------------------------------------------ */
+/* ---- regions ----------------------------------------------------------------------------------------------------- */
 
 void vmx_region_store(struct cpu *cpu, unsigned k)
 {

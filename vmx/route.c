@@ -1,8 +1,9 @@
-/* Who wants what: which entered frame takes an exit for an instruction, an exception, a physical event or something armed; and what
- * guest software sees of registers that a frame shares with it.
+/* Who wants what: which entered frame takes an exit for an instruction, an exception, a physical event or something
+ * armed; and what guest software sees of registers that a frame shares with it.
  *
- * Follows [SDM3 "VMX Non-Root Operation"]: "Instructions That Cause VM Exits", "Other Causes of VM Exits", "Changes to Instruction Behavior in VMX Non-Root
- * Operation". Which frames are asked is exits.def's class and scope; which of those that want it gets it is the policy's.
+ * Follows [SDM3 "VMX Non-Root Operation"]: "Instructions That Cause VM Exits", "Other Causes of VM Exits", "Changes to
+ * Instruction Behavior in VMX Non-Root Operation". Which frames are asked is exits.def's class and scope; which of
+ * those that want it gets it is the policy's.
  *
  * Kept true: asking changes nothing (but the PAUSE-loop times) unless an exit is made.
  */
@@ -13,7 +14,7 @@
 #include "mmu/access.h"
 #include "vmx/capability.h"
 
-/* ---- one frame's controls --------------------------------------------------------------------------------------------------- */
+/* ---- one frame's controls ---------------------------------------------------------------------------------------- */
 
 /* Bit `bit` of a bitmap that begins at hpa. What is not RAM reads as all ones: an exit. */
 static bool bitmap_bit(struct cpu *cpu, u64 hpa, u64 bit)
@@ -126,7 +127,7 @@ static bool frame_wants(struct cpu *cpu, unsigned k, const struct vmx_ask *ask, 
     }
 }
 
-/* ---- instructions -------------------------------------------------------------------------------------------------------------- */
+/* ---- instructions ------------------------------------------------------------------------------------------------ */
 
 static const struct { u8 class, scope; } exit_kind[EXIT_REASON_COUNT] = {
 #define EXIT(number, name, class_, scope_, ...) [number] = {VMX_CLASS_##class_, VMX_SCOPE_##scope_},
@@ -178,7 +179,8 @@ u32 vmx_instruction_info(const struct cpu *cpu, const struct insn *in, u32 reaso
 /* The frame that takes the exit, -1 when none wants it. */
 static int instruction_owner(struct cpu *cpu, const struct vmx_ask *ask, u64 value)
 {
-    unsigned depth = cpu->vmx.depth, scope = ask->reason < EXIT_REASON_COUNT ? exit_kind[ask->reason].scope : VMX_SCOPE_OWN;
+    unsigned depth = cpu->vmx.depth;
+    unsigned scope = ask->reason < EXIT_REASON_COUNT ? exit_kind[ask->reason].scope : VMX_SCOPE_OWN;
     if (scope == VMX_SCOPE_UNCONDITIONAL)
         return (int)depth - 1;
     if (scope != VMX_SCOPE_ANY)
@@ -215,8 +217,8 @@ bool vmx_intercept(struct cpu *cpu, const struct insn *in, const struct vmx_ask 
     if (k < 0)
         return false;
 
-    struct vmx_exit_info x = {.reason = ask->reason, .qualification = ask->qualification, .la = ask->la, .instruction = 1,
-                              .instruction_length = in->length};
+    struct vmx_exit_info x = {.reason = ask->reason, .qualification = ask->qualification, .la = ask->la,
+                              .instruction = 1, .instruction_length = in->length};
     x.instruction_info = vmx_instruction_info(cpu, in, ask->reason);
     if (ask->reason == EXIT_INVLPG)
         x.la = 0;
@@ -226,7 +228,7 @@ bool vmx_intercept(struct cpu *cpu, const struct insn *in, const struct vmx_ask 
     return true;
 }
 
-/* ---- what guest software sees ------------------------------------------------------------------------------------------------- */
+/* ---- what guest software sees ------------------------------------------------------------------------------------ */
 
 u64 vmx_guest_cr0(const struct cpu *cpu)
 {
@@ -309,7 +311,7 @@ u64 vmx_scale_tsc(const struct cpu *cpu, u64 tsc)
     return tsc;
 }
 
-/* ---- exceptions and other events ------------------------------------------------------------------------------------------------ */
+/* ---- exceptions and other events --------------------------------------------------------------------------------- */
 
 bool vmx_intercept_event(struct cpu *cpu)
 {
@@ -438,7 +440,8 @@ enum vmx_event_result vmx_sipi(struct cpu *cpu, u8 vector)
 
 void vmx_iret_unblock_nmi(struct cpu *cpu)
 {
-    /* With NMI exiting and without virtual NMIs, IRET leaves the blocking alone [SDM3 "Changes to Instruction Behavior…": IRET]. */
+    /* With NMI exiting and without virtual NMIs, IRET leaves the blocking alone [SDM3 "Changes to Instruction
+     * Behavior…": IRET]. */
     if (cpu->vmx.depth) {
         const struct vmcs *v = &frame_innermost(cpu)->vmcs;
         if (vmcs_pin(v, NMI_EXITING) && !vmcs_pin(v, VIRTUAL_NMIS))
@@ -452,7 +455,7 @@ void vmx_filter_cpuid(struct cpu *cpu, u32 leaf, u32 subleaf, u32 regs[4])
     (void)cpu, (void)leaf, (void)subleaf, (void)regs;  /* non-root CPUID always exits; L1 sees the processor as it is */
 }
 
-/* ---- armed ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- armed ------------------------------------------------------------------------------------------------------- */
 
 static bool armed_exit(struct cpu *cpu, unsigned k, u32 reason)
 {
@@ -477,7 +480,8 @@ static bool nmi_window_open(const struct cpu *cpu, u32 k)
 bool vmx_attention(struct cpu *cpu, enum vmx_stage stage)
 {
     u32 depth = cpu->vmx.depth;
-    if (cpu->event.activity == ACTIVITY_WAIT_SIPI || (stage >= VMX_STAGE_NMI_WINDOW && cpu->event.activity == ACTIVITY_SHUTDOWN))
+    u8 activity = cpu->event.activity;
+    if (activity == ACTIVITY_WAIT_SIPI || (stage >= VMX_STAGE_NMI_WINDOW && activity == ACTIVITY_SHUTDOWN))
         return false;
     switch (stage) {
     case VMX_STAGE_TPR_MTF:

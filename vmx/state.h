@@ -12,7 +12,8 @@
 #define VMX_MAX_FRAMES 16
 #define VMX_NO_VMCS (~0ull)
 
-/* All fields, in the order of fields.def. Plain data, copied to and from the VMCS region as it is (behind the 8-byte header). */
+/* All fields, in the order of fields.def. Plain data, copied to and from the VMCS region as it is (behind the 8-byte
+ * header). */
 struct vmcs {
     u64 launched;              /* launch state: 0 clear, 1 launched */
 #define FIELD(name, ...) u64 name;
@@ -20,9 +21,9 @@ struct vmcs {
 #undef FIELD
 };
 
-/* The true state of the innermost guest while the frames above frame k are suspended as one unit: what frame k's VMCS shows then is a
- * stand-in for L(k+2) (vmx/suspend.c). General registers but RSP, x87/SSE state, CR2, DR0-DR3, DR6 and the MSRs that no VMCS holds pass
- * through, as on a processor. */
+/* The true state of the innermost guest while the frames above frame k are suspended as one unit: what frame k's
+ * VMCS shows then is a stand-in for L(k+2) (vmx/suspend.c). General registers but RSP, x87/SSE state, CR2, DR0-DR3,
+ * DR6 and the MSRs that no VMCS holds pass through, as on a processor. */
 struct vmx_unit {
     u32 valid;
     u32 depth;                 /* frames that were entered: the unit goes on at this depth */
@@ -36,7 +37,8 @@ struct vmx_unit {
     u8 d_vector, d_type, d_has_error, pad[5];
     u32 error, event_length, d_error, d_length;
     u64 payload, pending_debug;
-    u64 shown_rip, shown_length;                /* of the stand-in: an instruction that is skipped there is skipped here */
+    /* of the stand-in: an instruction that is skipped there is skipped here */
+    u64 shown_rip, shown_length;
     u64 shown_cr0, shown_cr3, shown_cr4, shown_efer;
 };
 
@@ -45,7 +47,8 @@ struct vmx_pending_cpuid { u64 rip, length; u32 valid, pad; };
 struct vmx_pending_cr4 { u64 rip, length, original; u32 valid; u8 reg, vmxe, pad[2]; };
 
 struct vmx_frame {
-    u64 checked;               /* sections of vmx/checks.def that the current VMCS has passed since what they read was written; 0 after VMPTRLD */
+    /* sections of vmx/checks.def that the current VMCS has passed since what they read was written; 0 after VMPTRLD */
+    u64 checked;
     u8 vmxon;                  /* this hypervisor is in VMX operation */
     u8 offered;                /* L0 gives it VMX though its parent hides it (policy transparent) */
     u8 stale;                  /* `vmcs` must be read again from vmcs_ptr before it is used */
@@ -58,11 +61,14 @@ struct vmx_frame {
     u64 vmcs_hpa;              /* where that region lies on the bus */
     struct vmcs vmcs;          /* the current VMCS, cached */
     u64 timer_deadline;        /* machine TSC at which the VMX-preemption timer of this frame reaches 0; ~0 when off */
-    u64 cr4_vmxe, feature_control; /* what this hypervisor sees when its parent hides VMX from it (policy transparent) */
+    /* what this hypervisor sees when its parent hides VMX from it (policy transparent) */
+    u64 cr4_vmxe, feature_control;
     u64 root_cr0, root_cr4;    /* the hypervisor's own CR0 and CR4 as they really were at its last VM entry */
-    u64 held_vectors[4];       /* injected external interrupts for its guest that could not be delivered yet, by vector */
+    /* injected external interrupts for its guest that could not be delivered yet, by vector */
+    u64 held_vectors[4];
     u64 ple_first, ple_last;   /* TSC of the first and the last PAUSE of the present loop */
-    /* Where the structures that the VMCS points to lie on the bus while the frame is entered (BUS_NO_RAM: not reachable). */
+    /* Where the structures that the VMCS points to lie on the bus while the frame is entered (BUS_NO_RAM: not
+     * reachable). */
     u64 msr_bitmap_hpa, io_bitmap_a_hpa, io_bitmap_b_hpa, virtual_apic_hpa;
     struct vmx_pending_cpuid cpuid;
     struct vmx_pending_cr4 cr4;
@@ -73,7 +79,8 @@ struct vmx_frame {
 struct vmx_state {
     u32 depth;                 /* frames entered now */
     u32 entering;              /* a VM entry is being carried out */
-    u64 tsc;                   /* the machine's TSC at the running entry or exit, read while rip still was at its instruction */
+    /* the machine's TSC at the running entry or exit, read while rip still was at its instruction */
+    u64 tsc;
     struct vmx_frame frame[VMX_MAX_FRAMES];
     u64 spare[16];
 };

@@ -1,13 +1,14 @@
 /* Suspended units: what becomes of the deeper levels when an outer frame takes an exit.
  *
- * Frame k takes an exit while L(d+1) runs under frames k+1..d-1. Its hypervisor knows of none of them: it must see L(k+2) as the cause, in a state in which
- * it decides rightly. So the innermost guest's true state goes to frame k's unit, and the CPU is given what L(k+2) would have found
- * had it got an exit then: its host state, interruptible. Of that stand-in the ordinary exit to frame k is made. When frame k enters that
- * guest again, the unit goes on where it was.
+ * Frame k takes an exit while L(d+1) runs under frames k+1..d-1. Its hypervisor knows of none of them: it must see
+ * L(k+2) as the cause, in a state in which it decides rightly. So the innermost guest's true state goes to frame k's
+ * unit, and the CPU is given what L(k+2) would have found had it got an exit then: its host state, interruptible. Of
+ * that stand-in the ordinary exit to frame k is made. When frame k enters that guest again, the unit goes on where it
+ * was.
  *
- * Kept true: what the hypervisor changed in the stand-in becomes L(k+2)'s (its host-state area); the innermost guest keeps its state, except that
- * an instruction that was skipped there is skipped here. What was injected into L(k+2) is routed again, inwards: the frames between see it as
- * they would see it on a processor of their own.
+ * Kept true: what the hypervisor changed in the stand-in becomes L(k+2)'s (its host-state area); the innermost guest
+ * keeps its state, except that an instruction that was skipped there is skipped here. What was injected into L(k+2) is
+ * routed again, inwards: the frames between see it as they would see it on a processor of their own.
  */
 #include "vmx/frame.h"
 
@@ -234,7 +235,7 @@ void vmx_resume_unit(struct cpu *cpu, unsigned k)
     }
 }
 
-/* ---- events held for a level that cannot take them yet --------------------------------------------------------------------- */
+/* ---- events held for a level that cannot take them yet ----------------------------------------------------------- */
 
 bool vmx_has_held(const struct cpu *cpu, unsigned k)
 {

@@ -1,5 +1,6 @@
-/* VM entries and exits with one frame: what is loaded and saved, the exit information, injected events and what interrupts them, MSR lists,
- * the preemption timer, windows, the monitor trap flag, the TPR shadow, blocking by NMI, failed entries, VMX aborts.
+/* VM entries and exits with one frame: what is loaded and saved, the exit information, injected events and what
+ * interrupts them, MSR lists, the preemption timer, windows, the monitor trap flag, the TPR shadow, blocking by NMI,
+ * failed entries, VMX aborts.
  */
 #include "tests/vmx/bench_vmcs.h"
 #include "vmx/insn.h"
@@ -10,7 +11,8 @@
 #define INFO_VALID 0x80000000u
 #define INFO_ERROR_CODE (1u << 11)
 
-static const struct insn insn = {.length = 3, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO, .index = REG_ZERO};
+static const struct insn insn = {.length = 3, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO,
+                                 .index = REG_ZERO};
 static struct vmcs *const v = &cpu.vmx.frame[0].vmcs;
 
 static void setup(void)
@@ -139,7 +141,8 @@ START_TEST(test_injection)
     cpu.event.d_type = EVT_HARDWARE;
     cpu.event.d_has_error = 1;
     cpu.event.d_error = 0x18;
-    cpu.fault = (struct mem_fault){.kind = FAULT_EPT_VIOLATION, .gpa = 0x123000, .la = 0x456000, .qualification = 0x182};
+    cpu.fault = (struct mem_fault){.kind = FAULT_EPT_VIOLATION, .gpa = 0x123000, .la = 0x456000,
+                                   .qualification = 0x182};
     vmx_memory_exit(&cpu);
     ck_assert_uint_eq(v->exit_reason, EXIT_EPT_VIOLATION);
     ck_assert_uint_eq(v->exit_qualification, 0x182);
@@ -426,8 +429,13 @@ END_TEST
 
 START_TEST(test_page_fault_mask)
 {
-    static const struct { bool bit; u32 mask, match, error; bool exits; } cases[] = {
-        {true, 0, 0, 2, true}, {false, 0, 0, 2, false}, {true, 1, 1, 2, false}, {true, 1, 1, 3, true}, {false, 1, 1, 2, true}, {false, 1, 1, 3, false},
+    static const struct {
+        bool bit;
+        u32 mask, match, error;
+        bool exits;
+    } cases[] = {
+        {true, 0, 0, 2, true}, {false, 0, 0, 2, false}, {true, 1, 1, 2, false},
+        {true, 1, 1, 3, true}, {false, 1, 1, 2, true},  {false, 1, 1, 3, false},
     };
     for (unsigned n = 0; n < ARRAY_SIZE(cases); n++) {
         v->exception_bitmap = cases[n].bit ? BIT(EXC_PF) : 0;

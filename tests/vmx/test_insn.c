@@ -1,11 +1,12 @@
-/* The VMX instructions: every VMfail the SDM gives them, #UD and #GP before it, exits to the parent in non-root operation, and the life of
- * a VMCS region.
+/* The VMX instructions: every VMfail the SDM gives them, #UD and #GP before it, exits to the parent in non-root
+ * operation, and the life of a VMCS region.
  */
 #include "tests/vmx/bench_vmcs.h"
 #include "vmx/insn.h"
 
 #define RIP 0x1000u
-static const struct insn insn = {.length = 4, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO, .index = REG_ZERO};
+static const struct insn insn = {.length = 4, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO,
+                                 .index = REG_ZERO};
 
 static void setup(void)
 {
@@ -231,7 +232,8 @@ END_TEST
 /* In non-root operation all of them exit, before CPL is looked at. */
 START_TEST(test_nonroot_exits)
 {
-    static const u32 reasons[] = {EXIT_VMCLEAR, EXIT_VMLAUNCH, EXIT_VMPTRLD, EXIT_VMPTRST, EXIT_VMREAD, EXIT_VMRESUME, EXIT_VMWRITE,
+    static const u32 reasons[] = {EXIT_VMCLEAR, EXIT_VMLAUNCH, EXIT_VMPTRLD, EXIT_VMPTRST, EXIT_VMREAD, EXIT_VMRESUME,
+                                  EXIT_VMWRITE,
                                   EXIT_VMXOFF, EXIT_INVEPT, EXIT_INVVPID, EXIT_VMCALL, EXIT_VMXON};
     cpu.vmx.frame[0].vmcs.guest_ss_access_rights |= 3 << 5;
     cpu.vmx.frame[0].vmcs.guest_cs_access_rights |= 3 << 5;

@@ -1,12 +1,14 @@
-/* Policies: what L0 offers behind a hypervisor's back (CPUID, CR4.VMXE, MSRs, VMX instructions), and suspended units: what L1 sees while L3
- * is under L2, what comes back, how injected events travel inwards, and how a guest's VMX state goes with its VMCS.
+/* Policies: what L0 offers behind a hypervisor's back (CPUID, CR4.VMXE, MSRs, VMX instructions), and suspended units:
+ * what L1 sees while L3 is under L2, what comes back, how injected events travel inwards, and how a guest's VMX state
+ * goes with its VMCS.
  */
 #include "tests/vmx/bench_vmcs.h"
 #include "vmx/insn.h"
 #include "vmx/policy.h"
 
 #define INFO_VALID 0x80000000u
-#define EPT_ROOT 0x280000u                 /* L1's EPT for L2: identity, 4 KiB pages for the third 2 MiB, large ones else */
+/* L1's EPT for L2: identity, 4 KiB pages from 2 to 4 MiB, large ones else */
+#define EPT_ROOT 0x280000u
 #define EPT_PAGES 0x283000u
 #define L1_VMCS BENCH_VMCS
 #define L1_OTHER 0x204000u
@@ -18,7 +20,8 @@
 #define L3_RIP 0x4000u
 #define CPUID_VMX (1u << 5)
 
-static const struct insn insn = {.length = 3, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO, .index = REG_ZERO};
+static const struct insn insn = {.length = 3, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO,
+                                 .index = REG_ZERO};
 static struct vmx_frame *const frame = cpu.vmx.frame;
 
 static int acknowledged;
@@ -125,7 +128,7 @@ static void started_l3(void)
     ck_assert_uint_eq(cpu.core.rip, L3_RIP);
 }
 
-/* ---- the offer ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the offer --------------------------------------------------------------------------------------------------- */
 
 START_TEST(test_offer)
 {
@@ -259,7 +262,7 @@ START_TEST(test_l2_instructions)
 }
 END_TEST
 
-/* ---- units ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- units ------------------------------------------------------------------------------------------------------- */
 
 START_TEST(test_own_exit_stays_inside)
 {
@@ -311,14 +314,16 @@ START_TEST(test_stand_in)
 }
 END_TEST
 
-/* An EPT violation of L1's while L3 runs: no linear address, and an event that was being delivered to L3 is not shown, but delivered again. */
+/* An EPT violation of L1's while L3 runs: no linear address, and an event that was being delivered to L3 is not
+ * shown, but delivered again. */
 START_TEST(test_violation_during_delivery)
 {
     started_l3();
     cpu.event.delivering = 1;
     cpu.event.d_vector = 0x44;
     cpu.event.d_type = EVT_EXTERNAL;
-    cpu.fault = (struct mem_fault){.kind = FAULT_EPT_VIOLATION, .frame = 0, .gpa = 0x5000, .la = 0x6000, .qualification = 0x182};
+    cpu.fault = (struct mem_fault){.kind = FAULT_EPT_VIOLATION, .frame = 0, .gpa = 0x5000, .la = 0x6000,
+                                   .qualification = 0x182};
     vmx_memory_exit(&cpu);
     ck_level(1);
     ck_assert_uint_eq(frame[0].vmcs.exit_qualification, 2);
@@ -460,7 +465,7 @@ START_TEST(test_guest_reset)
 }
 END_TEST
 
-/* ---- a guest's VMX state goes with its VMCS ------------------------------------------------------------------------------------- */
+/* ---- a guest's VMX state goes with its VMCS ---------------------------------------------------------------------- */
 
 START_TEST(test_vmcs_switch)
 {

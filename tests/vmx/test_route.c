@@ -1,5 +1,6 @@
-/* Who gets an exit: each conditional instruction with its control off and on, bitmaps, CR masks; and with two frames entered the innermost
- * for instructions, the outermost for physical events, the owner for what it armed or translates. The instruction-information field.
+/* Who gets an exit: each conditional instruction with its control off and on, bitmaps, CR masks; and with two frames
+ * entered the innermost for instructions, the outermost for physical events, the owner for what it armed or translates.
+ * The instruction-information field.
  */
 #include "tests/vmx/bench_vmcs.h"
 #include "vmx/insn.h"
@@ -7,7 +8,8 @@
 
 #define INFO_VALID 0x80000000u
 
-static const struct insn insn = {.length = 3, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO, .index = REG_ZERO};
+static const struct insn insn = {.length = 3, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO,
+                                 .index = REG_ZERO};
 static struct vmcs *const outer = &cpu.vmx.frame[0].vmcs, *const inner = &cpu.vmx.frame[1].vmcs;
 
 /* L3 runs under frames 0 and 1. */
@@ -48,7 +50,8 @@ static void setup(void)
     two_frames();
 }
 
-/* The level that got the exit (the hypervisor of frame k is L(k+1)), 0 when there was none. Everything is set up anew behind it. */
+/* The level that got the exit (the hypervisor of frame k is L(k+1)), 0 when there was none. Everything is set up
+ * anew behind it. */
 static unsigned taker(const struct vmx_ask *ask)
 {
     struct vmcs saved[2] = {*outer, *inner};
@@ -180,9 +183,12 @@ START_TEST(test_clts_lmsw)
     inner->cr0_read_shadow = CR0_TS;
     ck_assert_uint_eq(taker(&clts), 2);
 
-    static const struct { u64 mask, shadow, source; unsigned level; } row[] = {
-        {CR0_TS, CR0_TS, CR0_TS, 0}, {CR0_TS, CR0_TS, 0, 2}, {CR0_PE, 0, CR0_PE, 2}, {CR0_PE, CR0_PE, 0, 0}, {CR0_PE, CR0_PE, CR0_PE, 0},
-        {CR0_MP, 0, CR0_TS, 0},
+    static const struct {
+        u64 mask, shadow, source;
+        unsigned level;
+    } row[] = {
+        {CR0_TS, CR0_TS, CR0_TS, 0}, {CR0_TS, CR0_TS, 0, 2},      {CR0_PE, 0, CR0_PE, 2},
+        {CR0_PE, CR0_PE, 0, 0},      {CR0_PE, CR0_PE, CR0_PE, 0}, {CR0_MP, 0, CR0_TS, 0},
     };
     for (unsigned n = 0; n < ARRAY_SIZE(row); n++) {
         struct vmx_ask lmsw = {.reason = EXIT_CR_ACCESS, .number = 0, .qualification = 3 << 4 | row[n].source << 16};
@@ -251,7 +257,8 @@ END_TEST
 
 static unsigned io(u32 port, u32 size)
 {
-    struct vmx_ask ask = {.reason = EXIT_IO_INSTRUCTION, .number = port, .size = size, .qualification = (u64)port << 16 | (size - 1)};
+    struct vmx_ask ask = {.reason = EXIT_IO_INSTRUCTION, .number = port, .size = size,
+                          .qualification = (u64)port << 16 | (size - 1)};
     return taker(&ask);
 }
 
@@ -349,7 +356,8 @@ START_TEST(test_translation)
 {
     for (u32 k = 0; k < 2; k++) {
         two_frames();
-        cpu.fault = (struct mem_fault){.kind = FAULT_EPT_VIOLATION, .frame = k, .gpa = 0x7000 + k, .la = 0x99, .qualification = 0x181};
+        cpu.fault = (struct mem_fault){.kind = FAULT_EPT_VIOLATION, .frame = k, .gpa = 0x7000 + k, .la = 0x99,
+                                       .qualification = 0x181};
         vmx_memory_exit(&cpu);
         ck_assert_uint_eq(cpu.vmx.depth, k);
         ck_assert_uint_eq(cpu.vmx.frame[k].vmcs.guest_physical_address, 0x7000 + k);
@@ -390,9 +398,11 @@ END_TEST
 /* [SDM3 "VM-Exit Information for VM Exits Due to Instruction Execution"] */
 START_TEST(test_instruction_info)
 {
-    struct insn memory = {.length = 5, .flags = INSN_64 | INSN_MEM, .asz = 3, .osz = OSZ_64, .base = REG_RBX, .index = REG_R12, .scale = 3,
+    struct insn memory = {.length = 5, .flags = INSN_64 | INSN_MEM, .asz = 3, .osz = OSZ_64, .base = REG_RBX,
+                          .index = REG_R12, .scale = 3,
                           .arch_seg = SEG_DS, .reg = REG_R9, .modrm = 2 << 3};
-    struct insn reg = {.length = 3, .flags = INSN_64, .asz = 3, .osz = OSZ_32, .base = REG_ZERO, .index = REG_ZERO, .rm = REG_RSI, .modrm = 0xd8};
+    struct insn reg = {.length = 3, .flags = INSN_64, .asz = 3, .osz = OSZ_32, .base = REG_ZERO, .index = REG_ZERO,
+                       .rm = REG_RSI, .modrm = 0xd8};
     struct vmx_ask ask = {.reason = EXIT_GDTR_IDTR_ACCESS};
     u32 place = 3 | 2 << 7 | SEG_DS << 15 | 12 << 18 | 3 << 23;
     inner->secondary_controls |= SECONDARY_DESCRIPTOR_TABLE_EXITING | SECONDARY_RDRAND_EXITING;
