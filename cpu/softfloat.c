@@ -77,8 +77,11 @@ COLD static struct rounded round_tiny(struct float_env *e, unsigned f, unsigned 
         if (f != F80)
             return (struct rounded){0, 0};
         exp += carry + WRAP;
-        if (exp < emin)        /* FSCALE can leave even the extended range */
+        if (exp < emin) {      /* FSCALE can leave even the extended range */
+            e->flags |= FLOAT_INEXACT;
+            e->up = false;
             return (struct rounded){0, 0};
+        }
         return (struct rounded){carry ? TOP_BIT : free_sig, exp + emax};
     }
     if (e->ftz && tiny) {
@@ -101,8 +104,12 @@ COLD static struct rounded round_huge(struct float_env *e, unsigned f, unsigned 
     if (!(e->masks & FLOAT_OVERFLOW)) {
         if (inexact)
             e->flags |= FLOAT_INEXACT;
-        if (f == F80 && exp - WRAP <= emax)
+        if (f != F80)
+            return infinity;
+        if (exp - WRAP <= emax)
             return (struct rounded){sig, exp - WRAP + emax};
+        e->flags |= FLOAT_INEXACT; /* FSCALE: not even the adjusted exponent fits */
+        e->up = true;
         return infinity;
     }
     e->flags |= FLOAT_INEXACT;
@@ -270,7 +277,7 @@ HOT_INLINE struct f80 invalid80(struct float_env *e) { e->flags |= FLOAT_INVALID
 /* Reports denormal operands; true when that ends the operation. */
 HOT_INLINE bool denormals(struct float_env *e, bool any)
 {
-    if (LIKELY(!any))
+    if (LIKELY(!any && !e->source_denormal))
         return false;
     e->flags |= FLOAT_DENORMAL;
     return !(e->masks & FLOAT_DENORMAL);
@@ -697,20 +704,15 @@ u32 f32_from_f64(u64 a, struct float_env *e)
         return 0;
     return pack32(e, x.sign, x.exp, x.sig, 0);
 }
-struct f80 f80_from_f32(u32 a, struct float_env *e)
+HOT_INLINE struct f80 widen(struct float_number x, bool *denormal)
 {
-    struct float_number x = unpack_ieee(a, F32, false);
-    MOVE_SPECIAL(80, F80);
-    (void)denormals(e, x.denormal);
-    return join80(x.sign, (struct rounded){x.sig, x.exp + 16383});
+    *denormal = x.denormal;
+    if (LIKELY(x.class == FLOAT_NORMAL))
+        return join80(x.sign, (struct rounded){x.sig, x.exp + 16383});
+    return join80(x.sign, x.class == FLOAT_ZERO ? JOINED_ZERO : (struct rounded){x.sig, 0x7fff});
 }
-struct f80 f80_from_f64(u64 a, struct float_env *e)
-{
-    struct float_number x = unpack_ieee(a, F64, false);
-    MOVE_SPECIAL(80, F80);
-    (void)denormals(e, x.denormal);
-    return join80(x.sign, (struct rounded){x.sig, x.exp + 16383});
-}
+struct f80 f80_widen32(u32 a, bool *denormal) { return widen(unpack_ieee(a, F32, false), denormal); }
+struct f80 f80_widen64(u64 a, bool *denormal) { return widen(unpack_ieee(a, F64, false), denormal); }
 u32 f80_to_f32(struct f80 a, struct float_env *e)
 {
     struct float_number x = unpack80(a);

@@ -24,7 +24,7 @@ struct float_env {
     u8 precision;              /* significand bits of arithmetic results in the 80-bit format: 24, 53 or 64 */
     bool daz, ftz;             /* MXCSR's; ftz works only while underflow is masked */
     bool up;                   /* the last rounding made the magnitude larger (x87's C1) */
-    bool tiny;                 /* reserved to the implementation */
+    bool source_denormal;      /* 80-bit operations: an operand that came from memory was denormal there (f80_widen32/64) */
 };
 
 /* True when an exception has been raised that is not masked. */
@@ -97,9 +97,10 @@ struct f80 f80_remainder(struct f80 a, struct f80 b, bool nearest, u64 *quotient
 /* FXTRACT: the significand is returned, the exponent goes to *exponent. */
 struct f80 f80_extract(struct f80 a, struct f80 *exponent, struct float_env *e);
 
-/* Loads: SNaNs and denormals are reported. Stores: no denormal exception. */
-struct f80 f80_from_f32(u32 a, struct float_env *e);
-struct f80 f80_from_f64(u64 a, struct float_env *e);
+/* The value of a memory operand, unreported: signalling NaNs stay so, a denormal sets *denormal (for env->source_denormal). */
+struct f80 f80_widen32(u32 a, bool *denormal);
+struct f80 f80_widen64(u64 a, bool *denormal);
+/* Stores: no denormal exception. */
 u32 f80_to_f32(struct f80 a, struct float_env *e);
 u64 f80_to_f64(struct f80 a, struct float_env *e);
 struct f80 f80_from_i64(i64 v);

@@ -8,6 +8,7 @@
 #define NESTOR_CPU_X87_H
 
 #include "cpu/operand.h"
+#include "cpu/softfloat.h"
 
 enum { FSW_IE = 1 << 0, FSW_DE = 1 << 1, FSW_ZE = 1 << 2, FSW_OE = 1 << 3, FSW_UE = 1 << 4, FSW_PE = 1 << 5, FSW_SF = 1 << 6,
        FSW_ES = 1 << 7, FSW_C0 = 1 << 8, FSW_C1 = 1 << 9, FSW_C2 = 1 << 10, FSW_TOP = 7 << 11, FSW_C3 = 1 << 14, FSW_B = 1 << 15,
@@ -73,6 +74,48 @@ static inline void x87_update_summary(struct cpu *cpu)
     if (fpu->fsw & ~fpu->fcw & FSW_EXCEPTIONS)
         fpu->fsw |= FSW_ES | FSW_B;
 }
+
+/* ---- an instruction's beginning and end ------------------------------------------------------------------------------------ */
+
+HOT_INLINE struct f80 x87_get(const struct cpu *cpu, unsigned i)
+{
+    unsigned n = x87_physical(cpu, i);
+    return (struct f80){cpu->fpu.st[n].mantissa, cpu->fpu.st[n].exponent};
+}
+/* Writes ST(i), which is no longer empty. */
+HOT_INLINE void x87_put(struct cpu *cpu, unsigned i, struct f80 v)
+{
+    unsigned n = x87_physical(cpu, i);
+    cpu->fpu.st[n].mantissa = v.mantissa;
+    cpu->fpu.st[n].exponent = v.exponent;
+    cpu->fpu.ftw_full &= (u16)~(3u << (2 * n));
+}
+HOT_INLINE void x87_pop(struct cpu *cpu)
+{
+    x87_mark_empty(cpu, 0);
+    x87_set_top(cpu, x87_top(cpu) + 1);
+}
+/* Pushes; the caller has seen that ST(7) is empty, or a stack fault is masked. */
+HOT_INLINE void x87_push(struct cpu *cpu, struct f80 v)
+{
+    x87_set_top(cpu, x87_top(cpu) - 1);
+    x87_put(cpu, 0, v);
+}
+
+/* The control word as an environment for cpu/softfloat.c. */
+HOT_INLINE struct float_env x87_env(const struct cpu *cpu)
+{
+    static const u8 precision[4] = {24, 64, 53, 64};
+    u16 fcw = cpu->fpu.fcw;
+    return (struct float_env){.rounding = fcw >> 10 & 3, .masks = fcw & FCW_MASKS, .precision = precision[fcw >> 8 & 3]};
+}
+
+/* Instruction and operand pointers and the opcode (low three bits of the first byte), once memory operands are known to be there. (cpu/x87.c) */
+void x87_note(struct cpu *cpu, const struct insn *in, unsigned opcode);
+/* The status word after the operation: flags, C1, ES and B. True when a register may be written: no unmasked invalid, zero-divide or denormal. */
+bool x87_report(struct cpu *cpu, const struct insn *in, const struct float_env *e);
+/* A stack fault: IE and SF, C1 = overflow. True when it is masked, and the default NaN is the result. */
+bool x87_stack_fault(struct cpu *cpu, const struct insn *in, bool overflow);
 
 /* ---- MMX ---------------------------------------------------------------------------------------------------------------- */
 
