@@ -47,13 +47,16 @@ static enum flow deliver_ivt(struct cpu *cpu, const struct delivery *ev, bool re
     u32 entry;
     u64 rflags = ev->rflags;
     u64 clear = FL_TF | FL_RF | FL_AC;
-    u64 table = redirected ? 0 : cpu->seg.idtr.base;
 
     if (!redirected && ev->vector * 4u + 3 > cpu->seg.idtr.limit)
         return cpu_raise_gp(cpu, ev->vector * 8u + 2);
-    cpu->fault.stack_segment = 0;
-    if (redirected ? !mem_read(cpu, ev->vector * 4u, &entry, 4) : !mem_read_system(cpu, table + ev->vector * 4u, &entry, 4))
-        return cpu_raise_fault(cpu);
+    if (!redirected) {
+        FLOW(system_read(cpu, (u32)(cpu->seg.idtr.base + ev->vector * 4u), &entry, 4));
+    } else {
+        cpu->fault.stack_segment = 0;
+        if (!mem_read(cpu, ev->vector * 4u, &entry, 4))
+            return cpu_raise_fault(cpu);
+    }
     if (redirected && (rflags & FL_IOPL) != FL_IOPL) {
         /* The program's own IF is VIF; it sees IOPL 3. */
         rflags = (rflags & ~(u64)FL_IF) | FL_IOPL | (rflags & FL_VIF ? FL_IF : 0);
@@ -111,9 +114,7 @@ static enum flow deliver_long(struct cpu *cpu, const struct delivery *ev)
 
     if (ev->vector * 16u + 15 > cpu->seg.idtr.limit)
         return cpu_raise_gp(cpu, error);
-    cpu->fault.stack_segment = 0;
-    if (!mem_read_system(cpu, cpu->seg.idtr.base + ev->vector * 16u, words, 16))
-        return cpu_raise_fault(cpu);
+    FLOW(system_read(cpu, cpu->seg.idtr.base + ev->vector * 16u, words, 16));
     gate.low = words[0];
     gate.high = words[1] & 0xffffffff;
     unsigned type = (unsigned)(gate.low >> 40 & 0x1f);
@@ -166,9 +167,7 @@ static enum flow deliver_protected(struct cpu *cpu, const struct delivery *ev)
 
     if (ev->vector * 8u + 7 > cpu->seg.idtr.limit)
         return cpu_raise_gp(cpu, error);
-    cpu->fault.stack_segment = 0;
-    if (!mem_read_system(cpu, (u32)(cpu->seg.idtr.base + ev->vector * 8u), &gate.low, 8))
-        return cpu_raise_fault(cpu);
+    FLOW(system_read(cpu, (u32)(cpu->seg.idtr.base + ev->vector * 8u), &gate.low, 8));
     unsigned type = (unsigned)(gate.low >> 40 & 0x1f);
     if (type != SYS_TASK_GATE && type != SYS_INT16 && type != SYS_TRAP16 && type != SYS_INT && type != SYS_TRAP)
         return cpu_raise_gp(cpu, error);

@@ -267,6 +267,10 @@ static enum flow return_code(struct cpu *cpu, u16 selector, u64 rip, struct segm
 /* The value `slot` places above the top of the stack, and `extra` bytes. */
 static bool peek(struct cpu *cpu, const struct insn *in, unsigned slot, u32 extra, u64 *value)
 {
+    if (LIKELY(cpu->mode.stack_bits == BITS_64 && in->osz == OSZ_64)) {
+        cpu->fault.stack_segment = 1;
+        return mem_read64(cpu, cpu->core.rsp + slot * 8 + extra, value);
+    }
     return stack_read(cpu, stack_add(cpu, cpu->core.rsp, ((i64)slot << in->osz) + extra), in->osz, value);
 }
 

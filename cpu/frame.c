@@ -100,7 +100,10 @@ enum flow frame_push(struct cpu *cpu, struct frame *f)
         memcpy(bytes + (f->count - 1 - i) * n, &f->value[i], n);
     if (!frame_la(cpu, f, sp, total, &la))
         return cpu_raise_ss(cpu, f->error);
-    if (!mem_write_slow(cpu, la, bytes, total, ACCESS_WRITE | f->access))
+    struct tlb_entry *e = tlb_entry_of(cpu, la);
+    if (LIKELY(!f->access && e->write == tlb_key(cpu, la, total)))
+        memcpy(tlb_host(e, la), bytes, total);
+    else if (!mem_write_slow(cpu, la, bytes, total, ACCESS_WRITE | f->access))
         return frame_fault(cpu, f);
     f->sp = sp;
     return FLOW_NEXT;

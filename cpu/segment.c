@@ -29,18 +29,12 @@ static bool descriptor_locate(const struct cpu *cpu, u16 selector, unsigned n, u
     return true;
 }
 
-static enum flow system_read64(struct cpu *cpu, u64 la, u64 *value)
-{
-    cpu->fault.stack_segment = 0;
-    return mem_read_system(cpu, la, value, 8) ? FLOW_NEXT : cpu_raise_fault(cpu);
-}
-
 enum flow descriptor_read(struct cpu *cpu, u16 selector, u8 vector, struct descriptor *d)
 {
     d->high = 0;
     if (!descriptor_locate(cpu, selector, 8, &d->la))
         return cpu_raise_error(cpu, vector, selector_error(selector));
-    return system_read64(cpu, d->la, &d->low);
+    return system_read(cpu, d->la, &d->low, 8);
 }
 
 enum flow descriptor_read_high(struct cpu *cpu, u16 selector, u8 vector, struct descriptor *d)
@@ -48,7 +42,7 @@ enum flow descriptor_read_high(struct cpu *cpu, u16 selector, u8 vector, struct 
     u64 la;
     if (!descriptor_locate(cpu, selector, 16, &la))
         return cpu_raise_error(cpu, vector, selector_error(selector));
-    FLOW(system_read64(cpu, la + 8, &d->high));
+    FLOW(system_read(cpu, la + 8, &d->high, 8));
     if (d->high >> 40 & 0x1f)
         return cpu_raise_error(cpu, vector, selector_error(selector));
     d->high &= 0xffffffff;
@@ -62,8 +56,8 @@ enum flow descriptor_read_quiet(struct cpu *cpu, u16 selector, bool wide, struct
     if (!*valid)
         return FLOW_NEXT;
     if (!wide)
-        return system_read64(cpu, d->la, &d->low);
-    FLOW(system_read64(cpu, d->la + 8, &d->high));
+        return system_read(cpu, d->la, &d->low, 8);
+    FLOW(system_read(cpu, d->la + 8, &d->high, 8));
     *valid = !(d->high >> 40 & 0x1f);
     d->high &= 0xffffffff;
     return FLOW_NEXT;

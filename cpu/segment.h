@@ -9,6 +9,7 @@
 #include "cpu/mode.h"
 #include "cpu/raise.h"
 #include "cpu/state.h"
+#include "mmu/access.h"
 
 /* Continues when `step` gives FLOW_NEXT, else hands on what it gave. */
 #define FLOW(step)                                                                                                     \
@@ -68,6 +69,19 @@ static inline bool access_is_writable_data(u32 access)
 static inline bool access_is_readable(u32 access)
 {
     return (access & AR_S) && (!(access & AR_CODE) || (access & AR_READABLE));
+}
+
+/* An implicit supervisor read of n bytes (up to 16) of a descriptor table or TSS. The fast path serves supervisor code without RFLAGS.AC, whose own
+ * accesses then have the same rights. */
+HOT_INLINE enum flow system_read(struct cpu *cpu, u64 la, void *data, unsigned n)
+{
+    struct tlb_entry *e = tlb_entry_of(cpu, la);
+    if (LIKELY(e->read == tlb_key(cpu, la, n) && cpu->mode.cpl != 3 && !(cpu->core.rflags_rest & FL_AC))) {
+        memcpy(data, tlb_host(e, la), n);
+        return FLOW_NEXT;
+    }
+    cpu->fault.stack_segment = 0;
+    return mem_read_system(cpu, la, data, n) ? FLOW_NEXT : cpu_raise_fault(cpu);
 }
 
 /* Reads the 8-byte descriptor of a selector that is not null. Beyond its table, or no LDT: exception `vector` with the selector. */

@@ -21,8 +21,7 @@ static enum flow tss_read(struct cpu *cpu, u32 offset, void *data, unsigned n)
     const struct segment *tr = &cpu->seg.s[SEG_TR];
     if (offset + n - 1 > tr->limit)
         return cpu_raise_ts(cpu, selector_error(tr->selector));
-    cpu->fault.stack_segment = 0;
-    return mem_read_system(cpu, tr->base + offset, data, n) ? FLOW_NEXT : cpu_raise_fault(cpu);
+    return system_read(cpu, tr->base + offset, data, n);
 }
 
 enum flow task_read_stack(struct cpu *cpu, unsigned cpl, u16 *ss, u64 *sp)
