@@ -254,9 +254,8 @@ static bool list_read(struct cpu *cpu, unsigned k, u64 list, u32 n, unsigned acc
     return true;
 }
 
-u32 vmx_msr_list_load(struct cpu *cpu, unsigned k, u64 list, u32 count, bool entering)
+u32 vmx_msr_list_load(struct cpu *cpu, unsigned k, u64 list, u32 count)
 {
-    (void)entering;
     for (u32 n = 0; n < count; n++) {
         struct msr_entry entry;
         u64 hpa;
@@ -388,7 +387,7 @@ static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
     cpu_cut_block(cpu);
 
     if (UNLIKELY(v->entry_msr_load_count)) {
-        u32 failed = vmx_msr_list_load(cpu, k, v->entry_msr_load_address, (u32)v->entry_msr_load_count, true);
+        u32 failed = vmx_msr_list_load(cpu, k, v->entry_msr_load_address, (u32)v->entry_msr_load_count);
         if (failed) {
             cpu->event.blocking = nmi_blocking;
             vmx_entry_failure(cpu, k, EXIT_ENTRY_FAIL_MSR_LOADING, failed);

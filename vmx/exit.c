@@ -292,7 +292,7 @@ static void finish(struct cpu *cpu, unsigned k, u8 blocking)
     vmx_reset_events(cpu, blocking, ACTIVITY_ACTIVE);
     if (UNLIKELY(v->exit_msr_load_count)) {
         cpu_mode_update(cpu);
-        if (vmx_msr_list_load(cpu, k, v->exit_msr_load_address, (u32)v->exit_msr_load_count, false)) {
+        if (vmx_msr_list_load(cpu, k, v->exit_msr_load_address, (u32)v->exit_msr_load_count)) {
             vmx_abort(cpu, k, ABORT_LOAD_MSR);
             return;
         }

@@ -91,7 +91,7 @@ bool vmx_pin_frame(struct cpu *cpu, unsigned k);
 
 /* MSR lists [SDM3 "VM-Exit Controls for MSRs"]: `count` entries at gpa `list` of level k. Return the 1-based number
  * of the entry that failed, 0 when all went well. */
-u32 vmx_msr_list_load(struct cpu *cpu, unsigned k, u64 list, u32 count, bool entry);
+u32 vmx_msr_list_load(struct cpu *cpu, unsigned k, u64 list, u32 count);
 u32 vmx_msr_list_store(struct cpu *cpu, unsigned k, u64 list, u32 count);
 /* The list can be reached through the EPTs above level k. False: cpu->fault. */
 bool vmx_msr_list_reachable(struct cpu *cpu, unsigned k, u64 list, u32 count, unsigned access);

@@ -200,8 +200,10 @@ enum flow vmx_insn_vmptrld(struct cpu *cpu, const struct insn *in, u64 gpa)
         return FLOW_EXIT;
     if ((u32)bus_read(cpu->bus, cpu->index, hpa, 4) != VMCS_REVISION)
         return vmx_fail(cpu, in, VMX_ERROR_VMPTRLD_INCORRECT_REVISION);
-    if (gpa == f->vmcs_ptr)
+    if (gpa == f->vmcs_ptr) {
+        f->vmcs_hpa = hpa;
         return vmx_succeed(cpu, in);
+    }
     vmx_region_release(cpu, cpu->vmx.depth);
     vmx_region_load(cpu, cpu->vmx.depth, gpa, hpa);
     vmx_check_note_all(f);

@@ -2,6 +2,8 @@
  */
 #include "vmx/policy.h"
 
+#include "vmx/frame.h"
+
 static const struct vmx_policy *const policies[] = {&vmx_policy_hardware, &vmx_policy_transparent};
 
 bool vmx_policy_set(struct cpu *cpu, const char *text, char *message, size_t message_size)
@@ -9,6 +11,7 @@ bool vmx_policy_set(struct cpu *cpu, const char *text, char *message, size_t mes
     for (size_t n = 0; n < ARRAY_SIZE(policies); n++) {
         if (!strcmp(policies[n]->name, text)) {
             cpu->policy = policies[n];
+            vmx_apic_attach();
             return true;
         }
     }

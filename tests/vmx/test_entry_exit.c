@@ -546,6 +546,89 @@ START_TEST(test_pending_debug)
 }
 END_TEST
 
+/* ---- random VMCSs ------------------------------------------------------------------------------------------------ */
+
+static u64 seed = 1;
+static u64 random64(void)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed;
+}
+
+static u64 random_value(void)
+{
+    switch (random64() % 6) {
+    case 0: return 0;
+    case 1: return BIT(random64() % 64);
+    case 2: return ~BIT(random64() % 64);
+    case 3: return random64() % BENCH_RAM;
+    case 4: return (random64() % BENCH_RAM) & ~0xfffull;
+    default: return random64();
+    }
+}
+
+/* Everything a guest and its surroundings may do to the frames. */
+static void poke_around(void)
+{
+    static u8 data[16];
+    for (unsigned n = 0; n < 12 && cpu.vmx.depth; n++) {
+        u64 la = random64() % 3 ? random64() % BENCH_RAM : random64();
+        struct vmx_ask any = {.reason = (u32)(random64() % EXIT_REASON_COUNT), .qualification = random64(),
+                              .number = (u32)random64(), .size = 1u << random64() % 3, .value = random_value()};
+        bool exited;
+        u8 tpr;
+        cpu.fault.kind = FAULT_NONE;
+        switch (random64() % 10) {
+        case 0: case 1:
+            if (!mem_read_slow(&cpu, la, data, 1 + random64() % 16, ACCESS_READ) && cpu.fault.kind >= FAULT_EPT_VIOLATION &&
+                cpu.fault.kind <= FAULT_EPT_MISCONFIG)
+                vmx_memory_exit(&cpu);
+            break;
+        case 2: vmx_intercept(&cpu, &insn, &any); break;
+        case 3: vmx_tpr_write(&cpu, &insn, (u8)random64(), &exited); break;
+        case 4: vmx_tpr_read(&cpu, &tpr); break;
+        case 5: vmx_attention(&cpu, (enum vmx_stage)(random64() % 4)); break;
+        case 6: vmx_note_instruction(&cpu); break;
+        case 7:
+            raise_exception((u8)(random64() % 32), random64() & 1, (u32)random64(), random64());
+            if (!vmx_intercept_event(&cpu))
+                cpu.event.valid = 0;
+            break;
+        case 8: vmx_nmi(&cpu); break;
+        default: vmx_iret_unblock_nmi(&cpu); board.tsc += random64() % 1000; break;
+        }
+    }
+}
+
+START_TEST(test_random_vmcs)
+{
+    static void (*const kinds[])(struct vmcs *) = {bench_vmcs_64, bench_vmcs_rich, bench_vmcs_real, bench_vmcs_v8086};
+    unsigned entered = 0;
+    for (unsigned round = 0; round < 20000; round++) {
+        cpu.vmx.depth = 0;
+        bench_long_mode(0);
+        cpu.sys.cr4 |= CR4_VMXE;
+        cpu.event = (struct cpu_event){0};
+        cpu.core.rip = 0x1000;
+        kinds[random64() % ARRAY_SIZE(kinds)](v);
+        v->exit_msr_store_count = v->exit_msr_load_count = v->entry_msr_load_count = 0;
+        for (u64 n = random64() % 6; n > 0; n--)
+            vmx_field_set(v, (unsigned)(random64() % VMX_FIELD_COUNT), random_value());
+        cpu.vmx.frame[0].checked = 0;
+        if (vmx_insn_enter(&cpu, &insn, true) != FLOW_EXIT || !cpu.vmx.depth)
+            continue;
+        entered++;
+        poke_around();
+        if (cpu.vmx.depth)
+            vmx_intercept_simple(&cpu, &insn, EXIT_CPUID);
+        ck_assert_uint_eq(cpu.vmx.depth, 0);
+    }
+    ck_assert_uint_gt(entered, 1000);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("vm entries and exits");
@@ -574,6 +657,10 @@ int main(void)
     tcase_add_test(tc, test_tsc);
     tcase_add_test(tc, test_init_sipi);
     tcase_add_test(tc, test_pending_debug);
+    suite_add_tcase(suite, tc);
+    tc = tcase_create("random");
+    tcase_add_checked_fixture(tc, setup, bench_teardown);
+    tcase_add_test(tc, test_random_vmcs);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
