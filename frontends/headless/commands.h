@@ -5,6 +5,7 @@
 #include "cpu/base.h"
 
 int command_run(int argc, char **argv);
+int command_bench(int argc, char **argv);
 int command_dump(int argc, char **argv);
 
 /* Prints "nestor: MESSAGE" on stderr. Returns `status`. */

@@ -14,6 +14,8 @@
 #ifndef LABS_NEST_H
 #define LABS_NEST_H
 
+#include "cpu.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -93,34 +95,6 @@ void exit_report(void);
 bool work_run(void);
 void work_bench(unsigned long count);
 
-/* ---- cpu instructions ---- */
-
-enum {
-    MSR_FEATURE_CONTROL = 0x3a,
-    MSR_PAT = 0x277,
-    MSR_VMX_BASIC = 0x480,
-    MSR_VMX_PINBASED_CTLS = 0x481,
-    MSR_VMX_PROCBASED_CTLS = 0x482,
-    MSR_VMX_EXIT_CTLS = 0x483,
-    MSR_VMX_ENTRY_CTLS = 0x484,
-    MSR_VMX_CR0_FIXED0 = 0x486,
-    MSR_VMX_CR0_FIXED1 = 0x487,
-    MSR_VMX_CR4_FIXED0 = 0x488,
-    MSR_VMX_CR4_FIXED1 = 0x489,
-    MSR_VMX_PROCBASED_CTLS2 = 0x48b,
-    MSR_VMX_EPT_VPID_CAP = 0x48c,
-    MSR_VMX_TRUE_PINBASED_CTLS = 0x48d,
-    MSR_VMX_TRUE_PROCBASED_CTLS = 0x48e,
-    MSR_VMX_TRUE_EXIT_CTLS = 0x48f,
-    MSR_VMX_TRUE_ENTRY_CTLS = 0x490,
-    MSR_VMX_LAST = 0x493,
-};
-#define MSR_EFER 0xc0000080u
-#define MSR_FS_BASE 0xc0000100u
-#define MSR_KERNEL_GS_BASE 0xc0000102u
-
-enum { CR0_PE = 1 << 0, CR0_ET = 1 << 4, CR0_NE = 1 << 5, CR4_VMXE = 1 << 13, RFLAGS_FIXED = 2 };
-
 /* The leaf that asks a hypervisor for its name, and the two behind it: our level; the exit that bench measures. */
 #define CPUID_HYPERVISOR 0x40000000u
 #define CPUID_HYPERVISOR_LEVEL 0x40000001u
@@ -128,74 +102,6 @@ enum { CR0_PE = 1 << 0, CR0_ET = 1 << 4, CR0_NE = 1 << 5, CR4_VMXE = 1 << 13, RF
 
 enum { PORT_PIC1 = 0x20, PORT_PIC2 = 0xa0, PORT_DEBUG = 0xe9, PORT_EXIT = 0xf4, PORT_COM1 = 0x3f8, PORT_ACPI_PM1 = 0x604 };
 enum { ACPI_SLEEP_S5 = 5 << 10 | 1 << 13 }; /* SLP_TYP 5, SLP_EN */
-
-struct cpuid {
-    uint32_t eax, ebx, ecx, edx;
-};
-
-static inline struct cpuid cpuid(uint32_t leaf, uint32_t subleaf)
-{
-    struct cpuid result;
-    __asm__ volatile("cpuid" : "=a"(result.eax), "=b"(result.ebx), "=c"(result.ecx), "=d"(result.edx) : "a"(leaf), "c"(subleaf));
-    return result;
-}
-
-static inline uint64_t rdmsr(uint32_t index)
-{
-    uint32_t low, high;
-    __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(index));
-    return (uint64_t)high << 32 | low;
-}
-
-static inline uint64_t rdtsc(void)
-{
-    uint32_t low, high;
-    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
-    return (uint64_t)high << 32 | low;
-}
-
-static inline uint64_t read_cr0(void)
-{
-    uint64_t value;
-    __asm__ volatile("mov %%cr0, %0" : "=r"(value));
-    return value;
-}
-
-static inline uint64_t read_cr3(void)
-{
-    uint64_t value;
-    __asm__ volatile("mov %%cr3, %0" : "=r"(value));
-    return value;
-}
-
-static inline uint64_t read_cr4(void)
-{
-    uint64_t value;
-    __asm__ volatile("mov %%cr4, %0" : "=r"(value));
-    return value;
-}
-
-static inline void write_cr0(uint64_t value)
-{
-    __asm__ volatile("mov %0, %%cr0" : : "r"(value) : "memory");
-}
-
-static inline void outb(uint16_t port, uint8_t value)
-{
-    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static inline void outw(uint16_t port, uint16_t value)
-{
-    __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static inline uint8_t inb(uint16_t port)
-{
-    uint8_t value;
-    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
 
 /* The compiler may call these for assignments; work.c has them. */
 void *memset(void *to, int value, size_t size);
