@@ -55,6 +55,15 @@ static void trace_insn(struct cpu *cpu, const char *name, u64 operand, u64 value
         trace_emit(cpu, TRACE_VMX_INSN, name, TRACE_FIELDS(trace_hex("operand", operand), trace_hex("value", value)));
 }
 
+/* Only while it is traced. */
+static COLD void trace_field_access(struct cpu *cpu, const char *name, u64 encoding, u64 value)
+{
+    int field = vmx_field_find(encoding);
+    trace_emit(cpu, TRACE_VMX_INSN, name,
+               TRACE_FIELDS(trace_text("field", field < 0 ? "?" : vmx_field_info((unsigned)field)->name),
+                            trace_hex("encoding", encoding), trace_hex("value", value)));
+}
+
 /* ---- what comes first -------------------------------------------------------------------------------------------- */
 
 /* Modes in which no VMX instruction exists. */
@@ -219,7 +228,8 @@ enum flow vmx_insn_vmread(struct cpu *cpu, const struct insn *in, u64 encoding, 
         return vmx_fail_invalid(cpu, in);
     if (!vmx_field_read(cpu, &f->vmcs, encoding, value))
         return vmx_fail(cpu, in, VMX_ERROR_UNSUPPORTED_FIELD);
-    trace_insn(cpu, "vmread", encoding, *value);
+    if (trace_on(cpu, TRACE_VMX_INSN))
+        trace_field_access(cpu, "vmread", encoding, *value);
     return FLOW_NEXT;
 }
 
@@ -228,7 +238,8 @@ enum flow vmx_insn_vmwrite(struct cpu *cpu, const struct insn *in, u64 encoding,
     struct vmx_frame *f = own_frame(cpu);
     if (f->vmcs_ptr == VMX_NO_VMCS)
         return vmx_fail_invalid(cpu, in);
-    trace_insn(cpu, "vmwrite", encoding, value);
+    if (trace_on(cpu, TRACE_VMX_INSN))
+        trace_field_access(cpu, "vmwrite", encoding, value);
     enum vmx_error error = vmx_field_write(cpu, f, encoding, value);
     return error ? vmx_fail(cpu, in, error) : vmx_succeed_next(cpu);
 }

@@ -497,6 +497,57 @@ START_TEST(test_tpr_shadow)
 }
 END_TEST
 
+/* The APIC-access page: with a TPR shadow, accesses to the TPR go to the virtual-APIC page; nothing else is virtualised. */
+START_TEST(test_apic_access_page)
+{
+    u8 data[8] = {0};
+    char message[100];
+    ck_assert(vmx_policy_set(&cpu, "hardware", message, sizeof message));
+    v->virtual_apic_address = BENCH_PAGE;
+    v->apic_access_address = BENCH_PAGE + 0x1000;
+    v->secondary_controls |= SECONDARY_APIC_ACCESSES;
+    enter();
+    ck_assert(!mem_apic_virtual_access(&cpu, 0, 0x80, 4, false, NULL));
+    leave();
+    v->primary_controls |= PRIMARY_TPR_SHADOW;
+    v->tpr_threshold = 2;
+    bus_write(&bus, 0, BENCH_PAGE + 0x80, 4, 0x50);
+    cpu.vmx.frame[0].checked = 0;
+    enter();
+    ck_assert(!mem_apic_virtual_access(&cpu, 0, 0x90, 4, false, NULL));
+    ck_assert(!mem_apic_virtual_access(&cpu, 0, 0x80, 8, false, NULL));
+    ck_assert(mem_apic_virtual_access(&cpu, 0, 0x80, 4, false, NULL));
+    ck_assert(mem_apic_virtual_access(&cpu, 0, 0x80, 4, false, data));
+    ck_assert_uint_eq(data[0], 0x50);
+    ck_assert(!(cpu.event.attention & ATT_VMX));
+    store32(data, 0xffffff10);
+    ck_assert(mem_apic_virtual_access(&cpu, 0, 0x80, 4, true, data));
+    ck_assert_uint_eq(bus_read(&bus, 0, BENCH_PAGE + 0x80, 4), 0x10);
+    ck_assert(cpu.event.attention & ATT_VMX);
+    ck_assert(vmx_attention(&cpu, VMX_STAGE_TPR_MTF));
+    ck_assert_uint_eq(v->exit_reason, EXIT_TPR_BELOW_THRESHOLD);
+
+    /* VM entry below the threshold exits at once. */
+    enter();
+    ck_assert(vmx_attention(&cpu, VMX_STAGE_TPR_MTF));
+    ck_assert_uint_eq(v->exit_reason, EXIT_TPR_BELOW_THRESHOLD);
+}
+END_TEST
+
+START_TEST(test_halted_guest)
+{
+    v->guest_activity = ACTIVITY_HLT;
+    v->pin_controls |= PIN_EXTERNAL_INTERRUPT_EXITING;
+    enter();
+    ck_assert_uint_eq(cpu.event.activity, ACTIVITY_HLT);
+    ck_assert(cpu.event.attention & ATT_ACTIVITY);
+    ck_assert_int_eq(vmx_external_interrupt(&cpu), VMX_EVENT_EXITED);
+    ck_assert_uint_eq(v->guest_activity, ACTIVITY_HLT);
+    ck_assert_uint_eq(cpu.event.activity, ACTIVITY_ACTIVE);
+    ck_assert(!(cpu.event.attention & ATT_ACTIVITY));
+}
+END_TEST
+
 START_TEST(test_tsc)
 {
     ck_assert_uint_eq(vmx_scale_tsc(&cpu, 100), 100);
@@ -654,6 +705,8 @@ int main(void)
     tcase_add_test(tc, test_page_fault_mask);
     tcase_add_test(tc, test_no_vectoring);
     tcase_add_test(tc, test_tpr_shadow);
+    tcase_add_test(tc, test_apic_access_page);
+    tcase_add_test(tc, test_halted_guest);
     tcase_add_test(tc, test_tsc);
     tcase_add_test(tc, test_init_sipi);
     tcase_add_test(tc, test_pending_debug);
