@@ -12,6 +12,7 @@
 #include "cpu/frame.h"
 #include "cpu/mode.h"
 #include "cpu/segment.h"
+#include "cpu/table.h"
 #include "cpu/task.h"
 #include "cpu/trace.h"
 #include "mmu/access.h"
@@ -608,11 +609,13 @@ enum flow cpu_service_events(struct cpu *cpu)
     return FLOW_EVENT;
 }
 
-/* Whether the instruction that ran alone went elsewhere than behind itself: what IA32_DEBUGCTL.BTF traps on. */
-static bool has_branched(const struct cpu *cpu, const struct insn *in)
+/* Whether the instruction that ran alone branched, which is what IA32_DEBUGCTL.BTF traps on: it went elsewhere than behind itself, or it is a taken
+ * relative branch to there (those that are not taken report FLOW_NEXT). */
+static bool has_branched(const struct cpu *cpu, const struct insn *in, enum flow flow)
 {
     u64 next = cpu->block_rip + in->length;
-    return cpu->core.rip != (in->flags & INSN_64 ? next : (u32)next);
+    return cpu->core.rip != (in->flags & INSN_64 ? next : (u32)next) ||
+           (flow == FLOW_END && in->row < insn_row_count && insn_rows[in->row].operand[0].letter == 'J');
 }
 
 void cpu_after_step(struct cpu *cpu, enum flow flow, const struct insn *in)
@@ -636,7 +639,7 @@ void cpu_after_step(struct cpu *cpu, enum flow flow, const struct insn *in)
         cpu->core.rflags_rest &= ~(u64)FL_RF;
         cpu_mode_update_cpl(cpu);
     }
-    if ((step & STEP_TF) && (!(cpu->sys.debugctl & DEBUGCTL_BTF) || (!repeats && has_branched(cpu, in))))
+    if ((step & STEP_TF) && (!(cpu->sys.debugctl & DEBUGCTL_BTF) || (!repeats && has_branched(cpu, in, flow))))
         cpu_pend_debug(cpu, DR6_BS);
     if (e->attention & ATT_VMX)
         vmx_note_instruction(cpu);

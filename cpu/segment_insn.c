@@ -225,8 +225,9 @@ static enum flow lar(struct cpu *cpu, const struct insn *in)
                                     : BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(9) | BIT(11) | BIT(12);
     TRY(rm_get(cpu, in, OSZ_16, &selector));
     FLOW(visible_descriptor(cpu, (u16)selector, kinds, &d, &visible));
+    /* Bits 19:16 are undefined by the manual; processors give the limit's. */
     if (visible)
-        reg_set(cpu, in->reg, in->osz, d.low >> 32 & (in->osz == OSZ_16 ? 0xff00 : 0xffff00) & ~0xf0000ull);
+        reg_set(cpu, in->reg, in->osz, d.low >> 32 & (in->osz == OSZ_16 ? 0xff00 : 0xffff00));
     set_zf(cpu, visible);
     return FLOW_NEXT;
 }
