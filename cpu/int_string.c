@@ -104,47 +104,62 @@ static u64 elements_in_page(u64 la, const struct string *s)
     return offset + s->bytes <= PAGE_SIZE ? offset / s->bytes + 1 : 0;
 }
 
-/* How many of the next `count` iterations may be done as one copy: forward, flat 64-bit addresses that do not wrap, and the TLB has the pages. */
+/* How many of the next `count` elements from offset `index` of a segment on lie in one page, within the segment's limit and before the index wraps;
+ * *la is where. 0: none that can be done together. */
+static u64 run_at(struct cpu *cpu, const struct string *s, unsigned seg, u64 index, unsigned access, u64 count, u64 *la)
+{
+    u64 off = index & s->mask;
+    if ((i64)s->step < 0 || !seg_la(cpu, seg, off, s->bytes, access, la))
+        return 0;
+    u64 n = elements_in_page(*la, s), room = (s->mask - off) / s->bytes;
+    n = n < room ? n : room;
+    n = n < count ? n : count;
+    return n && seg_la(cpu, seg, off, (unsigned)n * s->bytes, access, la) ? n : 0;
+}
+
+/* How many of the next `count` iterations were done as one copy: forward, and the TLB has the pages. */
 static u64 movs_run(struct cpu *cpu, const struct insn *in, const struct string *s, u64 count)
 {
-    if (!(in->flags & INSN_FLAT) || (i64)s->step < 0)
+    u64 from, to;
+    u64 n = run_at(cpu, s, in->arch_seg, cpu->core.rsi, ACCESS_READ, count, &from);
+    if (n)
+        n = run_at(cpu, s, SEG_ES, cpu->core.rdi, ACCESS_WRITE, n, &to);
+    if (!n)
         return 0;
-    u64 from = cpu->core.rsi + cpu->seg.s[in->seg].base, to = cpu->core.rdi;
     struct tlb_entry *read = tlb_entry_of(cpu, from), *write = tlb_entry_of(cpu, to);
     if (read->read != tlb_key(cpu, from, 1) || write->write != tlb_key(cpu, to, 1))
         return 0;
-    u64 n = elements_in_page(from, s), m = elements_in_page(to, s);
-    n = n < m ? n : m;
-    n = n < count ? n : count;
     u64 bytes = n * s->bytes;
     u8 *source = tlb_host(read, from), *target = tlb_host(write, to);
     if (source < target + bytes && target < source + bytes && source < target)
-        for (u64 i = 0; i < n; i++)    /* overlapping forward copies repeat a pattern, element by element */
-            memcpy(target + i * s->bytes, source + i * s->bytes, s->bytes);
+        for (u64 i = 0; i < n; i++) {  /* overlapping forward copies repeat a pattern, element by element */
+            u64 element;
+            memcpy(&element, source + i * s->bytes, s->bytes);
+            memcpy(target + i * s->bytes, &element, s->bytes);
+        }
     else
         memmove(target, source, bytes);
-    cpu->core.rsi += bytes;
-    cpu->core.rdi += bytes;
+    advance(cpu, in, REG_RSI, bytes);
+    advance(cpu, in, REG_RDI, bytes);
     return n;
 }
 
 static u64 stos_run(struct cpu *cpu, const struct insn *in, const struct string *s, u64 count)
 {
-    if (!(in->flags & INSN_FLAT) || (i64)s->step < 0)
+    u64 to;
+    u64 n = run_at(cpu, s, SEG_ES, cpu->core.rdi, ACCESS_WRITE, count, &to);
+    if (!n)
         return 0;
-    u64 to = cpu->core.rdi;
     struct tlb_entry *write = tlb_entry_of(cpu, to);
     if (write->write != tlb_key(cpu, to, 1))
         return 0;
-    u64 n = elements_in_page(to, s);
-    n = n < count ? n : count;
     u8 *target = tlb_host(write, to);
     if (s->bytes == 1)
         memset(target, (u8)cpu->core.rax, n);
     else
         for (u64 i = 0; i < n; i++)
             memcpy(target + i * s->bytes, &cpu->core.rax, s->bytes);
-    cpu->core.rdi += n * s->bytes;
+    advance(cpu, in, REG_RDI, n * s->bytes);
     return n;
 }
 

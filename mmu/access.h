@@ -79,10 +79,20 @@ DEFINE_MEM_ACCESS(64)
 /* n bytes with the current privilege. */
 static inline bool mem_read(struct cpu *cpu, u64 la, void *data, unsigned n)
 {
+    const struct tlb_entry *e = tlb_entry_of(cpu, la);
+    if (LIKELY(e->read == tlb_key(cpu, la, n))) {
+        memcpy(data, tlb_host(e, la), n);
+        return true;
+    }
     return mem_read_slow(cpu, la, data, n, ACCESS_READ);
 }
 static inline bool mem_write(struct cpu *cpu, u64 la, const void *data, unsigned n)
 {
+    const struct tlb_entry *e = tlb_entry_of(cpu, la);
+    if (LIKELY(e->write == tlb_key(cpu, la, n))) {
+        memcpy(tlb_host(e, la), data, n);
+        return true;
+    }
     return mem_write_slow(cpu, la, data, n, ACCESS_WRITE);
 }
 /* Implicit supervisor accesses (GDT, LDT, IDT, TSS, stacks of inner rings before CPL has changed). */
