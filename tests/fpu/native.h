@@ -70,6 +70,7 @@ static inline void emulator_start(void)
     cpu->sys.cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_MP;
     cpu->sys.cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT;
     cpu_mode_update(cpu);
+    cpu->mode.code_bits = BITS_64;      /* as far as handlers look at it */
 }
 
 static inline void emulator_stop(void)
