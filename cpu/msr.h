@@ -6,7 +6,8 @@
 
 struct cpu;
 
-enum { MSR_IA32_TIME_STAMP_COUNTER = 0x10, MSR_IA32_BIOS_SIGN_ID = 0x8b, MSR_IA32_TSC_DEADLINE = 0x6e0 };
+enum { MSR_IA32_TIME_STAMP_COUNTER = 0x10, MSR_IA32_BIOS_SIGN_ID = 0x8b, MSR_IA32_DEBUGCTL = 0x1d9,
+       MSR_IA32_TSC_DEADLINE = 0x6e0 };
 
 /* The SDM's name of an MSR in cpu/msrs.def, NULL for others (those of VMX are vmx/'s). Ranges share one name. */
 const char *cpu_msr_name(u32 msr);

@@ -128,6 +128,9 @@ bool vmx_has_held(const struct cpu *cpu, unsigned k);
 u64 vmx_root_cr0(const struct cpu *cpu, unsigned k, u64 value);
 u64 vmx_root_cr4(const struct cpu *cpu, unsigned k, u64 value);
 u32 vmx_instruction_info(const struct cpu *cpu, const struct insn *in, u32 reason);
+/* L0 carries out for the running level, L2 or deeper, what would exit to its hypervisor without L0's help: counted
+ * as an exit handled by L0. */
+void vmx_note_l0(struct cpu *cpu, u32 reason);
 
 /* ---- the virtual TPR (vmx/apicv.c) ------------------------------------------------------------------------------- */
 

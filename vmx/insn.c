@@ -16,6 +16,7 @@
 #include "vmx/checks.h"
 #include "vmx/fields.h"
 #include "vmx/frame.h"
+#include "vmx/stats.h"
 
 /* ---- outcomes [SDM3 "Conventions"] ------------------------------------------------------------------------------- */
 
@@ -96,6 +97,7 @@ enum flow vmx_insn_begin(struct cpu *cpu, const struct insn *in, u32 reason, u64
         return cpu_raise_ud(cpu);
     if (cpu->mode.cpl)
         return cpu_raise_gp(cpu, 0);
+    vmx_note_l0(cpu, reason);
     return FLOW_NEXT;
 }
 
@@ -107,6 +109,7 @@ enum flow vmx_insn_begin_vmxon(struct cpu *cpu, const struct insn *in, u64 quali
         return exit_to_parent(cpu, in, EXIT_VMXON, qualification);
     if (cpu->mode.cpl)
         return cpu_raise_gp(cpu, 0);
+    vmx_note_l0(cpu, EXIT_VMXON);
     return FLOW_NEXT;
 }
 
@@ -165,6 +168,7 @@ enum flow vmx_insn_vmxoff(struct cpu *cpu, const struct insn *in)
 {
     struct vmx_frame *f = own_frame(cpu);
     trace_insn(cpu, "vmxoff", 0, 0);
+    vmx_stats_vmxoff(cpu, cpu->vmx.depth + 1);
     vmx_region_release(cpu, cpu->vmx.depth);
     f->vmxon = 0;
     f->vmxon_ptr = 0;

@@ -21,6 +21,9 @@ struct vmx_policy {
     unsigned (*route_instruction)(const struct cpu *cpu, u32 reason, u32 wanting);
     /* … a physical event. NULL: the outermost. */
     unsigned (*route_physical)(const struct cpu *cpu, u32 reason, u32 wanting);
+    /* Does L0 itself answer a RDMSR of `msr` by the running level, which L0 has offered VMX and which is in VMX
+     * operation, though its hypervisor intercepts it? The answer is the register's running value. NULL: never. */
+    bool (*answer_rdmsr)(const struct cpu *cpu, u32 msr);
 };
 
 extern const struct vmx_policy vmx_policy_hardware, vmx_policy_transparent;

@@ -11,8 +11,10 @@
 
 #include "cpu/flags.h"
 #include "cpu/raise.h"
+#include "cpu/trace.h"
 #include "mmu/access.h"
 #include "vmx/capability.h"
+#include "vmx/stats.h"
 
 /* ---- one frame's controls ---------------------------------------------------------------------------------------- */
 
@@ -201,6 +203,19 @@ static bool is_vmx_msr(u32 msr)
     return msr == MSR_IA32_FEATURE_CONTROL || (msr >= MSR_IA32_VMX_BASIC && msr <= MSR_IA32_VMX_EXIT_CTLS2);
 }
 
+/* The policy lets L0 answer this RDMSR of a hypervisor that it has offered VMX. */
+static bool l0_answers(const struct cpu *cpu, u32 msr)
+{
+    return cpu->vmx.depth && cpu->vmx.frame[cpu->vmx.depth].vmxon && cpu->policy && cpu->policy->answer_rdmsr &&
+           cpu->policy->answer_rdmsr(cpu, msr);
+}
+
+void vmx_note_l0(struct cpu *cpu, u32 reason)
+{
+    if (cpu->vmx.depth && UNLIKELY(cpu->stats != NULL))
+        vmx_stats_exit(cpu, cpu->vmx.depth + 1, reason, 0);
+}
+
 bool vmx_intercept(struct cpu *cpu, const struct insn *in, const struct vmx_ask *ask)
 {
     u64 value = ask->value;
@@ -208,14 +223,24 @@ bool vmx_intercept(struct cpu *cpu, const struct insn *in, const struct vmx_ask 
     bool cr4_write = ask->reason == EXIT_CR_ACCESS && ask->number == 4;
 
     if (UNLIKELY(own)) {
-        if ((ask->reason == EXIT_RDMSR || ask->reason == EXIT_WRMSR) && is_vmx_msr(ask->number))
-            return false;                  /* L0 keeps this level's */
+        if ((ask->reason == EXIT_RDMSR || ask->reason == EXIT_WRMSR) && is_vmx_msr(ask->number)) {
+            vmx_note_l0(cpu, ask->reason); /* L0 keeps this level's */
+            return false;
+        }
         if (cr4_write && !vmx_offer_check_cr4(cpu, &value))
             return true;
     }
     int k = instruction_owner(cpu, ask, value);
     if (k < 0)
         return false;
+    if (UNLIKELY(own) && ask->reason == EXIT_RDMSR && l0_answers(cpu, ask->number)) {
+        vmx_note_l0(cpu, EXIT_RDMSR);
+        if (trace_on(cpu, TRACE_VMX_EXIT))
+            trace_emit(cpu, TRACE_VMX_EXIT, vmx_exit_name(EXIT_RDMSR),
+                       TRACE_FIELDS(trace_decimal("reason", EXIT_RDMSR), trace_decimal("to", 0),
+                                    trace_hex("rip", cpu->core.rip), trace_hex("msr", ask->number)));
+        return false;
+    }
 
     struct vmx_exit_info x = {.reason = ask->reason, .qualification = ask->qualification, .la = ask->la,
                               .instruction = 1, .instruction_length = in->length};

@@ -54,14 +54,61 @@ static unsigned bounded_level(unsigned level)
     return level < VMX_STATS_LEVELS ? level : VMX_STATS_LEVELS - 1;
 }
 
-void vmx_stats_close(struct cpu *cpu)
+static void settle(struct cpu *cpu)
 {
     struct vmx_stats *stats = cpu->stats;
-    if (!stats)
-        return;
     stats->instructions[stats->level] += cpu->time.retired - stats->since;
     stats->since = cpu->time.retired;
 }
+
+/* ---- L2 as a hypervisor ------------------------------------------------------------------------------------------ */
+
+/* L2's VM entries are the one measure of L3's exits that every policy shows: under `hardware`, L0 sees no L3, but it
+ * sees L2's VMLAUNCH and VMRESUME exit to L1; where L0 runs them itself, it makes the entry. */
+static void note_nested_entry(struct cpu *cpu)
+{
+    struct vmx_stats *stats = cpu->stats;
+    stats->nested_entries++;
+    if (stats->nested_open)
+        return;
+    settle(cpu);
+    stats->nested_open = true;
+    stats->nested_since = stats->instructions[1];
+    stats->nested_violations_since = stats->handling[1][EXIT_EPT_VIOLATION];
+}
+
+/* Brings the sums of the open interval up to date. */
+static void settle_nested(struct cpu *cpu)
+{
+    struct vmx_stats *stats = cpu->stats;
+    settle(cpu);
+    if (!stats->nested_open)
+        return;
+    stats->nested_instructions += stats->instructions[1] - stats->nested_since;
+    stats->nested_violations += stats->handling[1][EXIT_EPT_VIOLATION] - stats->nested_violations_since;
+    stats->nested_since = stats->instructions[1];
+    stats->nested_violations_since = stats->handling[1][EXIT_EPT_VIOLATION];
+}
+
+static void note_nested_end(struct cpu *cpu)
+{
+    settle_nested(cpu);
+    cpu->stats->nested_open = false;
+}
+
+void vmx_stats_vmxoff(struct cpu *cpu, unsigned level)
+{
+    if (cpu->stats && level == 2)
+        note_nested_end(cpu);
+}
+
+void vmx_stats_close(struct cpu *cpu)
+{
+    if (cpu->stats)
+        settle_nested(cpu);
+}
+
+/* ---- exits and entries ------------------------------------------------------------------------------------------- */
 
 void vmx_stats_exit(struct cpu *cpu, unsigned from, unsigned reason, unsigned handler)
 {
@@ -76,7 +123,11 @@ void vmx_stats_exit(struct cpu *cpu, unsigned from, unsigned reason, unsigned ha
     stats->exits[from][reason][handler]++;
     if (handler == 0)
         return;
-    vmx_stats_close(cpu);
+    if (from == 2 && (reason == EXIT_VMLAUNCH || reason == EXIT_VMRESUME))
+        note_nested_entry(cpu);
+    else if (from == 2 && reason == EXIT_VMXOFF)
+        note_nested_end(cpu);
+    settle(cpu);
     stats->level = handler;
     stats->open_reason[handler] = (u16)reason;
     stats->open_since[handler] = cpu->time.retired;
@@ -88,7 +139,9 @@ void vmx_stats_entry(struct cpu *cpu, unsigned by, unsigned level)
     if (!stats)
         return;
     by = bounded_level(by);
-    vmx_stats_close(cpu);
+    if (by == 2)
+        note_nested_entry(cpu);
+    settle(cpu);
     stats->level = bounded_level(level);
     stats->entries[stats->level]++;
     if (stats->open_reason[by] != EXIT_NONE) {
@@ -116,34 +169,50 @@ void vmx_stats_add(struct vmx_stats *to, const struct vmx_stats *from)
         to->entries[l] += from->entries[l];
         to->instructions[l] += from->instructions[l];
     }
+    to->nested_entries += from->nested_entries;
+    to->nested_instructions += from->nested_instructions;
+    to->nested_violations += from->nested_violations;
     for (unsigned c = 0; c < VMX_CHECK_COUNT; c++)
         to->entry_failures[c] += from->entry_failures[c];
 }
 
 /* ---- tables ------------------------------------------------------------------------------------------------------ */
 
-static u64 exits_of(const struct vmx_stats *stats, unsigned level)
+/* Exits of a level that handlers first..last got. */
+static u64 exits_of(const struct vmx_stats *stats, unsigned level, unsigned first, unsigned last)
 {
     u64 sum = 0;
     for (unsigned r = 0; r < EXIT_REASON_COUNT; r++)
-        for (unsigned h = 0; h < VMX_STATS_LEVELS; h++)
+        for (unsigned h = first; h <= last; h++)
             sum += stats->exits[level][r][h];
     return sum;
 }
 
 static void print_levels(const struct vmx_stats *stats, FILE *out)
 {
-    fprintf(out, "%-6s %16s %12s %12s %20s\n", "level", "instructions", "VM entries", "VM exits", "instructions/exit");
+    fprintf(out, "%-6s %15s %12s %12s %12s %18s\n", "level", "instructions", "VM entries", "VM exits", "done by L0",
+            "instructions/exit");
     for (unsigned l = 1; l < VMX_STATS_LEVELS; l++) {
-        u64 exits = exits_of(stats, l);
-        if (!stats->instructions[l] && !stats->entries[l] && !exits)
+        u64 exits = exits_of(stats, l, 1, VMX_STATS_LEVELS - 1), done = exits_of(stats, l, 0, 0);
+        if (!stats->instructions[l] && !stats->entries[l] && !exits && !done)
             continue;
-        fprintf(out, "L%-5u %16llu %12llu %12llu", l, (unsigned long long)stats->instructions[l],
-                (unsigned long long)stats->entries[l], (unsigned long long)exits);
+        fprintf(out, "L%-5u %15llu %12llu %12llu %12llu", l, (unsigned long long)stats->instructions[l],
+                (unsigned long long)stats->entries[l], (unsigned long long)exits, (unsigned long long)done);
         if (exits)
-            fprintf(out, " %20llu", (unsigned long long)(stats->instructions[l] / exits));
+            fprintf(out, " %18llu", (unsigned long long)(stats->instructions[l] / exits));
         fprintf(out, "\n");
     }
+}
+
+static void print_nested(const struct vmx_stats *stats, FILE *out)
+{
+    u64 entries = stats->nested_entries;
+    if (entries)
+        fprintf(out, "\nL2 as a hypervisor: %llu VM entries of L3, each at %llu instructions of L1\n"
+                "(%llu in all, until L2's VMXOFF; %llu of them, %llu per entry, answered EPT violations)\n",
+                (unsigned long long)entries, (unsigned long long)(stats->nested_instructions / entries),
+                (unsigned long long)stats->nested_instructions, (unsigned long long)stats->nested_violations,
+                (unsigned long long)(stats->nested_violations / entries));
 }
 
 struct exit_row { u64 count; unsigned reason, handler; };
@@ -170,13 +239,13 @@ static void print_exits(const struct vmx_stats *stats, unsigned level, FILE *out
     if (!n)
         return;
     qsort(rows, n, sizeof rows[0], compare_rows);
-    fprintf(out, "\nVM exits of L%u:\n%12s  %-10s %-45s %22s\n", level, "count", "handled by", "reason",
-            "instructions to handle");
+    fprintf(out, "\nVM exits of L%u:\n%11s  %-43s %-7s %14s\n", level, "count", "reason", "handler",
+            "instrs to do it");
     for (unsigned i = 0; i < n; i++) {
         unsigned r = rows[i].reason, h = rows[i].handler;
-        fprintf(out, "%12llu  L%-9u %2u %-42s", (unsigned long long)rows[i].count, h, r, vmx_exit_text(r));
+        fprintf(out, "%11llu  %2u %-40.40s L%-6u", (unsigned long long)rows[i].count, r, vmx_exit_text(r), h);
         if (stats->handled[h][r])
-            fprintf(out, " %22llu", (unsigned long long)(stats->handling[h][r] / stats->handled[h][r]));
+            fprintf(out, " %14llu", (unsigned long long)(stats->handling[h][r] / stats->handled[h][r]));
         fprintf(out, "\n");
     }
 }
@@ -199,7 +268,7 @@ void vmx_stats_print(const struct vmx_stats *stats, FILE *out)
 {
     u64 used = 0;
     for (unsigned l = 0; l < VMX_STATS_LEVELS; l++)
-        used += stats->entries[l] + exits_of(stats, l);
+        used += stats->entries[l] + exits_of(stats, l, 0, VMX_STATS_LEVELS - 1);
     for (unsigned c = 0; c < VMX_CHECK_COUNT; c++)
         used += stats->entry_failures[c];
     if (!used) {
@@ -207,6 +276,7 @@ void vmx_stats_print(const struct vmx_stats *stats, FILE *out)
         return;
     }
     print_levels(stats, out);
+    print_nested(stats, out);
     for (unsigned l = 1; l < VMX_STATS_LEVELS; l++)
         print_exits(stats, l, out);
     print_failures(stats, out);

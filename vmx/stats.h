@@ -22,11 +22,16 @@ struct vmx_stats {
     u64 entries[VMX_STATS_LEVELS];                     /* successful VM entries by the level that is entered */
     u64 instructions[VMX_STATS_LEVELS];
     u64 entry_failures[VMX_CHECK_COUNT];
+    /* What L2's being a hypervisor costs L1: L2's VM entries, made or tried; the instructions of L1 between the first
+     * of them and L2's VMXOFF; and those of them that answered EPT violations. */
+    u64 nested_entries, nested_instructions, nested_violations;
     /* The open account: the level that runs since `since`, and for each level the exit it is handling. */
     u64 since;                                         /* cpu->time.retired */
     u32 level;
     u16 open_reason[VMX_STATS_LEVELS];                 /* EXIT_NONE: none */
     u64 open_since[VMX_STATS_LEVELS];
+    u64 nested_since, nested_violations_since;         /* instructions[1], handling[1][EPT violation] at its start */
+    bool nested_open;
 };
 
 /* Zeroed counters; NULL when the host has no memory. */
@@ -39,6 +44,8 @@ void vmx_stats_destroy(struct vmx_stats *stats);
 void vmx_stats_exit(struct cpu *cpu, unsigned from, unsigned reason, unsigned handler);
 /* A VM entry by level `by` succeeded; `level` runs now. */
 void vmx_stats_entry(struct cpu *cpu, unsigned by, unsigned level);
+/* Level `level` leaves VMX operation by an instruction that L0 carries out. */
+void vmx_stats_vmxoff(struct cpu *cpu, unsigned level);
 /* A check of VM entry (enum vmx_check_id) fired. */
 void vmx_stats_entry_failed(struct vmx_stats *stats, unsigned check);
 /* Brings the account of the running level up to date (before printing). */

@@ -18,6 +18,7 @@ usage: nestor stack debian-kvm [options] [options of nestor run]
   --memory SIZE   of the machine; default: what the levels need
   --append S      added to the outermost kernel's command line
   --verbose       the kernels print all their messages
+  --no-stats      no VM exits by level, reason and handler at the end
   --build-only    make the images, print "kernel PATH", "initrd PATH", "memory SIZE" and "append STRING", run nothing
   --with-amd      put kvm-amd.ko in as well, to run the same images on an emulator of AMD's SVM
 Exit status: nestor run's; 1 when a level said FAILED or the innermost level was not reached; 64 for a usage error, 69 when
@@ -40,7 +41,7 @@ say() {
     echo "debian-kvm: $*" >&2
 }
 
-levels=2 policy=transparent memory="" extra_append="" loglevel=6 build_only="" with_amd="" pass=()
+levels=2 policy=transparent memory="" extra_append="" loglevel=6 stats=--stats build_only="" with_amd="" pass=()
 while [ $# -gt 0 ]; do
     case $1 in
     --levels | --policy | --memory | --append)
@@ -54,6 +55,8 @@ while [ $# -gt 0 ]; do
         shift
         ;;
     --verbose) loglevel=7 ;;
+    --stats) ;;
+    --no-stats) stats="" ;;
     --build-only) build_only=1 ;;
     --with-amd) with_amd=1 ;;
     -h | --help) usage; exit 0 ;;
@@ -186,7 +189,8 @@ say "$levels levels of $kernel_package, policy $policy, $memory of memory"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 set +e
-"$nestor" run --kernel "$kernel" --initrd "$initrd" --append "$append" --memory "$memory" --policy "$policy" ${pass[@]+"${pass[@]}"} | tee "$log"
+# A kernel that panics resets the machine, which ends the run.
+"$nestor" run --kernel "$kernel" --initrd "$initrd" --append "$append" --memory "$memory" --policy "$policy" --no-reboot $stats ${pass[@]+"${pass[@]}"} | tee "$log"
 status=${PIPESTATUS[0]}
 set -e
 if [ "$status" = 0 ] && { grep -q 'L[0-9]*: FAILED' "$log" || ! grep -q "L$levels: innermost level reached" "$log"; }; then

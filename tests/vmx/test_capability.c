@@ -225,6 +225,8 @@ START_TEST(counters)
     ck_assert_uint_eq(stats->handling[2][EXIT_HLT], 20);
     ck_assert_uint_eq(stats->entries[2], 3);
     ck_assert_uint_eq(stats->entries[3], 2);
+    ck_assert_uint_eq(stats->nested_entries, 2);
+    ck_assert_uint_eq(stats->nested_instructions, 5 + 50);
 
     vmx_stats_add(sum, stats);
     vmx_stats_add(sum, stats);
@@ -234,9 +236,61 @@ START_TEST(counters)
     ck_assert(strstr(printed, "10 CPUID"));
     ck_assert(strstr(printed, "VPID_ZERO"));
     ck_assert(strstr(printed, "L3 "));
+    ck_assert(strstr(printed, "4 VM entries of L3, each at 27 instructions of L1"));
     cpu.stats = NULL;
     vmx_stats_destroy(stats);
     vmx_stats_destroy(sum);
+}
+END_TEST
+
+/* What L1 spends on L2's guests, with L2's entries as exits to L1 and as L0's work. */
+START_TEST(nested_account)
+{
+    struct vmx_stats *stats = vmx_stats_create();
+    ck_assert(stats);
+    cpu.stats = stats;
+    cpu.time.retired = 500;
+    vmx_stats_entry(&cpu, 1, 2);
+    cpu.time.retired = 600;
+    vmx_stats_exit(&cpu, 2, EXIT_VMLAUNCH, 1);
+    cpu.time.retired = 640;
+    vmx_stats_entry(&cpu, 1, 2);                           /* 40 for the entry */
+    cpu.time.retired = 650;
+    vmx_stats_exit(&cpu, 2, EXIT_EPT_VIOLATION, 1);
+    cpu.time.retired = 657;
+    vmx_stats_entry(&cpu, 1, 2);                           /* 7 for an EPT violation */
+    cpu.time.retired = 700;
+    vmx_stats_exit(&cpu, 2, EXIT_VMRESUME, 1);
+    cpu.time.retired = 720;
+    vmx_stats_entry(&cpu, 1, 2);                           /* 20 for the second */
+    cpu.time.retired = 800;
+    vmx_stats_exit(&cpu, 2, EXIT_VMXOFF, 1);
+    cpu.time.retired = 900;
+    vmx_stats_entry(&cpu, 1, 2);                           /* over: does not count */
+    cpu.time.retired = 1000;
+    vmx_stats_close(&cpu);
+    ck_assert_uint_eq(stats->nested_entries, 2);
+    ck_assert_uint_eq(stats->nested_instructions, 40 + 7 + 20);
+    ck_assert_uint_eq(stats->nested_violations, 7);
+
+    vmx_stats_entry(&cpu, 2, 3);                           /* L0 makes the entry */
+    cpu.time.retired = 1100;
+    vmx_stats_exit(&cpu, 3, EXIT_CPUID, 2);
+    vmx_stats_exit(&cpu, 2, EXIT_CPUID, 1);
+    cpu.time.retired = 1111;
+    vmx_stats_entry(&cpu, 1, 2);
+    vmx_stats_vmxoff(&cpu, 3);                             /* not L2's */
+    cpu.time.retired = 1200;
+    vmx_stats_exit(&cpu, 2, EXIT_CPUID, 1);
+    cpu.time.retired = 1202;
+    vmx_stats_vmxoff(&cpu, 2);
+    vmx_stats_vmxoff(&cpu, 2);
+    cpu.time.retired = 1300;
+    vmx_stats_close(&cpu);
+    ck_assert_uint_eq(stats->nested_entries, 3);
+    ck_assert_uint_eq(stats->nested_instructions, 67 + 11 + 2);
+    cpu.stats = NULL;
+    vmx_stats_destroy(stats);
 }
 END_TEST
 
@@ -253,6 +307,6 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {basic, control_pairs, controls_follow_features, what_kvm_needs, misc_and_fixed_bits,
-                                  msrs_that_are_not, feature_control, counters, exit_names};
+                                  msrs_that_are_not, feature_control, counters, nested_account, exit_names};
     return bench_run_with("VMX capabilities", tests, ARRAY_SIZE(tests), bench_hypervisor_setup);
 }

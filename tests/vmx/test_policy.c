@@ -3,8 +3,10 @@
  * goes with its VMCS.
  */
 #include "tests/vmx/bench_vmcs.h"
+#include "cpu/msr.h"
 #include "vmx/insn.h"
 #include "vmx/policy.h"
+#include "vmx/stats.h"
 
 #define INFO_VALID 0x80000000u
 /* L1's EPT for L2: identity, 4 KiB pages from 2 to 4 MiB, large ones else */
@@ -228,6 +230,39 @@ START_TEST(test_msrs)
     ck_assert_uint_eq(value, FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX);
     ask.number = 0x1b;
     ck_assert(vmx_intercept(&cpu, &insn, &ask));
+}
+END_TEST
+
+/* IA32_DEBUGCTL of a hypervisor that L0 has offered VMX is answered by L0 where its running value is what L1 would look
+ * up in its VMCS, and by L1 everywhere else. */
+START_TEST(test_debugctl)
+{
+    struct vmx_ask read = {.reason = EXIT_RDMSR, .number = MSR_IA32_DEBUGCTL};
+    struct vmx_ask write = {.reason = EXIT_WRMSR, .number = MSR_IA32_DEBUGCTL};
+    cpu.stats = vmx_stats_create();
+    ck_assert(cpu.stats);
+    frame[0].vmcs.entry_controls |= VMENTRY_LOAD_DEBUG_CONTROLS;
+    frame[0].vmcs.exit_controls |= VMEXIT_SAVE_DEBUG_CONTROLS;
+    frame[0].vmcs.guest_ia32_debugctl = 2;
+    frame[0].checked = 0;
+    started_l3();
+    ck_assert(vmx_intercept(&cpu, &insn, &read));         /* L3 is no hypervisor: L2 answers */
+    ck_level(2);
+    ck_assert(!vmx_intercept(&cpu, &insn, &read));
+    ck_level(2);
+    ck_assert_uint_eq(cpu.stats->exits[2][EXIT_RDMSR][0], 1);
+    ck_assert(vmx_intercept(&cpu, &insn, &write));
+    ck_level(1);
+    enter();
+    frame[1].vmxon = 0;                                    /* not in VMX operation */
+    ck_assert(vmx_intercept(&cpu, &insn, &read));
+    enter();
+    frame[1].vmxon = 1;
+    frame[0].vmcs.exit_controls &= ~(u64)VMEXIT_SAVE_DEBUG_CONTROLS;
+    ck_assert(vmx_intercept(&cpu, &insn, &read));
+    ck_assert_uint_eq(cpu.stats->exits[2][EXIT_RDMSR][0], 1);
+    vmx_stats_destroy(cpu.stats);
+    cpu.stats = NULL;
 }
 END_TEST
 
@@ -597,6 +632,7 @@ int main(void)
     tcase_add_test(tc, test_no_offer);
     tcase_add_test(tc, test_cr4_vmxe);
     tcase_add_test(tc, test_msrs);
+    tcase_add_test(tc, test_debugctl);
     tcase_add_test(tc, test_l2_instructions);
     tcase_add_test(tc, test_policy_names);
     suite_add_tcase(suite, tc);
