@@ -1,11 +1,13 @@
 /* Transcendental functions (cpu/float_math.h).
  *
- * Everything is computed with 128-bit significands (struct wide), by series after a reduction of the argument, to about 2^-120 of the value, and then rounded
- * once to 64 bits by the rounding control. A result that is not exact is never mistaken for an exact one: what is left of it below 128 bits is a sticky bit,
- * and where a function lies close to its argument or to one (sine, tangent, arctangent, cosine of small angles) on the right side of it.
+ * Everything is computed with 128-bit significands (struct wide), by series after a reduction of the argument, to about
+ * 2^-120 of the value, and then rounded once to 64 bits by the rounding control. A result that is not exact is never
+ * mistaken for an exact one: what is left of it below 128 bits is a sticky bit, and where a function lies close to its
+ * argument or to one (sine, tangent, arctangent, cosine of small angles) on the right side of it.
  *
- * Trigonometric arguments are reduced by the 66-bit value of pi that the manual names, exactly [SDM1 "Approximation of Pi"].
- * Operands for which a function has a limit or nothing: the tables of [SDM2 "FYL2X—...", "FPATAN—...", "F2XM1—...", "FSIN—..."].
+ * Trigonometric arguments are reduced by the 66-bit value of pi that the manual names, exactly [SDM1 "Approximation of
+ * Pi"]. Operands for which a function has a limit or nothing: the tables of [SDM2 "FYL2X—...", "FPATAN—...",
+ * "F2XM1—...", "FSIN—..."].
  */
 #include "cpu/float_math.h"
 
@@ -24,7 +26,7 @@ static const struct wide wide_log2e = {WIDE(0xb8aa3b295c17f0bbull, 0xbe87fed0691
 static const struct wide wide_pi = {WIDE(0xc90fdaa22168c234ull, 0xc4c6628b80dc1cd1ull), 1, false};
 static const struct wide wide_one = {TOP128, 0, false};
 
-/* ---- arithmetic, truncating -------------------------------------------------------------------------------------------------- */
+/* ---- arithmetic, truncating -------------------------------------------------------------------------------------- */
 
 static struct wide wide_normal(bool sign, i32 exp, u128 sig)
 {
@@ -124,7 +126,8 @@ static struct wide wide_below(struct wide a)
     return a;
 }
 
-/* The sum of first * coefficient products: sum over k of term, where term(k+1) = term(k) * factor / divisor(k). Terms fall quickly. */
+/* The sum of first * coefficient products: sum over k of term, where term(k+1) = term(k) * factor / divisor(k).
+ * Terms fall quickly. */
 #define SERIES(sum, first, factor, divisor)                                                                            \
     do {                                                                                                               \
         struct wide term_ = (first);                                                                                   \
@@ -147,7 +150,7 @@ static struct f80 wide_round(struct wide a, bool exact, struct float_env *e)
     return r;
 }
 
-/* ---- special values ------------------------------------------------------------------------------------------------------------- */
+/* ---- special values ---------------------------------------------------------------------------------------------- */
 
 static struct f80 f80_zero(bool sign) { return (struct f80){0, (u16)(sign << 15)}; }
 static struct f80 f80_infinity(bool sign) { return (struct f80){1ull << 63, (u16)(sign << 15 | 0x7fff)}; }
@@ -164,7 +167,7 @@ static bool f80_denormal(bool any, struct float_env *e)
     return any && !(e->masks & FLOAT_DENORMAL);
 }
 
-/* ---- exponentials and logarithms -------------------------------------------------------------------------------------------------- */
+/* ---- exponentials and logarithms --------------------------------------------------------------------------------- */
 
 struct f80 f80_exp2_minus_1(struct f80 a, struct float_env *e)
 {
@@ -275,7 +278,7 @@ struct f80 f80_y_log2_plus_1(struct f80 x80, struct f80 y80, struct float_env *e
     return wide_round(wide_multiply(wide_of(y), log), exact, e);
 }
 
-/* ---- arctangent -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- arctangent -------------------------------------------------------------------------------------------------- */
 
 /* The arctangent of k / 8. */
 static const struct wide arctangent_eighths[9] = {
@@ -351,9 +354,10 @@ struct f80 f80_arctangent(struct f80 y80, struct f80 x80, struct float_env *e)
     return wide_round(angle, false, e);
 }
 
-/* ---- sine, cosine, tangent ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- sine, cosine, tangent --------------------------------------------------------------------------------------- */
 
-/* Reduces a normal number below 2^63 to an angle of at most pi / 4 on either side of a multiple of pi / 2; returns that multiple modulo 4. */
+/* Reduces a normal number below 2^63 to an angle of at most pi / 4 on either side of a multiple of pi / 2; returns
+ * that multiple modulo 4. */
 static unsigned reduce(struct float_number x, struct wide *angle)
 {
     /* 66 bits of pi; half of pi in units of 2^-65. */
@@ -392,7 +396,8 @@ static struct wide wide_cosine(struct wide a)
 }
 
 /* What the three have in common: false when the operand is too large; *done when *result is their result already. */
-static bool trigonometric_operand(struct f80 a, struct float_number *x, struct f80 *result, bool *done, struct float_env *e)
+static bool trigonometric_operand(struct f80 a, struct float_number *x, struct f80 *result, bool *done,
+                                  struct float_env *e)
 {
     *x = f80_unpack(a);
     *done = true;

@@ -1,4 +1,5 @@
-/* The x87's transcendental functions on 80-bit numbers, in integers only, accurate to far less than a unit in the last place. */
+/* The x87's transcendental functions on 80-bit numbers, in integers only, accurate to far less than a unit in the
+ * last place. */
 #ifndef NESTOR_CPU_FLOAT_MATH_H
 #define NESTOR_CPU_FLOAT_MATH_H
 
@@ -13,7 +14,8 @@ struct f80 f80_y_log2_plus_1(struct f80 x, struct f80 y, struct float_env *e);
 /* The angle of the point (x, y). */
 struct f80 f80_arctangent(struct f80 y, struct f80 x, struct float_env *e);
 
-/* Sine, cosine (either may be NULL) and tangent. False, with nothing done, when |a| is 2^63 or more: the program has to reduce it. */
+/* Sine, cosine (either may be NULL) and tangent. False, with nothing done, when |a| is 2^63 or more: the program has
+ * to reduce it. */
 bool f80_sine_cosine(struct f80 a, struct f80 *sine, struct f80 *cosine, struct float_env *e);
 bool f80_tangent(struct f80 a, struct f80 *tangent, struct float_env *e);
 

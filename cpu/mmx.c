@@ -1,14 +1,15 @@
 /* MMX, with what SSE, SSE2 and SSSE3 added to it. MMn is the mantissa of the x87 register Rn.
  *
- * Kept true: an instruction that reads or writes an MMX register leaves TOP at 0 and every tag "not empty"; a written register gets an exponent of
- * all ones; nothing of that happens before the memory operand could be read. A pending x87 exception is raised first.
+ * Kept true: an instruction that reads or writes an MMX register leaves TOP at 0 and every tag "not empty"; a written
+ * register gets an exponent of all ones; nothing of that happens before the memory operand could be read. A pending x87
+ * exception is raised first.
  * [SDM3 "Effect of MMX, x87 FPU, FXSAVE, and FXRSTOR Instructions on the x87 FPU Tag Word", SDM2 "MMX Instructions"]
  */
 #include "cpu/packed.h"
 #include "cpu/sse.h"
 #include "cpu/x87.h"
 
-/* ---- operations shared with SSE -------------------------------------------------------------------------------------------- */
+/* ---- operations shared with SSE ---------------------------------------------------------------------------------- */
 
 /* `OP mm, mm/m64` with op(u64 *d, u64 s): family mmx_NAME. */
 #define MMX_PAIR_READ(name, op, bits)                                                                                  \
@@ -67,7 +68,7 @@ PACKED_UNPACK_LOW(UNPACK_LOW)
 PACKED_SHIFTS(SHIFT)
 #undef SHIFT
 
-/* ---- moves -------------------------------------------------------------------------------------------------------------------- */
+/* ---- moves ------------------------------------------------------------------------------------------------------- */
 
 static void op_movq(u64 *d, u64 s) { *d = s; }
 MMX_PAIR(movq_load, op_movq)
@@ -156,7 +157,7 @@ static enum flow movdq2q(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(movdq2q, movdq2q)
 
-/* ---- what SSE and SSSE3 added ------------------------------------------------------------------------------------------------------- */
+/* ---- what SSE and SSSE3 added ------------------------------------------------------------------------------------ */
 
 static enum flow mmx_pmovmskb(struct cpu *cpu, const struct insn *in)
 {

@@ -1,10 +1,12 @@
 /* Packed-integer arithmetic on vectors of 8 bytes (MMX) or 16 bytes (SSE), in plain C: d = s op t.
  *
- * Every operation is `packed_NAME(d, s, t, n)` on n bytes of memory at d, s and t, which may be the same; it is inlined with a
- * constant n, so that the compiler can turn the lane loops into the host's own vector instructions. Operations that move
- * data between lanes (packs, unpacks, horizontal sums) treat n bytes as one unit, as the 128-bit lanes of wider vectors want it.
+ * Every operation is `packed_NAME(d, s, t, n)` on n bytes of memory at d, s and t, which may be the same; it is inlined
+ * with a constant n, so that the compiler can turn the lane loops into the host's own vector instructions. Operations
+ * that move data between lanes (packs, unpacks, horizontal sums) treat n bytes as one unit, as the 128-bit lanes of
+ * wider vectors want it.
  *
- * The lists at the end name all operations with this shape, for the files that make handlers of them (cpu/mmx.c, cpu/sse_int.c).
+ * The lists at the end name all operations with this shape, for the files that make handlers of them (cpu/mmx.c,
+ * cpu/sse_int.c).
  * [SDM2 "Instruction Set Reference"]
  */
 #ifndef NESTOR_CPU_PACKED_H
@@ -19,7 +21,7 @@ HOT_INLINE int packed_sat_u8(int v) { return v > 255 ? 255 : v < 0 ? 0 : v; }
 HOT_INLINE int packed_sat_i16(int v) { return v > 32767 ? 32767 : v < -32768 ? -32768 : v; }
 HOT_INLINE int packed_sat_u16(int v) { return v > 65535 ? 65535 : v < 0 ? 0 : v; }
 
-/* ---- lane by lane: x op y ------------------------------------------------------------------------------------------ */
+/* ---- lane by lane: x op y ---------------------------------------------------------------------------------------- */
 
 /* clang-format off */
 #define PACKED_LANES_COMMON(X)                                                                                         \
@@ -98,7 +100,7 @@ PACKED_LANES_COMMON(DEFINE_PACKED)
 PACKED_LANES_SSE4(DEFINE_PACKED)
 #undef DEFINE_PACKED
 
-/* ---- across lanes -------------------------------------------------------------------------------------------------- */
+/* ---- across lanes ------------------------------------------------------------------------------------------------ */
 
 /* Two vectors of `from` saturated into one of `to`. */
 #define DEFINE_PACK(name, from, to, saturate)                                                                          \
@@ -226,7 +228,7 @@ HOT_INLINE void packed_palignr(void *d, const void *s, const void *t, unsigned n
     memcpy(d, both + imm, n);
 }
 
-/* ---- shifts of every lane by the same count, which may be anything ----------------------------------------------------- */
+/* ---- shifts of every lane by the same count, which may be anything ----------------------------------------------- */
 
 #define DEFINE_SHIFT(name, type, expr, beyond)                                                                         \
     HOT_INLINE void packed_##name(void *d, const void *s, u64 count, unsigned n)                                       \
@@ -251,7 +253,7 @@ DEFINE_SHIFT(psraw, i16, x >> c, x >> c)
 DEFINE_SHIFT(psrad, i32, x >> c, x >> c)
 #undef DEFINE_SHIFT
 
-/* ---- the lists ----------------------------------------------------------------------------------------------------------- */
+/* ---- the lists --------------------------------------------------------------------------------------------------- */
 
 /* Across lanes, MMX and SSE; those that MMX reads only 4 bytes of memory for come first. */
 #define PACKED_UNPACK_LOW(X) X(punpcklbw) X(punpcklwd) X(punpckldq)

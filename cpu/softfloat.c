@@ -1,12 +1,12 @@
 /* IEEE 754 arithmetic in integers (cpu/softfloat.h).
  *
- * An operand is unpacked into sign, exponent and a 64-bit significand with its leading bit in bit 63; an operation makes an exact or sticky 128-bit
- * result of that; one function, round_result(), brings it into a format. The same inline code serves the three formats, instantiated with their
- * constants.
+ * An operand is unpacked into sign, exponent and a 64-bit significand with its leading bit in bit 63; an operation
+ * makes an exact or sticky 128-bit result of that; one function, round_result(), brings it into a format. The same
+ * inline code serves the three formats, instantiated with their constants.
  *
- * Priorities [SDM1 "Floating-Point Exception Priority"]: invalid by a signalling NaN or an unsupported encoding, quiet NaN (no exception), other
- * invalid and division by zero, denormal operand, overflow and underflow, inexact. Tininess is detected after rounding. An unmasked denormal
- * operand ends the operation.
+ * Priorities [SDM1 "Floating-Point Exception Priority"]: invalid by a signalling NaN or an unsupported encoding, quiet
+ * NaN (no exception), other invalid and division by zero, denormal operand, overflow and underflow, inexact. Tininess
+ * is detected after rounding. An unmasked denormal operand ends the operation.
  */
 #include "cpu/softfloat.h"
 
@@ -37,7 +37,8 @@ HOT_INLINE void shift_right_jam(u64 *sig, u64 *rest, u32 n)
     }
 }
 
-/* Whether discarding `frac` (its top bit is worth half a unit) below an odd or even last place rounds the magnitude up. */
+/* Whether discarding `frac` (its top bit is worth half a unit) below an odd or even last place rounds the magnitude
+ * up. */
 HOT_INLINE bool rounds_up(unsigned rounding, bool sign, bool odd, u64 frac)
 {
     if (rounding == ROUND_NEAREST)
@@ -66,7 +67,8 @@ struct rounded {
     i32 biased;                /* biased exponent, 0 for denormals and zeros; infinite: the largest, sig = TOP_BIT */
 };
 
-COLD static struct rounded round_tiny(struct float_env *e, unsigned f, unsigned drop, bool sign, i32 exp, u64 sig, u64 rest)
+COLD static struct rounded round_tiny(struct float_env *e, unsigned f, unsigned drop, bool sign, i32 exp, u64 sig,
+                                      u64 rest)
 {
     i32 emax = format_emax(f), emin = 1 - emax;
     u64 free_sig = sig;
@@ -96,7 +98,8 @@ COLD static struct rounded round_tiny(struct float_env *e, unsigned f, unsigned 
     return (struct rounded){sig, sig >> 63 ? 1 : 0};
 }
 
-COLD static struct rounded round_huge(struct float_env *e, unsigned f, unsigned drop, bool sign, i32 exp, u64 sig, bool inexact)
+COLD static struct rounded round_huge(struct float_env *e, unsigned f, unsigned drop, bool sign, i32 exp, u64 sig,
+                                      bool inexact)
 {
     i32 emax = format_emax(f);
     struct rounded infinity = {TOP_BIT, 2 * emax + 1};
@@ -120,7 +123,8 @@ COLD static struct rounded round_huge(struct float_env *e, unsigned f, unsigned 
 }
 
 /* Rounds (sig + rest / 2^64) / 2^63 * 2^exp, bit 63 of sig set, to `precision` bits of format f. */
-HOT_INLINE struct rounded round_result(struct float_env *e, unsigned f, unsigned precision, bool sign, i32 exp, u64 sig, u64 rest)
+HOT_INLINE struct rounded round_result(struct float_env *e, unsigned f, unsigned precision, bool sign, i32 exp, u64 sig,
+                                       u64 rest)
 {
     i32 emax = format_emax(f);
     unsigned drop = 64 - precision;
@@ -138,9 +142,12 @@ HOT_INLINE struct rounded round_result(struct float_env *e, unsigned f, unsigned
     return (struct rounded){sig, exp + emax};
 }
 
-/* ---- packing and unpacking ------------------------------------------------------------------------------------------------- */
+/* ---- packing and unpacking --------------------------------------------------------------------------------------- */
 
-HOT_INLINE u32 join32(bool sign, struct rounded r) { return (u32)sign << 31 | (u32)r.biased << 23 | (u32)(r.sig << 1 >> 41); }
+HOT_INLINE u32 join32(bool sign, struct rounded r)
+{
+    return (u32)sign << 31 | (u32)r.biased << 23 | (u32)(r.sig << 1 >> 41);
+}
 HOT_INLINE u64 join64(bool sign, struct rounded r) { return (u64)sign << 63 | (u64)r.biased << 52 | r.sig << 1 >> 12; }
 HOT_INLINE struct f80 join80(bool sign, struct rounded r) { return (struct f80){r.sig, (u16)(sign << 15 | r.biased)}; }
 
@@ -166,7 +173,8 @@ HOT_INLINE struct float_number unpack_ieee(u64 bits, unsigned f, bool daz)
     unsigned fraction = format_precision(f) - 1, exponent_bits = f == F32 ? 8 : 11;
     i32 emax = format_emax(f), biased = (i32)(bits >> fraction & mask_low(exponent_bits));
     u64 sig = bits << (63 - fraction) & ~TOP_BIT;
-    struct float_number n = {.sign = bits >> (fraction + exponent_bits) & 1, .sig = sig | TOP_BIT, .exp = biased - emax};
+    struct float_number n = {
+        .sign = bits >> (fraction + exponent_bits) & 1, .sig = sig | TOP_BIT, .exp = biased - emax};
     if (LIKELY(biased != 0 && biased != 2 * emax + 1))
         return n;
     if (biased) {
@@ -229,7 +237,7 @@ struct f80 f80_pack(bool sign, i32 exp, u64 sig, u64 rest, struct float_env *e)
     return pack80(e, sign, exp, sig, rest);
 }
 
-/* ---- NaNs --------------------------------------------------------------------------------------------------------------------- */
+/* ---- NaNs -------------------------------------------------------------------------------------------------------- */
 
 /* SSE: the first operand if it is a NaN, else the second; made quiet. */
 HOT_INLINE u32 propagate32(u32 a, u32 b, struct float_env *e)
@@ -247,7 +255,8 @@ HOT_INLINE u64 propagate64(u64 a, u64 b, struct float_env *e)
     return (nan_a ? a : b) | 1ull << 51;
 }
 
-/* x87: a quiet NaN beats a signalling one, then the larger significand wins, then the positive one [SDM1 "Rules for Handling NaNs"]. */
+/* x87: a quiet NaN beats a signalling one, then the larger significand wins, then the positive one [SDM1 "Rules for
+ * Handling NaNs"]. */
 struct f80 f80_propagate(struct f80 a, struct f80 b, struct float_env *e)
 {
     struct float_number na = unpack80(a), nb = unpack80(b);
@@ -283,7 +292,7 @@ HOT_INLINE bool denormals(struct float_env *e, bool any)
     return !(e->masks & FLOAT_DENORMAL);
 }
 
-/* ---- the operations on unpacked numbers ------------------------------------------------------------------------------------------ */
+/* ---- the operations on unpacked numbers -------------------------------------------------------------------------- */
 
 struct sum {
     u64 sig, rest;
@@ -386,7 +395,7 @@ HOT_INLINE i32 root_significand(u64 sig, i32 exp, u64 *root, u64 *rest)
     return (exp - odd) / 2;
 }
 
-/* ---- arithmetic in the three formats ------------------------------------------------------------------------------------------------- */
+/* ---- arithmetic in the three formats ----------------------------------------------------------------------------- */
 
 #define DEFINE_ARITHMETIC(bits, type, format)                                                                          \
     HOT_INLINE type sum##bits(type a, type b, bool negate, struct float_env *e)                                        \
@@ -520,7 +529,7 @@ DEFINE_ARITHMETIC(32, u32, F32)
 DEFINE_ARITHMETIC(64, u64, F64)
 DEFINE_ARITHMETIC(80, struct f80, F80)
 
-/* ---- minimum and maximum --------------------------------------------------------------------------------------------------------------- */
+/* ---- minimum and maximum ----------------------------------------------------------------------------------------- */
 
 #define DEFINE_MINMAX(bits, type)                                                                                      \
     /* With denormals-are-zero the result is a zero, too. */                                                           \
@@ -543,9 +552,10 @@ DEFINE_ARITHMETIC(80, struct f80, F80)
 DEFINE_MINMAX(32, u32)
 DEFINE_MINMAX(64, u64)
 
-/* ---- integers ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- integers ---------------------------------------------------------------------------------------------------- */
 
-/* The magnitude of a normal number below 2^64, rounded to an integer. *inexact says so; false when it has 65 bits or more. */
+/* The magnitude of a normal number below 2^64, rounded to an integer. *inexact says so; false when it has 65 bits or
+ * more. */
 HOT_INLINE bool magnitude(struct float_number x, unsigned rounding, u64 *value, bool *inexact, bool *up)
 {
     u64 whole, frac;
@@ -584,13 +594,28 @@ HOT_INLINE i64 to_integer(struct float_number x, unsigned bits, unsigned roundin
     return x.sign ? (i64)(0 - v) : (i64)v;
 }
 
-i32 f32_to_i32(u32 a, unsigned rounding, struct float_env *e) { return (i32)to_integer(unpack32(a, e), 32, rounding, e); }
+i32 f32_to_i32(u32 a, unsigned rounding, struct float_env *e)
+{
+    return (i32)to_integer(unpack32(a, e), 32, rounding, e);
+}
 i64 f32_to_i64(u32 a, unsigned rounding, struct float_env *e) { return to_integer(unpack32(a, e), 64, rounding, e); }
-i32 f64_to_i32(u64 a, unsigned rounding, struct float_env *e) { return (i32)to_integer(unpack64(a, e), 32, rounding, e); }
+i32 f64_to_i32(u64 a, unsigned rounding, struct float_env *e)
+{
+    return (i32)to_integer(unpack64(a, e), 32, rounding, e);
+}
 i64 f64_to_i64(u64 a, unsigned rounding, struct float_env *e) { return to_integer(unpack64(a, e), 64, rounding, e); }
-i16 f80_to_i16(struct f80 a, unsigned rounding, struct float_env *e) { return (i16)to_integer(unpack80(a), 16, rounding, e); }
-i32 f80_to_i32(struct f80 a, unsigned rounding, struct float_env *e) { return (i32)to_integer(unpack80(a), 32, rounding, e); }
-i64 f80_to_i64(struct f80 a, unsigned rounding, struct float_env *e) { return to_integer(unpack80(a), 64, rounding, e); }
+i16 f80_to_i16(struct f80 a, unsigned rounding, struct float_env *e)
+{
+    return (i16)to_integer(unpack80(a), 16, rounding, e);
+}
+i32 f80_to_i32(struct f80 a, unsigned rounding, struct float_env *e)
+{
+    return (i32)to_integer(unpack80(a), 32, rounding, e);
+}
+i64 f80_to_i64(struct f80 a, unsigned rounding, struct float_env *e)
+{
+    return to_integer(unpack80(a), 64, rounding, e);
+}
 
 u32 f32_from_i64(i64 v, struct float_env *e)
 {
@@ -668,7 +693,7 @@ struct f80 f80_round(struct f80 a, struct float_env *e)
     return round_integral80(a, x, e->rounding, true, e);
 }
 
-/* ---- between formats ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- between formats --------------------------------------------------------------------------------------------- */
 
 /* A NaN's sign and payload in another format, quiet. */
 HOT_INLINE struct rounded moved_nan(struct float_number x, unsigned f, struct float_env *e)
@@ -728,7 +753,7 @@ u64 f80_to_f64(struct f80 a, struct float_env *e)
     return pack64(e, x.sign, x.exp, x.sig, 0);
 }
 
-/* ---- the x87's own: scale, remainder, extract ------------------------------------------------------------------------------------------------------ */
+/* ---- the x87's own: scale, remainder, extract -------------------------------------------------------------------- */
 
 struct f80 f80_scale(struct f80 a, struct f80 b, struct float_env *e)
 {
@@ -775,14 +800,16 @@ struct f80 f80_remainder(struct f80 a, struct f80 b, bool nearest, u64 *quotient
     bool sign = x.sign;
     i32 d = x.exp - y.exp;
     if (y.class == FLOAT_INFINITY || d < -1 || (d < 0 && !nearest)) {
-        /* Smaller than half of b (or than b): it is its own remainder. A denormal is normalised by the pass through the rounding. */
+        /* Smaller than half of b (or than b): it is its own remainder. A denormal is normalised by the pass through
+         * the rounding. */
         u8 kept = e->precision;
         e->precision = 64;
         struct f80 r = pack80(e, sign, x.exp, x.sig, 0);
         e->precision = kept;
         return r;
     }
-    /* Whole subtraction steps: all of them, or, when the exponents differ by 64 or more, some, so that 32..63 bits of difference go. */
+    /* Whole subtraction steps: all of them, or, when the exponents differ by 64 or more, some, so that 32..63 bits
+     * of difference go. */
     unsigned steps = d < 64 ? (unsigned)(d < 0 ? 0 : d) : 32 + (unsigned)d % 32;
     *partial = d >= 64;
     u64 r = x.sig, q = 0;

@@ -1,20 +1,29 @@
-/* IEEE 754 arithmetic in integers, as x86 does it: binary32, binary64 and the x87's 80-bit format; every rounding mode, every exception, denormals-are-zero,
- * flush-to-zero, precision control. The host's floating point is never used, so results are the same on every host.
+/* IEEE 754 arithmetic in integers, as x86 does it: binary32, binary64 and the x87's 80-bit format; every rounding mode,
+ * every exception, denormals-are-zero, flush-to-zero, precision control. The host's floating point is never used, so
+ * results are the same on every host.
  *
- * A function takes operands as bit patterns and a struct float_env: the controls it obeys, and the flags it adds to. Flags, masks and rounding modes
- * are numbered as in MXCSR and in the x87 words. What an *unmasked* exception changes in the result is done here (the biased result of unmasked
- * x87 overflow and underflow, underflow reported although exact); whether the result is stored is the caller's decision: nothing may be when
- * float_blocked() says so.
+ * A function takes operands as bit patterns and a struct float_env: the controls it obeys, and the flags it adds to.
+ * Flags, masks and rounding modes are numbered as in MXCSR and in the x87 words. What an *unmasked* exception changes
+ * in the result is done here (the biased result of unmasked x87 overflow and underflow, underflow reported although
+ * exact); whether the result is stored is the caller's decision: nothing may be when float_blocked() says so.
  *
- * [SDM1 "Floating-Point Exceptions", "x87 FPU Floating-Point Exception Conditions", "SSE and SSE2 SIMD Floating-Point Exception Conditions"]
+ * [SDM1 "Floating-Point Exceptions", "x87 FPU Floating-Point Exception Conditions", "SSE and SSE2 SIMD Floating-Point
+ * Exception Conditions"]
  */
 #ifndef NESTOR_CPU_SOFTFLOAT_H
 #define NESTOR_CPU_SOFTFLOAT_H
 
 #include "cpu/base.h"
 
-enum { FLOAT_INVALID = 1 << 0, FLOAT_DENORMAL = 1 << 1, FLOAT_DIVZERO = 1 << 2, FLOAT_OVERFLOW = 1 << 3, FLOAT_UNDERFLOW = 1 << 4,
-       FLOAT_INEXACT = 1 << 5, FLOAT_ALL = 0x3f };
+enum {
+    FLOAT_INVALID = 1 << 0,
+    FLOAT_DENORMAL = 1 << 1,
+    FLOAT_DIVZERO = 1 << 2,
+    FLOAT_OVERFLOW = 1 << 3,
+    FLOAT_UNDERFLOW = 1 << 4,
+    FLOAT_INEXACT = 1 << 5,
+    FLOAT_ALL = 0x3f
+};
 enum { ROUND_NEAREST, ROUND_DOWN, ROUND_UP, ROUND_ZERO };
 
 struct float_env {
@@ -24,7 +33,7 @@ struct float_env {
     u8 precision;              /* significand bits of arithmetic results in the 80-bit format: 24, 53 or 64 */
     bool daz, ftz;             /* MXCSR's; ftz works only while underflow is masked */
     bool up;                   /* the last rounding made the magnitude larger (x87's C1) */
-    bool source_denormal;      /* 80-bit operations: an operand that came from memory was denormal there (f80_widen32/64) */
+    bool source_denormal; /* 80-bit operations: an operand that came from memory was denormal there (f80_widen32/64) */
 };
 
 /* True when an exception has been raised that is not masked. */
@@ -42,7 +51,7 @@ struct f80 {
 
 enum float_relation { FLOAT_LESS, FLOAT_EQUAL, FLOAT_GREATER, FLOAT_UNORDERED };
 
-/* ---- binary32 and binary64 ------------------------------------------------------------------------------------------ */
+/* ---- binary32 and binary64 --------------------------------------------------------------------------------------- */
 
 u32 f32_add(u32 a, u32 b, struct float_env *e);
 u32 f32_sub(u32 a, u32 b, struct float_env *e);
@@ -79,7 +88,7 @@ u64 f64_from_i64(i64 v, struct float_env *e);
 u64 f64_from_f32(u32 a, struct float_env *e);
 u32 f32_from_f64(u64 a, struct float_env *e);
 
-/* ---- the 80-bit format -------------------------------------------------------------------------------------------------- */
+/* ---- the 80-bit format ------------------------------------------------------------------------------------------- */
 
 /* Results obey env->precision. */
 struct f80 f80_add(struct f80 a, struct f80 b, struct float_env *e);
@@ -92,12 +101,14 @@ enum float_relation f80_compare(struct f80 a, struct f80 b, bool quiet, struct f
 struct f80 f80_round(struct f80 a, struct float_env *e);
 /* a * 2^(b truncated to an integer); FSCALE with all its special cases. */
 struct f80 f80_scale(struct f80 a, struct f80 b, struct float_env *e);
-/* One step of FPREM (nearest = false) or FPREM1. The low bits of the quotient go to *quotient when the reduction is complete; else *partial is set. */
+/* One step of FPREM (nearest = false) or FPREM1. The low bits of the quotient go to *quotient when the reduction is
+ * complete; else *partial is set. */
 struct f80 f80_remainder(struct f80 a, struct f80 b, bool nearest, u64 *quotient, bool *partial, struct float_env *e);
 /* FXTRACT: the significand is returned, the exponent goes to *exponent. */
 struct f80 f80_extract(struct f80 a, struct f80 *exponent, struct float_env *e);
 
-/* The value of a memory operand, unreported: signalling NaNs stay so, a denormal sets *denormal (for env->source_denormal). */
+/* The value of a memory operand, unreported: signalling NaNs stay so, a denormal sets *denormal (for
+ * env->source_denormal). */
 struct f80 f80_widen32(u32 a, bool *denormal);
 struct f80 f80_widen64(u64 a, bool *denormal);
 /* Stores: no denormal exception. */
@@ -108,7 +119,8 @@ i16 f80_to_i16(struct f80 a, unsigned rounding, struct float_env *e);
 i32 f80_to_i32(struct f80 a, unsigned rounding, struct float_env *e);
 i64 f80_to_i64(struct f80 a, unsigned rounding, struct float_env *e);
 
-/* For the transcendental functions: what kind of operand it is; a NaN operand's (or two operands') result; rounding of a computed value. */
+/* For the transcendental functions: what kind of operand it is; a NaN operand's (or two operands') result; rounding
+ * of a computed value. */
 enum float_class { FLOAT_NORMAL, FLOAT_ZERO, FLOAT_INFINITY, FLOAT_NAN, FLOAT_UNSUPPORTED };
 struct float_number {          /* (-1)^sign * sig / 2^63 * 2^exp; bit 63 of sig is set when it is normal */
     u64 sig;
@@ -120,7 +132,8 @@ struct float_number {          /* (-1)^sign * sig / 2^63 * 2^exp; bit 63 of sig 
 };
 struct float_number f80_unpack(struct f80 a);
 struct f80 f80_propagate(struct f80 a, struct f80 b, struct float_env *e);
-/* Rounds (-1)^sign * (sig + rest / 2^64) / 2^63 * 2^exp; sig and rest need not be normalised, a zero value gives a zero. */
+/* Rounds (-1)^sign * (sig + rest / 2^64) / 2^63 * 2^exp; sig and rest need not be normalised, a zero value gives a
+ * zero. */
 struct f80 f80_pack(bool sign, i32 exp, u64 sig, u64 rest, struct float_env *e);
 
 #endif

@@ -1,8 +1,9 @@
-/* What handlers of SSE instructions share: the gate before each of them, 16-byte memory operands, and MXCSR at the end of
- * floating-point ones. XMM n is cpu->fpu.v[n][0..1]; legacy encodings leave the rest of the vector register alone.
+/* What handlers of SSE instructions share: the gate before each of them, 16-byte memory operands, and MXCSR at the end
+ * of floating-point ones. XMM n is cpu->fpu.v[n][0..1]; legacy encodings leave the rest of the vector register alone.
  *
- * Order kept by every handler: #UD / #NM (SSE_GATE), memory operand (#GP(0) for alignment, then translation), operation, MXCSR flags, #XM,
- * and only then the destination. [SDM2 "Exceptions Type 1 ... 5", SDM1 "SSE, SSE2, and SSE3 Exceptions"]
+ * Order kept by every handler: #UD / #NM (SSE_GATE), memory operand (#GP(0) for alignment, then translation),
+ * operation, MXCSR flags, #XM, and only then the destination. [SDM2 "Exceptions Type 1 ... 5", SDM1 "SSE, SSE2, and
+ * SSE3 Exceptions"]
  */
 #ifndef NESTOR_CPU_SSE_H
 #define NESTOR_CPU_SSE_H

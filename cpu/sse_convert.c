@@ -1,4 +1,5 @@
-/* SSE and SSE2 conversions between integers and floating point, and between single and double precision; with XMM, MMX and general registers.
+/* SSE and SSE2 conversions between integers and floating point, and between single and double precision; with XMM, MMX
+ * and general registers.
  *
  * Kept true: as in cpu/sse_float.c. Forms with an MMX register first raise a pending x87 exception, and enter MMX state
  * even if a SIMD exception follows.
@@ -7,7 +8,7 @@
 #include "cpu/sse_float.h"
 #include "cpu/x87.h"
 
-/* ---- between precisions ---------------------------------------------------------------------------------------------------- */
+/* ---- between precisions ------------------------------------------------------------------------------------------ */
 
 static enum flow cvtss2sd(struct cpu *cpu, const struct insn *in)
 {
@@ -63,7 +64,7 @@ static enum flow cvtpd2ps(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(cvtpd2ps, cvtpd2ps)
 
-/* ---- scalars and general registers --------------------------------------------------------------------------------------------- */
+/* ---- scalars and general registers ------------------------------------------------------------------------------- */
 
 static bool integer_source(struct cpu *cpu, const struct insn *in, i64 *v)
 {
@@ -143,7 +144,7 @@ static enum flow cvttsd2si(struct cpu *cpu, const struct insn *in) { return doub
 FAMILY_ONE(cvtsd2si, cvtsd2si)
 FAMILY_ONE(cvttsd2si, cvttsd2si)
 
-/* ---- packed ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- packed ------------------------------------------------------------------------------------------------------ */
 
 static enum flow cvtdq2ps(struct cpu *cpu, const struct insn *in)
 {
@@ -207,7 +208,7 @@ static enum flow cvtdq2pd(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(cvtdq2pd, cvtdq2pd)
 
-/* ---- with MMX registers -------------------------------------------------------------------------------------------------------------- */
+/* ---- with MMX registers ------------------------------------------------------------------------------------------ */
 
 /* Of these two the memory forms touch no MMX state. */
 static enum flow mmx_integers(struct cpu *cpu, const struct insn *in, u64 *v)

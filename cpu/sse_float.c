@@ -1,8 +1,9 @@
 /* SSE to SSE4.1 floating-point arithmetic, comparison and rounding, packed and scalar, on cpu/softfloat.c.
  *
- * Kept true: MXCSR gets the flags of all lanes; if any of them is not masked nothing else is written and the instruction raises #XM (#UD while
- * CR4.OSXMMEXCPT is clear). Scalars keep the rest of the destination register.
- * [SDM1 "SSE and SSE2 SIMD Floating-Point Exception Conditions", SDM2 "ADDPS—...", "CMPPS—...", "DPPS—...", "ROUNDPS—..."]
+ * Kept true: MXCSR gets the flags of all lanes; if any of them is not masked nothing else is written and the
+ * instruction raises #XM (#UD while CR4.OSXMMEXCPT is clear). Scalars keep the rest of the destination register.
+ * [SDM1 "SSE and SSE2 SIMD Floating-Point Exception Conditions", SDM2 "ADDPS—...", "CMPPS—...", "DPPS—...",
+ * "ROUNDPS—..."]
  */
 #include "cpu/flags.h"
 #include "cpu/sse_float.h"
@@ -12,7 +13,7 @@ enum flow sse_exception(struct cpu *cpu)
     return cpu->sys.cr4 & CR4_OSXMMEXCPT ? cpu_raise(cpu, EXC_XM) : cpu_raise_ud(cpu);
 }
 
-/* ---- two operands --------------------------------------------------------------------------------------------------------- */
+/* ---- two operands ------------------------------------------------------------------------------------------------ */
 
 /* NAMEps, NAMEpd, NAMEss, NAMEsd by f32_OP and f64_OP of (destination, source). */
 #define ARITHMETIC(name, op)                                                                                           \
@@ -141,7 +142,7 @@ static enum flow addsubpd(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(addsubpd, addsubpd)
 
-/* ---- comparison --------------------------------------------------------------------------------------------------------------- */
+/* ---- comparison -------------------------------------------------------------------------------------------------- */
 
 /* Predicates 0-7: EQ LT LE UNORD and their negations. LT and LE (and NLT, NLE) report quiet NaNs, too. */
 static bool predicate_quiet(unsigned p) { return (p & 3) == 0 || (p & 3) == 3; }
@@ -256,7 +257,7 @@ FAMILY_ONE(comiss, comiss)
 FAMILY_ONE(ucomisd, ucomisd)
 FAMILY_ONE(comisd, comisd)
 
-/* ---- rounding (SSE4.1) ------------------------------------------------------------------------------------------------------------- */
+/* ---- rounding (SSE4.1) ------------------------------------------------------------------------------------------- */
 
 /* imm[2]: by MXCSR.RC instead of imm[1:0]; imm[3]: no precision exception. */
 static unsigned round_mode(const struct cpu *cpu, const struct insn *in)
@@ -318,8 +319,9 @@ static enum flow roundsd(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(roundsd, roundsd)
 
-/* ---- dot products (SSE4.1): products, then the sums of pairs, then their sum; each stage rounds, and an unmasked exception ends it -------- */
+/* ---- dot products (SSE4.1) --------------------------------------------------------------------------------------- */
 
+/* Products, then the sums of pairs, then their sum: each stage rounds, and an unmasked exception ends it. */
 static enum flow dpps(struct cpu *cpu, const struct insn *in)
 {
     u32 a[4], b[4], p[4];
@@ -357,10 +359,11 @@ static enum flow dppd(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(dppd, dppd)
 
-/* ---- approximations ------------------------------------------------------------------------------------------------------------------ */
+/* ---- approximations ---------------------------------------------------------------------------------------------- */
 
-/* RCP and RSQRT: no exceptions, denormals count as zeros, tiny results become zeros, relative error below 1.5 * 2^-12 [SDM2 "RCPPS—..."]. The
- * processor's tables are not architectural; here the result is the correctly rounded one with 12 bits of significand. */
+/* RCP and RSQRT: no exceptions, denormals count as zeros, tiny results become zeros, relative error below 1.5 *
+ * 2^-12 [SDM2 "RCPPS—..."]. The processor's tables are not architectural; here the result is the correctly rounded
+ * one with 12 bits of significand. */
 static u32 twelve_bits(bool sign, i32 biased, u64 sig)          /* sig: leading bit in bit 63 */
 {
     sig += 1ull << 51;
@@ -403,7 +406,8 @@ static u32 reciprocal_root(u32 a)
         return F32_NAN;
     if (magnitude == 0x7f800000u)
         return 0;
-    /* 1 / root of (m / 2^23 * 2^k) with even k, m in 2^23 .. 2^25: the greatest r with r^2 * m <= 2^(2 * 31 + 23) is it in 1/2^31. */
+    /* 1 / root of (m / 2^23 * 2^k) with even k, m in 2^23 .. 2^25: the greatest r with r^2 * m <= 2^(2 * 31 + 23) is
+     * it in 1/2^31. */
     i32 k = (i32)(magnitude >> 23) - 127;
     u64 m = (magnitude & 0x7fffff) | 0x800000;
     if (k & 1) {

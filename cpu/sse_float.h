@@ -1,4 +1,5 @@
-/* What SSE floating-point handlers share: the environment that MXCSR describes, source operands of each width, and the end of an instruction.
+/* What SSE floating-point handlers share: the environment that MXCSR describes, source operands of each width, and the
+ * end of an instruction.
  */
 #ifndef NESTOR_CPU_SSE_FLOAT_H
 #define NESTOR_CPU_SSE_FLOAT_H
@@ -18,8 +19,9 @@ HOT_INLINE struct float_env sse_env(const struct cpu *cpu)
                               .daz = (m & MXCSR_DAZ) != 0, .ftz = (m & MXCSR_FZ) != 0};
 }
 
-/* Adds the flags to MXCSR; leaves the handler with the exception if one is not masked. Invalid, denormal operand and division by zero are found
- * in all lanes before anything is computed: when one of them is not masked, no lane reports overflow, underflow or inexactness. */
+/* Adds the flags to MXCSR; leaves the handler with the exception if one is not masked. Invalid, denormal operand and
+ * division by zero are found in all lanes before anything is computed: when one of them is not masked, no lane
+ * reports overflow, underflow or inexactness. */
 #define SSE_FINISH(e)                                                                                                  \
     do {                                                                                                               \
         if (UNLIKELY((e).flags & ~(e).masks & (FLOAT_INVALID | FLOAT_DENORMAL | FLOAT_DIVZERO)))                       \

@@ -1,5 +1,5 @@
-/* SSE2 to SSE4.1 integer arithmetic, comparison, shifts and shuffles on XMM registers (and the bitwise operations of the
- * floating-point sets, which are the same). What an operation does to its lanes stands in cpu/packed.h.
+/* SSE2 to SSE4.1 integer arithmetic, comparison, shifts and shuffles on XMM registers (and the bitwise operations of
+ * the floating-point sets, which are the same). What an operation does to its lanes stands in cpu/packed.h.
  *
  * [SDM2 "PADDB/PADDW/PADDD/PADDQ—...", "PSHUFD—...", "PSLLW/PSLLD/PSLLQ—...", "MPSADBW—..."]
  */
@@ -7,7 +7,7 @@
 #include "cpu/packed.h"
 #include "cpu/sse.h"
 
-/* ---- operations shared with MMX ---------------------------------------------------------------------------------------- */
+/* ---- operations shared with MMX ---------------------------------------------------------------------------------- */
 
 #define BINARY(name)                                                                                                   \
     static void op_##name(u64 *d, const u64 *s) { packed_##name(d, d, s, 16); }                                        \
@@ -21,7 +21,7 @@ PACKED_ACROSS_SSE(BINARY)
 #undef LANES
 #undef BINARY
 
-/* ---- shifts: by the low quadword of the second operand, or by an immediate --------------------------------------------------- */
+/* ---- shifts: by the low quadword of the second operand, or by an immediate --------------------------------------- */
 
 #define SHIFT(name)                                                                                                    \
     static void op_##name(u64 *d, const u64 *s) { packed_##name(d, d, s[0], 16); }                                     \
@@ -58,7 +58,7 @@ static enum flow psrldq(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(psrldq, psrldq)
 
-/* ---- shuffles ---------------------------------------------------------------------------------------------------------------- */
+/* ---- shuffles ---------------------------------------------------------------------------------------------------- */
 
 static void op_palignr(u64 *d, const u64 *s, unsigned imm) { packed_palignr(d, d, s, 16, imm); }
 SSE_PAIR_IMM(palignr, op_palignr)
@@ -115,7 +115,7 @@ static void op_shufpd(u64 *d, const u64 *s, unsigned imm)
 SSE_PAIR_IMM(shufps, op_shufps)
 SSE_PAIR_IMM(shufpd, op_shufpd)
 
-/* ---- insertion and extraction: the register form takes a general register, the memory form an element ------------------------- */
+/* ---- insertion and extraction: the register form takes a general register, the memory form an elemen ------------- */
 
 static enum flow pinsrw_r(struct cpu *cpu, const struct insn *in)
 {
@@ -270,7 +270,7 @@ static enum flow insertps_m(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_RM(insertps, insertps_r, insertps_m)
 
-/* ---- blends ------------------------------------------------------------------------------------------------------------------- */
+/* ---- blends ------------------------------------------------------------------------------------------------------ */
 
 /* d keeps its bits where mask has zeros. */
 static void blend_bits(u64 *d, const u64 *s, const u64 *mask)
@@ -328,7 +328,7 @@ BLENDV(blendvps, 32)
 BLENDV(blendvpd, 64)
 #undef BLENDV
 
-/* ---- widening moves: the memory form reads only what it widens ------------------------------------------------------------------ */
+/* ---- widening moves: the memory form reads only what it widens --------------------------------------------------- */
 
 #define WIDEN(name, from, to, bytes_read)                                                                              \
     static void widen_##name(u64 *d, const u64 *s)                                                                     \
@@ -369,7 +369,7 @@ WIDEN(pmovzxwq, u16, u64, 4)
 WIDEN(pmovzxdq, u32, u64, 8)
 #undef WIDEN
 
-/* ---- the rest of SSE4.1 ------------------------------------------------------------------------------------------------------------ */
+/* ---- the rest of SSE4.1 ------------------------------------------------------------------------------------------ */
 
 static void ptest_flags(struct cpu *cpu, const u64 *d, const u64 *s)
 {

@@ -1,7 +1,8 @@
-/* SSE to SSE4.1 instructions that only move data: between XMM registers and memory, general registers and halves of vectors; also
- * LDMXCSR and STMXCSR.
+/* SSE to SSE4.1 instructions that only move data: between XMM registers and memory, general registers and halves of
+ * vectors; also LDMXCSR and STMXCSR.
  *
- * Kept true: moves raise no floating-point exception and look at no bit of what they move; non-temporal hints mean nothing here.
+ * Kept true: moves raise no floating-point exception and look at no bit of what they move; non-temporal hints mean
+ * nothing here.
  * [SDM2 "MOVAPS—...", "MOVD/MOVQ—...", "MASKMOVDQU—..."]
  */
 #include "cpu/sse.h"
@@ -13,7 +14,7 @@ enum flow sse_unavailable(struct cpu *cpu)
     return cpu_raise_nm(cpu);
 }
 
-/* ---- whole registers ------------------------------------------------------------------------------------------------- */
+/* ---- whole registers --------------------------------------------------------------------------------------------- */
 
 static enum flow move_load_r(struct cpu *cpu, const struct insn *in)
 {
@@ -62,7 +63,7 @@ static enum flow move_unaligned_store(struct cpu *cpu, const struct insn *in)
 FAMILY_RM(movu_load, move_load_r, move_unaligned_load)
 FAMILY_RM(movu_store, move_store_r, move_unaligned_store)
 
-/* ---- scalars: loads clear the rest of the XMM register, register forms keep it -------------------------------------------- */
+/* ---- scalars: loads clear the rest of the XMM register, register forms keep it ----------------------------------- */
 
 static enum flow movss_load_r(struct cpu *cpu, const struct insn *in)
 {
@@ -142,7 +143,7 @@ static enum flow movq_store_r(struct cpu *cpu, const struct insn *in)
 FAMILY_RM(movq_load, movq_load_r, low_load_zero)
 FAMILY_RM(movq_store, movq_store_r, low_store)
 
-/* ---- halves ---------------------------------------------------------------------------------------------------------- */
+/* ---- halves ------------------------------------------------------------------------------------------------------ */
 
 /* MOVLPS/MOVLPD from memory, MOVHLPS between registers. */
 static enum flow movhlps(struct cpu *cpu, const struct insn *in)
@@ -186,7 +187,7 @@ static enum flow high_store(struct cpu *cpu, const struct insn *in)
 FAMILY_RM(movhps_load, movlhps, high_load)
 FAMILY_ONE(movhps_store, high_store)
 
-/* ---- duplicates ------------------------------------------------------------------------------------------------------ */
+/* ---- duplicates -------------------------------------------------------------------------------------------------- */
 
 static void movddup_value(struct cpu *cpu, const struct insn *in, u64 v)
 {
@@ -221,7 +222,7 @@ static void op_movshdup(u64 *d, const u64 *s)
 SSE_PAIR(movsldup, op_movsldup)
 SSE_PAIR(movshdup, op_movshdup)
 
-/* ---- general registers ------------------------------------------------------------------------------------------------- */
+/* ---- general registers ------------------------------------------------------------------------------------------- */
 
 /* MOVD and, with REX.W, MOVQ. */
 static enum flow movd_load_r(struct cpu *cpu, const struct insn *in)
@@ -285,9 +286,10 @@ static enum flow pmovmskb(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(pmovmskb, pmovmskb)
 
-/* ---- selected bytes ---------------------------------------------------------------------------------------------------- */
+/* ---- selected bytes ---------------------------------------------------------------------------------------------- */
 
-/* Writes the bytes whose mask byte has bit 7 set to seg:rDI; all pages are probed first. Shared with MASKMOVQ (cpu/mmx.c). */
+/* Writes the bytes whose mask byte has bit 7 set to seg:rDI; all pages are probed first. Shared with MASKMOVQ
+ * (cpu/mmx.c). */
 enum flow sse_mask_store(struct cpu *cpu, const struct insn *in, const void *data, const void *mask, unsigned n)
 {
     const u8 *bytes = data, *select = mask;
@@ -316,7 +318,7 @@ static enum flow maskmovdqu(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(maskmovdqu, maskmovdqu)
 
-/* ---- MXCSR --------------------------------------------------------------------------------------------------------------- */
+/* ---- MXCSR ------------------------------------------------------------------------------------------------------- */
 
 static enum flow ldmxcsr(struct cpu *cpu, const struct insn *in)
 {

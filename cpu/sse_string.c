@@ -1,8 +1,10 @@
 /* The string comparisons of SSE4.2: PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM.
  *
- * imm8: 1:0 elements (unsigned bytes, unsigned words, signed bytes, signed words), 3:2 what is compared, 5:4 polarity, 6 the form of the output. The first operand
- * is the register, whose elements are a set, ranges or a needle; the second is looked at from element to element. Their memory operand need not be aligned.
- * [SDM1 "Programming with SSE4.2: String and Text Processing Instructions"; SDM2 "Imm8 Control Byte Operation for PCMPESTRI / ..."]
+ * imm8: 1:0 elements (unsigned bytes, unsigned words, signed bytes, signed words), 3:2 what is compared, 5:4 polarity,
+ * 6 the form of the output. The first operand is the register, whose elements are a set, ranges or a needle; the second
+ * is looked at from element to element. Their memory operand need not be aligned.
+ * [SDM1 "Programming with SSE4.2: String and Text Processing Instructions"; SDM2 "Imm8 Control Byte Operation for
+ * PCMPESTRI / ..."]
  */
 #include "cpu/flags.h"
 #include "cpu/sse.h"

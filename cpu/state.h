@@ -105,7 +105,8 @@ struct cpu_sys {
 
 struct cpu_fpu {
     struct { u64 mantissa; u16 exponent; u16 pad[3]; } st[8];  /* physical registers R0..R7 (not ST-relative); exponent has the sign in bit 15 */
-    u16 fcw, fsw, ftw_full, fop;   /* fsw includes TOP; ftw_full: 2 bits a register (as FSTENV stores it) */
+    u16 fcw, fsw, ftw_full, fop;   /* fsw includes TOP; ftw_full: 2 bits a register, 3 = empty, else not
+                                  (which of the other three FSTENV stores follows from the contents) */
     u16 fcs, fds;
     u32 mxcsr;
     u64 fip, fdp;

@@ -1,7 +1,8 @@
 /* x87 loads, stores, exchanges, constants and register-stack instructions.
  *
- * Kept true: a memory operand is read before anything changes, and a store reports its exceptions only after the memory write has succeeded. An unmasked
- * exception leaves operands and stack as they were, except that a result is stored when only inexactness is reported.
+ * Kept true: a memory operand is read before anything changes, and a store reports its exceptions only after the memory
+ * write has succeeded. An unmasked exception leaves operands and stack as they were, except that a result is stored
+ * when only inexactness is reported.
  * [SDM1 "x87 FPU Instruction Set", "x87 FPU Floating-Point Exception Handling"]
  */
 #include "cpu/x87.h"
@@ -9,7 +10,7 @@
 #include "cpu/features.h"
 #include "cpu/flags.h"
 
-/* ---- beginning and end -------------------------------------------------------------------------------------------------------- */
+/* ---- beginning and end ------------------------------------------------------------------------------------------- */
 
 static void note_operand(struct cpu *cpu, const struct insn *in)
 {
@@ -64,7 +65,7 @@ static void push_checked(struct cpu *cpu, const struct insn *in, struct f80 v)
     x87_push(cpu, v);
 }
 
-/* ---- loads ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- loads ------------------------------------------------------------------------------------------------------- */
 
 /* FLD m32 and m64: what loading reports is an SNaN or a denormal. */
 static void load_float(struct cpu *cpu, const struct insn *in, struct f80 v, bool denormal)
@@ -79,7 +80,7 @@ static void load_float(struct cpu *cpu, const struct insn *in, struct f80 v, boo
     else if (denormal)
         e.flags |= FLOAT_DENORMAL;
     x87_report(cpu, in, &e);
-    if (!(e.flags & ~e.masks & FLOAT_INVALID))      /* ERRATUM: an unmasked denormal is reported and loaded all the same */
+    if (!(e.flags & ~e.masks & FLOAT_INVALID)) /* ERRATUM: an unmasked denormal is reported and loaded all the same */
         x87_push(cpu, v);
 }
 
@@ -209,7 +210,7 @@ static enum flow fld_constant(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(fld_constant, fld_constant)
 
-/* ---- stores ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- stores ------------------------------------------------------------------------------------------------------ */
 
 /* Whether the result of a store goes to memory: unmasked inexactness alone does not stop it. */
 static bool store_allowed(const struct float_env *e) { return !(e->flags & ~e->masks & FLOAT_ALL & ~FLOAT_INEXACT); }
@@ -222,7 +223,8 @@ static void store_settle(struct float_env *e)
 }
 
 /* The end of a store: nothing can fail any more. `fault`: ST(0) was empty. */
-static enum flow store_done(struct cpu *cpu, const struct insn *in, unsigned opcode, const struct float_env *e, bool fault, bool pop)
+static enum flow store_done(struct cpu *cpu, const struct insn *in, unsigned opcode, const struct float_env *e,
+                            bool fault, bool pop)
 {
     x87_note(cpu, in, opcode);
     x87_report(cpu, in, e);
@@ -387,7 +389,7 @@ FAMILY_ONE(fstp_st, fstp_st)
 FAMILY_ONE(fstp_st_d9, fstp_st_d9)
 FAMILY_ONE(fstp_st_df, fstp_st_df)
 
-/* ---- the stack ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the stack --------------------------------------------------------------------------------------------------- */
 
 static enum flow exchange(struct cpu *cpu, const struct insn *in, unsigned opcode)
 {
@@ -464,7 +466,7 @@ static enum flow ffreep(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(ffreep, ffreep)
 
-/* ---- conditional moves: DA C0 FCMOVB, C8 FCMOVE, D0 FCMOVBE, D8 FCMOVU; DB the negations ------------------------------------------------------- */
+/* ---- conditional moves: DA C0 FCMOVB, C8 FCMOVE, D0 FCMOVBE, D8 FCMOVU; DB the negations ------------------------- */
 
 static enum flow conditional_move(struct cpu *cpu, const struct insn *in, unsigned opcode)
 {

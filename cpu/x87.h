@@ -1,7 +1,8 @@
 /* The x87 register stack, its pending exceptions and what MMX makes of it: shared by cpu/x87*.c and cpu/mmx.c.
  *
- * Registers are stored by physical number (R0..R7); ST(i) is register (TOP + i) & 7. Of a register's tag only "empty" (3) counts; any other
- * value means "not empty" and is made precise from the contents when it is stored (FNSTENV, FNSAVE).
+ * Registers are stored by physical number (R0..R7); ST(i) is register (TOP + i) & 7. Of a register's tag only "empty"
+ * (3) counts; any other value means "not empty" and is made precise from the contents when it is stored (FNSTENV,
+ * FNSAVE).
  * [SDM1 "x87 FPU Execution Environment", "x87 FPU Exception Handling", SDM3 "Intel MMX Technology System Programming"]
  */
 #ifndef NESTOR_CPU_X87_H
@@ -10,14 +11,28 @@
 #include "cpu/operand.h"
 #include "cpu/softfloat.h"
 
-enum { FSW_IE = 1 << 0, FSW_DE = 1 << 1, FSW_ZE = 1 << 2, FSW_OE = 1 << 3, FSW_UE = 1 << 4, FSW_PE = 1 << 5, FSW_SF = 1 << 6,
-       FSW_ES = 1 << 7, FSW_C0 = 1 << 8, FSW_C1 = 1 << 9, FSW_C2 = 1 << 10, FSW_TOP = 7 << 11, FSW_C3 = 1 << 14, FSW_B = 1 << 15,
-       FSW_EXCEPTIONS = 0x3f };
+enum {
+    FSW_IE = 1 << 0,
+    FSW_DE = 1 << 1,
+    FSW_ZE = 1 << 2,
+    FSW_OE = 1 << 3,
+    FSW_UE = 1 << 4,
+    FSW_PE = 1 << 5,
+    FSW_SF = 1 << 6,
+    FSW_ES = 1 << 7,
+    FSW_C0 = 1 << 8,
+    FSW_C1 = 1 << 9,
+    FSW_C2 = 1 << 10,
+    FSW_TOP = 7 << 11,
+    FSW_C3 = 1 << 14,
+    FSW_B = 1 << 15,
+    FSW_EXCEPTIONS = 0x3f
+};
 enum { FCW_MASKS = 0x3f, FCW_PC = 3 << 8, FCW_RC = 3 << 10, FCW_WRITABLE = 0x1f3f, FCW_FIXED = 0x40, FCW_INIT = 0x37f };
 
-/* What an x87 or MMX instruction that waits must do when it cannot run: #UD/#NM by CR0, or the pending exception: #MF with
- * CR0.NE, else FERR# to the board and the instruction again, until the interrupt comes [SDM1 "MS-DOS Compatibility Sub-mode"].
- * (cpu/x87_control.c) */
+/* What an x87 or MMX instruction that waits must do when it cannot run: #UD/#NM by CR0, or the pending exception:
+ * #MF with CR0.NE, else FERR# to the board and the instruction again, until the interrupt comes [SDM1 "MS-DOS
+ * Compatibility Sub-mode"]. (cpu/x87_control.c) */
 COLD enum flow x87_not_available(struct cpu *cpu);
 COLD enum flow x87_error(struct cpu *cpu);
 COLD enum flow mmx_not_available(struct cpu *cpu);
@@ -41,7 +56,7 @@ COLD enum flow mmx_not_available(struct cpu *cpu);
             return x87_error(cpu);                                                                                     \
     } while (0)
 
-/* ---- the stack -------------------------------------------------------------------------------------------------------- */
+/* ---- the stack --------------------------------------------------------------------------------------------------- */
 
 HOT_INLINE unsigned x87_top(const struct cpu *cpu) { return cpu->fpu.fsw >> 11 & 7; }
 HOT_INLINE void x87_set_top(struct cpu *cpu, unsigned top)
@@ -54,8 +69,10 @@ HOT_INLINE bool x87_empty(const struct cpu *cpu, unsigned i)
 {
     return (cpu->fpu.ftw_full >> (2 * x87_physical(cpu, i)) & 3) == 3;
 }
-HOT_INLINE void x87_mark_empty(struct cpu *cpu, unsigned i) { cpu->fpu.ftw_full |= (u16)(3u << (2 * x87_physical(cpu, i))); }
-HOT_INLINE void x87_mark_full(struct cpu *cpu, unsigned i) { cpu->fpu.ftw_full &= (u16)~(3u << (2 * x87_physical(cpu, i))); }
+HOT_INLINE void x87_mark_empty(struct cpu *cpu, unsigned i)
+{
+    cpu->fpu.ftw_full |= (u16)(3u << (2 * x87_physical(cpu, i)));
+}
 
 /* The tag of a register that is not empty, from its contents: 0 valid, 1 zero, 2 special. */
 static inline unsigned x87_tag(u64 mantissa, u16 exponent)
@@ -75,7 +92,7 @@ static inline void x87_update_summary(struct cpu *cpu)
         fpu->fsw |= FSW_ES | FSW_B;
 }
 
-/* ---- an instruction's beginning and end ------------------------------------------------------------------------------------ */
+/* ---- an instruction's beginning and end -------------------------------------------------------------------------- */
 
 HOT_INLINE struct f80 x87_get(const struct cpu *cpu, unsigned i)
 {
@@ -107,17 +124,20 @@ HOT_INLINE struct float_env x87_env(const struct cpu *cpu)
 {
     static const u8 precision[4] = {24, 64, 53, 64};
     u16 fcw = cpu->fpu.fcw;
-    return (struct float_env){.rounding = fcw >> 10 & 3, .masks = fcw & FCW_MASKS, .precision = precision[fcw >> 8 & 3]};
+    return (struct float_env){
+        .rounding = fcw >> 10 & 3, .masks = fcw & FCW_MASKS, .precision = precision[fcw >> 8 & 3]};
 }
 
-/* Instruction and operand pointers and the opcode (low three bits of the first byte), once memory operands are known to be there. (cpu/x87.c) */
+/* Instruction and operand pointers and the opcode (low three bits of the first byte), once memory operands are known
+ * to be there. (cpu/x87.c) */
 void x87_note(struct cpu *cpu, const struct insn *in, unsigned opcode);
-/* The status word after the operation: flags, C1, ES and B. True when a register may be written: no unmasked invalid, zero-divide or denormal. */
+/* The status word after the operation: flags, C1, ES and B. True when a register may be written: no unmasked
+ * invalid, zero-divide or denormal. */
 bool x87_report(struct cpu *cpu, const struct insn *in, const struct float_env *e);
 /* A stack fault: IE and SF, C1 = overflow. True when it is masked, and the default NaN is the result. */
 bool x87_stack_fault(struct cpu *cpu, const struct insn *in, bool overflow);
 
-/* ---- MMX ---------------------------------------------------------------------------------------------------------------- */
+/* ---- MMX --------------------------------------------------------------------------------------------------------- */
 
 /* Every MMX instruction but EMMS: TOP becomes 0 and no register is empty. */
 HOT_INLINE void mmx_enter(struct cpu *cpu)

@@ -1,13 +1,15 @@
-/* x87 basic arithmetic, comparison, classification and the exact functions (square root, scale, remainder, extract, round to integer).
+/* x87 basic arithmetic, comparison, classification and the exact functions (square root, scale, remainder, extract,
+ * round to integer).
  *
- * One handler serves the eight operations of an opcode byte; ModRM bits 5:3 tell them apart: 0 ADD, 1 MUL, 4 SUB, 5 SUBR, 6 DIV, 7 DIVR. In every
- * register form 4 computes ST(0) - ST(i) and 5 the reverse, whichever of the two is written (and likewise 6 and 7): so the opcode maps have it, and
- * the names are exchanged for the forms that write ST(i). [SDM2 "Escape Opcode Instructions", SDM1 "x87 FPU Arithmetic Instructions"]
+ * One handler serves the eight operations of an opcode byte; ModRM bits 5:3 tell them apart: 0 ADD, 1 MUL, 4 SUB, 5
+ * SUBR, 6 DIV, 7 DIVR. In every register form 4 computes ST(0) - ST(i) and 5 the reverse, whichever of the two is
+ * written (and likewise 6 and 7): so the opcode maps have it, and the names are exchanged for the forms that write
+ * ST(i). [SDM2 "Escape Opcode Instructions", SDM1 "x87 FPU Arithmetic Instructions"]
  */
 #include "cpu/sse_float.h"
 #include "cpu/x87.h"
 
-/* ---- arithmetic -------------------------------------------------------------------------------------------------------------- */
+/* ---- arithmetic -------------------------------------------------------------------------------------------------- */
 
 static struct f80 compute(unsigned operation, struct f80 a, struct f80 b, struct float_env *e)
 {
@@ -76,7 +78,8 @@ FAMILY_ONE(x87_arith_i32, arithmetic_i32)
 FAMILY_ONE(x87_arith_i16, arithmetic_i16)
 
 /* ST(0) op ST(i) into ST(destination). */
-static enum flow arithmetic_register(struct cpu *cpu, const struct insn *in, unsigned opcode, unsigned destination, bool pop)
+static enum flow arithmetic_register(struct cpu *cpu, const struct insn *in, unsigned opcode, unsigned destination,
+                                     bool pop)
 {
     unsigned i = in->modrm & 7;
     X87_GATE();
@@ -96,7 +99,10 @@ static enum flow arithmetic_register(struct cpu *cpu, const struct insn *in, uns
         x87_pop(cpu);
     return FLOW_NEXT;
 }
-static enum flow arithmetic_d8(struct cpu *cpu, const struct insn *in) { return arithmetic_register(cpu, in, 0, 0, false); }
+static enum flow arithmetic_d8(struct cpu *cpu, const struct insn *in)
+{
+    return arithmetic_register(cpu, in, 0, 0, false);
+}
 static enum flow arithmetic_dc(struct cpu *cpu, const struct insn *in)
 {
     return arithmetic_register(cpu, in, 4, in->modrm & 7, false);
@@ -109,7 +115,7 @@ FAMILY_ONE(x87_arith_d8, arithmetic_d8)
 FAMILY_ONE(x87_arith_dc, arithmetic_dc)
 FAMILY_ONE(x87_arith_de, arithmetic_de)
 
-/* ---- comparison ------------------------------------------------------------------------------------------------------------------ */
+/* ---- comparison -------------------------------------------------------------------------------------------------- */
 
 static void set_conditions(struct cpu *cpu, enum float_relation r)
 {
@@ -118,10 +124,10 @@ static void set_conditions(struct cpu *cpu, enum float_relation r)
     cpu->fpu.fsw = (u16)((cpu->fpu.fsw & ~(FSW_C3 | FSW_C2 | FSW_C0)) | conditions[r]);
 }
 
-/* Compares ST(0) with b (empty or not) and pops; `to_flags`: the relation goes to RFLAGS.
- * ERRATUM: the manual leaves the condition codes alone when the invalid operation is not masked; processors set them, and only do not pop. */
-static enum flow compare(struct cpu *cpu, const struct insn *in, struct f80 b, bool denormal, bool empty, bool quiet, bool to_flags,
-                         unsigned pops)
+/* Compares ST(0) with b (empty or not) and pops; `to_flags`: the relation goes to RFLAGS. ERRATUM: the manual leaves
+ * the condition codes alone when the invalid operation is not masked; processors set them, and only do not pop. */
+static enum flow compare(struct cpu *cpu, const struct insn *in, struct f80 b, bool denormal, bool empty, bool quiet,
+                         bool to_flags, unsigned pops)
 {
     enum float_relation r = FLOAT_UNORDERED;
     bool pop;
@@ -144,7 +150,8 @@ static enum flow compare(struct cpu *cpu, const struct insn *in, struct f80 b, b
     return FLOW_NEXT;
 }
 
-static enum flow compare_register(struct cpu *cpu, const struct insn *in, unsigned opcode, bool quiet, bool to_flags, unsigned pops)
+static enum flow compare_register(struct cpu *cpu, const struct insn *in, unsigned opcode, bool quiet, bool to_flags,
+                                  unsigned pops)
 {
     unsigned i = in->modrm & 7;
     X87_GATE();
@@ -241,7 +248,7 @@ static enum flow fxam(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(fxam, fxam)
 
-/* ---- one operand -------------------------------------------------------------------------------------------------------------------- */
+/* ---- one operand ------------------------------------------------------------------------------------------------- */
 
 /* ST(0) is empty: true when the handler has nothing more to do. */
 static bool unary_fault(struct cpu *cpu, const struct insn *in)
@@ -317,7 +324,7 @@ static enum flow fxtract(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(fxtract, fxtract)
 
-/* ---- ST(0) and ST(1) -------------------------------------------------------------------------------------------------------------------- */
+/* ---- ST(0) and ST(1) --------------------------------------------------------------------------------------------- */
 
 static bool binary_fault(struct cpu *cpu, const struct insn *in)
 {
@@ -361,7 +368,8 @@ static enum flow remainder_step(struct cpu *cpu, const struct insn *in, bool nea
         if (partial)
             cpu->fpu.fsw |= FSW_C2;
         else
-            cpu->fpu.fsw |= (u16)((quotient & 4 ? FSW_C0 : 0) | (quotient & 2 ? FSW_C3 : 0) | (quotient & 1 ? FSW_C1 : 0));
+            cpu->fpu.fsw |=
+                (u16)((quotient & 4 ? FSW_C0 : 0) | (quotient & 2 ? FSW_C3 : 0) | (quotient & 1 ? FSW_C1 : 0));
     }
     x87_put(cpu, 0, r);
     return FLOW_NEXT;

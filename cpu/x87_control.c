@@ -1,8 +1,9 @@
-/* x87 control: initialisation, control and status words, the environment and the whole state in memory, WAIT; and what every x87 instruction does
- * first: #NM, and the exception that an earlier one left pending.
+/* x87 control: initialisation, control and status words, the environment and the whole state in memory, WAIT; and what
+ * every x87 instruction does first: #NM, and the exception that an earlier one left pending.
  *
- * Kept true: ES and B of the status word always summarise its flags and the control word's masks; instructions of this file change no instruction or
- * operand pointer except those that load or clear them all. FNSTENV and FNSAVE probe all of their area before they write.
+ * Kept true: ES and B of the status word always summarise its flags and the control word's masks; instructions of this
+ * file change no instruction or operand pointer except those that load or clear them all. FNSTENV and FNSAVE probe all
+ * of their area before they write.
  * [SDM1 "x87 FPU Control Instructions", SDM1 "Saving the x87 FPU's State with FSTENV/FNSTENV and FSAVE/FNSAVE"]
  */
 #include "cpu/mode.h"
@@ -19,13 +20,14 @@ enum flow x87_error(struct cpu *cpu)
 {
     if (cpu->sys.cr0 & CR0_NE)
         return cpu_raise(cpu, EXC_MF);
-    /* The processor stops before this instruction until an interrupt comes: it is tried again and again, at the price of time. */
+    /* The processor stops before this instruction until an interrupt comes: it is tried again and again, at the
+     * price of time. */
     if (cpu->board && cpu->board->ferr)
         cpu->board->ferr(cpu->board_arg, cpu);
     return FLOW_END;
 }
 
-/* ---- control, status ----------------------------------------------------------------------------------------------------- */
+/* ---- control, status --------------------------------------------------------------------------------------------- */
 
 static void x87_init(struct cpu *cpu)
 {
@@ -116,7 +118,7 @@ static enum flow fwait(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(fwait, fwait)
 
-/* ---- the environment -------------------------------------------------------------------------------------------------------- */
+/* ---- the environment --------------------------------------------------------------------------------------------- */
 
 #define IMAGE_MAX 108          /* bytes: 28 of environment, 80 of registers */
 

@@ -23,7 +23,8 @@ static enum flow f2xm1(struct cpu *cpu, const struct insn *in)
 FAMILY_ONE(f2xm1, f2xm1)
 
 /* FYL2X, FYL2XP1, FPATAN: a function of ST(0) and ST(1) replaces both. */
-static enum flow of_two(struct cpu *cpu, const struct insn *in, struct f80 (*function)(struct f80, struct f80, struct float_env *), bool st1_first)
+static enum flow of_two(struct cpu *cpu, const struct insn *in,
+                        struct f80 (*function)(struct f80, struct f80, struct float_env *), bool st1_first)
 {
     X87_GATE();
     x87_note(cpu, in, 1);
@@ -89,7 +90,8 @@ static enum flow replace_and_push(struct cpu *cpu, const struct insn *in, bool t
         return FLOW_NEXT;
     }
     struct float_env e = x87_env(cpu);
-    bool in_range = tangent ? f80_tangent(x87_get(cpu, 0), &below, &e) : f80_sine_cosine(x87_get(cpu, 0), &below, &top, &e);
+    bool in_range =
+        tangent ? f80_tangent(x87_get(cpu, 0), &below, &e) : f80_sine_cosine(x87_get(cpu, 0), &below, &top, &e);
     if (!in_range) {
         cpu->fpu.fsw |= FSW_C2;
         return FLOW_NEXT;

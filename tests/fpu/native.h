@@ -1,7 +1,9 @@
-/* One instruction, run twice from the same state: by Nestor (decoder and handler) and by the host CPU itself, where it is an x86-64.
+/* One instruction, run twice from the same state: by Nestor (decoder and handler) and by the host CPU itself, where it
+ * is an x86-64.
  *
- * The state is an FXSAVE image, five general registers, the flags and 64 bytes of memory that RDI points to: a memory operand is encoded as [RDI]
- * (ModRM.mod 0, rm 7). A host #MF or #XM arrives as SIGFPE and ends the run with `trapped` set and the registers as they are.
+ * The state is an FXSAVE image, five general registers, the flags and 64 bytes of memory that RDI points to: a memory
+ * operand is encoded as [RDI] (ModRM.mod 0, rm 7). A host #MF or #XM arrives as SIGFPE and ends the run with `trapped`
+ * set and the registers as they are.
  */
 #ifndef NESTOR_TESTS_FPU_NATIVE_H
 #define NESTOR_TESTS_FPU_NATIVE_H
@@ -41,7 +43,7 @@ struct run {
 static struct bus bus;
 static struct cpu *cpu;
 
-/* ---- random numbers, the same in every run ------------------------------------------------------------------------------------- */
+/* ---- random numbers, the same in every run ----------------------------------------------------------------------- */
 
 static u64 random_state = 0x9e3779b97f4a7c15ull;
 static inline u64 random64(void)
@@ -53,7 +55,7 @@ static inline u64 random64(void)
 }
 static inline unsigned random_below(unsigned n) { return (unsigned)(random64() >> 33) % n; }
 
-/* ---- the emulated machine -------------------------------------------------------------------------------------------------------- */
+/* ---- the emulated machine ---------------------------------------------------------------------------------------- */
 
 static inline void emulator_start(void)
 {
@@ -86,8 +88,8 @@ static inline enum flow emulate(struct run *r, const u8 *code, unsigned length)
     struct cpu_fpu *f = &cpu->fpu;
     struct insn in;
     ck_assert_int_eq(insn_decode(cpu->feature, BITS_64, code, length, &in), DECODE_OK);
-    ck_assert_msg(in.row != 0xffff && in.length == length, "bytes %02x %02x %02x %02x: length %u of %u", code[0], code[1],
-                  length > 2 ? code[2] : 0, length > 3 ? code[3] : 0, in.length, length);
+    ck_assert_msg(in.row != 0xffff && in.length == length, "bytes %02x %02x %02x %02x: length %u of %u", code[0],
+                  code[1], length > 2 ? code[2] : 0, length > 3 ? code[3] : 0, in.length, length);
     f->fcw = r->fx.fcw;
     f->fsw = r->fx.fsw;
     f->ftw_full = 0;
@@ -101,7 +103,8 @@ static inline enum flow emulate(struct run *r, const u8 *code, unsigned length)
     f->mxcsr = r->fx.mxcsr;
     for (unsigned n = 0; n < 16; n++)
         memcpy(f->v[n], r->fx.xmm[n], 16);
-    cpu->core.rax = r->rax, cpu->core.rcx = r->rcx, cpu->core.rdx = r->rdx, cpu->core.rbx = r->rbx, cpu->core.rsi = r->rsi;
+    cpu->core.rax = r->rax, cpu->core.rcx = r->rcx, cpu->core.rdx = r->rdx, cpu->core.rbx = r->rbx,
+    cpu->core.rsi = r->rsi;
     cpu->core.rdi = ARENA;
     cpu_set_rflags(cpu, r->flags);
     memcpy(bus.ram + ARENA, r->memory, sizeof r->memory);
@@ -123,13 +126,14 @@ static inline enum flow emulate(struct run *r, const u8 *code, unsigned length)
     r->fx.mxcsr = f->mxcsr;
     for (unsigned n = 0; n < 16; n++)
         memcpy(r->fx.xmm[n], f->v[n], 16);
-    r->rax = cpu->core.rax, r->rcx = cpu->core.rcx, r->rdx = cpu->core.rdx, r->rbx = cpu->core.rbx, r->rsi = cpu->core.rsi;
+    r->rax = cpu->core.rax, r->rcx = cpu->core.rcx, r->rdx = cpu->core.rdx, r->rbx = cpu->core.rbx,
+    r->rsi = cpu->core.rsi;
     r->flags = cpu_rflags(cpu) & FL_STATUS;
     memcpy(r->memory, bus.ram + ARENA, sizeof r->memory);
     return flow;
 }
 
-/* ---- the host ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- the host ---------------------------------------------------------------------------------------------------- */
 
 #if defined(__x86_64__) && defined(__linux__)
 #define NATIVE 1
@@ -145,7 +149,8 @@ static void native_signal(int number, siginfo_t *info, void *context)
 {
     ucontext_t *u = context;
     (void)info;
-    if ((u8 *)u->uc_mcontext.gregs[GREG_RIP] < native_page || (u8 *)u->uc_mcontext.gregs[GREG_RIP] >= native_page + 4096) {
+    if ((u8 *)u->uc_mcontext.gregs[GREG_RIP] < native_page ||
+        (u8 *)u->uc_mcontext.gregs[GREG_RIP] >= native_page + 4096) {
         signal(number, SIG_DFL);
         return;
     }
@@ -213,7 +218,7 @@ static inline void native_run(struct run *r, const u8 *code, unsigned length)
 #define NATIVE 0
 #endif
 
-/* ---- comparison -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- comparison -------------------------------------------------------------------------------------------------- */
 
 struct tolerance {
     u16 fsw;                   /* status-word bits left undefined */
@@ -226,21 +231,24 @@ static inline bool same_state(const struct run *a, const struct run *b, struct t
 {
     return a->trapped == b->trapped && a->fx.fcw == b->fx.fcw && !((a->fx.fsw ^ b->fx.fsw) & ~t.fsw) &&
            a->fx.ftw == b->fx.ftw && a->fx.mxcsr == b->fx.mxcsr && memcmp(a->fx.st, b->fx.st, sizeof a->fx.st) == 0 &&
-           memcmp(a->fx.xmm, b->fx.xmm, sizeof a->fx.xmm) == 0 && a->rax == b->rax && a->rcx == b->rcx && a->rdx == b->rdx &&
-           a->rbx == b->rbx && a->rsi == b->rsi && !((a->flags ^ b->flags) & ~t.flags) &&
+           memcmp(a->fx.xmm, b->fx.xmm, sizeof a->fx.xmm) == 0 && a->rax == b->rax && a->rcx == b->rcx &&
+           a->rdx == b->rdx && a->rbx == b->rbx && a->rsi == b->rsi && !((a->flags ^ b->flags) & ~t.flags) &&
            memcmp(a->memory, b->memory, sizeof a->memory) == 0;
 }
 
 static inline void show_state(const char *who, const struct run *r)
 {
-    printf("%-8s fcw %04x fsw %04x ftw %02x mxcsr %04x flags %03llx trapped %llu rax %016llx rcx %016llx rdx %016llx rbx %016llx\n", who,
-           r->fx.fcw, r->fx.fsw, r->fx.ftw, r->fx.mxcsr, (unsigned long long)r->flags, (unsigned long long)r->trapped,
-           (unsigned long long)r->rax, (unsigned long long)r->rcx, (unsigned long long)r->rdx, (unsigned long long)r->rbx);
+    printf("%-8s fcw %04x fsw %04x ftw %02x mxcsr %04x flags %03llx trapped %llu rax %016llx rcx %016llx rdx %016llx "
+           "rbx %016llx\n",
+           who, r->fx.fcw, r->fx.fsw, r->fx.ftw, r->fx.mxcsr, (unsigned long long)r->flags,
+           (unsigned long long)r->trapped, (unsigned long long)r->rax, (unsigned long long)r->rcx,
+           (unsigned long long)r->rdx, (unsigned long long)r->rbx);
     for (unsigned n = 0; n < 3; n++)
         printf("         st%u %04x %016llx", n, r->fx.st[n].exponent, (unsigned long long)r->fx.st[n].mantissa);
     printf("   st7 %04x %016llx\n", r->fx.st[7].exponent, (unsigned long long)r->fx.st[7].mantissa);
     for (unsigned n = 0; n < 3; n++)
-        printf("         xmm%u %016llx %016llx", n, (unsigned long long)r->fx.xmm[n][1], (unsigned long long)r->fx.xmm[n][0]);
+        printf("         xmm%u %016llx %016llx", n, (unsigned long long)r->fx.xmm[n][1],
+               (unsigned long long)r->fx.xmm[n][0]);
     printf("\n         memory");
     for (unsigned n = 0; n < 16; n++)
         printf(" %02x", r->memory[n]);

@@ -1,10 +1,12 @@
-/* Every MMX and SSE instruction of the table: random operands and, for floating point, random MXCSRs; Nestor against the host CPU. */
+/* Every MMX and SSE instruction of the table: random operands and, for floating point, random MXCSRs; Nestor against
+ * the host CPU. */
 #include "native.h"
 
 #define INTEGER_ROUNDS 60
 #define FLOAT_ROUNDS 3000
 
-/* Rows that these tests run: legacy SSE and MMX by their operands (V, W, U, P, Q, N). The approximations differ between processors. */
+/* Rows that these tests run: legacy SSE and MMX by their operands (V, W, U, P, Q, N). The approximations differ
+ * between processors. */
 static bool wanted(const struct insn_row *row)
 {
     bool vector = false;
@@ -74,7 +76,8 @@ static void fill(struct run *r)
     }
     for (unsigned n = 0; n < 32; n++)
         r->fx.xmm[n / 2][n % 2] = interesting();
-    r->rax = interesting(), r->rcx = interesting(), r->rdx = interesting(), r->rbx = interesting(), r->rsi = interesting();
+    r->rax = interesting(), r->rcx = interesting(), r->rdx = interesting(), r->rbx = interesting(),
+    r->rsi = interesting();
     r->flags = 0x202 | (random64() & FL_STATUS);
     for (unsigned n = 0; n < 8; n++)
         store64(r->memory + 8 * n, interesting());
@@ -83,9 +86,11 @@ static void fill(struct run *r)
 /* Floating-point operands where things happen: at the ends of the range, near each other, few bits set. */
 static u32 interesting32(void)
 {
-    static const u32 few[] = {0, 0x3f800000, 0x7f800000, 0x7fc00000, 0x7f800001, 0x007fffff, 0x00800000, 0x00000001, 0x7f7fffff, 0x4f000000,
-                              0x5f000000, 0x3f7fffff, 0x3f000000, 0x3fc00000, 0x7fabcdef, 0x33800000};
-    u32 sign = (u32)random64() & 0x80000000u, fraction = (u32)random64() & 0x7fffff & ((u32)random64() | (0u - (random64() & 1)));
+    static const u32 few[] = {0,          0x3f800000, 0x7f800000, 0x7fc00000, 0x7f800001, 0x007fffff,
+                              0x00800000, 0x00000001, 0x7f7fffff, 0x4f000000, 0x5f000000, 0x3f7fffff,
+                              0x3f000000, 0x3fc00000, 0x7fabcdef, 0x33800000};
+    u32 sign = (u32)random64() & 0x80000000u,
+        fraction = (u32)random64() & 0x7fffff & ((u32)random64() | (0u - (random64() & 1)));
     switch (random_below(8)) {
     case 0: case 1: return sign | few[random_below(ARRAY_SIZE(few))];
     case 2: return sign | (random_below(3) << 23) | fraction;
@@ -98,10 +103,28 @@ static u32 interesting32(void)
 }
 static u64 interesting64(void)
 {
-    static const u64 few[] = {0, 0x3ff0000000000000, 0x7ff0000000000000, 0x7ff8000000000000, 0x7ff0000000000001, 0x000fffffffffffff,
-                              0x0010000000000000, 1, 0x7fefffffffffffff, 0x43e0000000000000, 0x41e0000000000000, 0x3fe0000000000000,
-                              0x47efffffe0000000, 0x47effffff0000000, 0x36a0000000000000, 0x3690000000000000, 0x380fffffe0000000, 0x380ffffff8000000,
-                              0x41dfffffffe00000, 0x41dfffffffc00000, 0xc1e0000000100000, 0xc1e0000000200000};
+    static const u64 few[] = {0,
+                              0x3ff0000000000000,
+                              0x7ff0000000000000,
+                              0x7ff8000000000000,
+                              0x7ff0000000000001,
+                              0x000fffffffffffff,
+                              0x0010000000000000,
+                              1,
+                              0x7fefffffffffffff,
+                              0x43e0000000000000,
+                              0x41e0000000000000,
+                              0x3fe0000000000000,
+                              0x47efffffe0000000,
+                              0x47effffff0000000,
+                              0x36a0000000000000,
+                              0x3690000000000000,
+                              0x380fffffe0000000,
+                              0x380ffffff8000000,
+                              0x41dfffffffe00000,
+                              0x41dfffffffc00000,
+                              0xc1e0000000100000,
+                              0xc1e0000000200000};
     u64 sign = random64() & BIT(63), fraction = random64() & mask_low(52) & (random64() | (0ull - (random64() & 1)));
     switch (random_below(8)) {
     case 0: case 1: return sign ^ few[random_below(ARRAY_SIZE(few))];
@@ -157,8 +180,8 @@ static void against_host(bool floats, unsigned rounds)
                 show_state("before", &before);
                 show_state("nestor", &ours);
                 show_state("host", &host);
-                ck_abort_msg("%s \"%s\" differs, bytes %02x %02x %02x %02x %02x", row->name, row->encoding, code[0], code[1], code[2], code[3],
-                             code[4]);
+                ck_abort_msg("%s \"%s\" differs, bytes %02x %02x %02x %02x %02x", row->name, row->encoding, code[0],
+                             code[1], code[2], code[3], code[4]);
             }
         }
     }
@@ -196,7 +219,12 @@ START_TEST(strings_as_the_host)
     native_start();
     for (unsigned round = 0; round < 40000; round++) {
         struct run before, ours, host;
-        u8 code[] = {0x66, 0x48, 0x0f, 0x3a, (u8)(0x60 + random_below(4)), (u8)(random_below(3) << 3 | (random_below(2) ? 7 : 0xc0 | random_below(3))),
+        u8 code[] = {0x66,
+                     0x48,
+                     0x0f,
+                     0x3a,
+                     (u8)(0x60 + random_below(4)),
+                     (u8)(random_below(3) << 3 | (random_below(2) ? 7 : 0xc0 | random_below(3))),
                      (u8)(random64() & 0x7f)};
         if (random_below(2))
             code[1] = 0x40;

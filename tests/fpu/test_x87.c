@@ -1,4 +1,5 @@
-/* Every x87 instruction of the table that has an exact result: random stacks, operands, control and status words; Nestor against the host CPU. */
+/* Every x87 instruction of the table that has an exact result: random stacks, operands, control and status words;
+ * Nestor against the host CPU. */
 #include "native.h"
 
 #define ROUNDS 3000
@@ -6,8 +7,8 @@
 /* Not here: the transcendental functions (test_x87_math.c), and what stores instruction pointers (test_x87_state.c). */
 static bool wanted(const struct insn_row *row)
 {
-    static const char *const not_here[] = {"FLDENV", "FNSTENV", "FNSAVE", "FRSTOR", "F2XM1", "FYL2X", "FYL2XP1", "FPTAN", "FPATAN",
-                                           "FSIN", "FCOS", "FSINCOS"};
+    static const char *const not_here[] = {"FLDENV",  "FNSTENV", "FNSAVE", "FRSTOR", "F2XM1", "FYL2X",
+                                           "FYL2XP1", "FPTAN",   "FPATAN", "FSIN",   "FCOS",  "FSINCOS"};
     for (unsigned i = 0; i < ARRAY_SIZE(not_here); i++)
         if (strcmp(row->name, not_here[i]) == 0)
             return false;
@@ -37,8 +38,9 @@ static u16 undefined(const struct insn_row *row)
 /* An 80-bit number where things happen. */
 static void interesting80(u64 *mantissa, u16 *exponent)
 {
-    static const u16 exponents[] = {0, 1, 2, 0x7fff, 0x7ffe, 0x7ffd, 0x3fff, 0x3ffe, 0x4000, 0x403e, 0x401e, 0x400e, 0x3fbf, 0x3f80, 0x3f81,
-                                    0x3f6a, 0x3c01, 0x3c00, 0x43fe, 0x407e, 0x43ff, 0x407f, 0x3bcd};
+    static const u16 exponents[] = {0,      1,      2,      0x7fff, 0x7ffe, 0x7ffd, 0x3fff, 0x3ffe,
+                                    0x4000, 0x403e, 0x401e, 0x400e, 0x3fbf, 0x3f80, 0x3f81, 0x3f6a,
+                                    0x3c01, 0x3c00, 0x43fe, 0x407e, 0x43ff, 0x407f, 0x3bcd};
     u64 m = random64();
     switch (random_below(6)) {
     case 0: m = BIT(63); break;

@@ -1,5 +1,5 @@
-/* The transcendental functions: against values computed with 400 bits elsewhere (the correctly rounded ones are expected), and the instructions
- * against the host CPU, which may differ by a unit in the last place. */
+/* The transcendental functions: against values computed with 400 bits elsewhere (the correctly rounded ones are
+ * expected), and the instructions against the host CPU, which may differ by a unit in the last place. */
 #include "cpu/float_math.h"
 #include "native.h"
 
@@ -56,8 +56,8 @@ START_TEST(correctly_rounded)
             ck_assert(f80_sine_cosine(k->a, &other, &r, &e));
         else
             ck_assert(f80_tangent(k->a, &r, &e));
-        ck_assert_msg(r.mantissa == k->result.mantissa && r.exponent == k->result.exponent, "%s, row %u: %04x %016llx", k->function, i,
-                      r.exponent, (unsigned long long)r.mantissa);
+        ck_assert_msg(r.mantissa == k->result.mantissa && r.exponent == k->result.exponent, "%s, row %u: %04x %016llx",
+                      k->function, i, r.exponent, (unsigned long long)r.mantissa);
         ck_assert_uint_eq(e.flags, FLOAT_INEXACT);
     }
 }
@@ -66,7 +66,8 @@ END_TEST
 static bool close_enough(struct f80 a, struct f80 b)
 {
     /* As one number: exponent above the fraction; ends of binades are one apart, too. */
-    u128 x = (u128)(a.exponent & 0x7fff) << 63 | (a.mantissa & ~BIT(63)), y = (u128)(b.exponent & 0x7fff) << 63 | (b.mantissa & ~BIT(63));
+    u128 x = (u128)(a.exponent & 0x7fff) << 63 | (a.mantissa & ~BIT(63)),
+         y = (u128)(b.exponent & 0x7fff) << 63 | (b.mantissa & ~BIT(63));
     return (a.exponent ^ b.exponent) < 0x8000 && (x > y ? x - y : y - x) <= 1;
 }
 
@@ -90,7 +91,8 @@ START_TEST(as_the_host)
             before.flags = 0x202;
             for (unsigned n = 0; n < 2; n++) {
                 before.fx.st[n].mantissa = random64() | BIT(63);
-                before.fx.st[n].exponent = (u16)(0x3fff + op[k].from + (int)random_below((unsigned)(op[k].to - op[k].from + 1)));
+                before.fx.st[n].exponent =
+                    (u16)(0x3fff + op[k].from + (int)random_below((unsigned)(op[k].to - op[k].from + 1)));
                 if (n == 1 || op[k].sign)
                     before.fx.st[n].exponent |= (u16)(random64() & 0x8000);
             }

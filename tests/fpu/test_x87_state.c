@@ -1,5 +1,6 @@
-/* What surrounds the arithmetic: availability by CR0 and CR4, pending x87 exceptions, alignment, pointers, environments and saved states in
- * memory, MXCSR, byte-masked stores. Environments and tags also against the host CPU. */
+/* What surrounds the arithmetic: availability by CR0 and CR4, pending x87 exceptions, alignment, pointers,
+ * environments and saved states in memory, MXCSR, byte-masked stores. Environments and tags also against the host
+ * CPU. */
 #include "native.h"
 
 static struct run state;
@@ -147,7 +148,8 @@ START_TEST(masked_store)
     state.fx.xmm[1][0] = 0x0000800000ff7f00ull;
     state.fx.xmm[1][1] = 0x8000000000000000ull;
     ck_assert_int_eq(RUN(0x66, 0x0f, 0xf7, 0xc1), -1);           /* MASKMOVDQU xmm0, xmm1 */
-    static const u8 expected[17] = {0xee, 0xee, 3, 0xee, 0xee, 6, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 16, 0xee};
+    static const u8 expected[17] = {0xee, 0xee, 3,    0xee, 0xee, 6,    0xee, 0xee, 0xee,
+                                    0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 16,   0xee};
     ck_assert_mem_eq(state.memory, expected, 17);
     state.fx.st[0].mantissa = 0x1122334455667788ull;
     state.fx.st[1].mantissa = 0x8000000000000080ull;
