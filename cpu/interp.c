@@ -168,6 +168,10 @@ static struct block *decode_single(struct cpu *cpu, u64 la)
     unsigned n = 0;
     cpu->interp->counts.uncached++;
     do {
+        if (cpu->mode.code_bits != BITS_64 && UNLIKELY(cpu->core.rip + n > cpu->seg.s[SEG_CS].limit)) {
+            cpu->fault = (struct mem_fault){.kind = FAULT_GP0};
+            return NULL;
+        }
         if (!mem_read_slow(cpu, la + n, &bytes[n], 1, ACCESS_EXEC))
             return NULL;
         n++;
@@ -305,10 +309,16 @@ void cpu_run(struct cpu *cpu)
             alone = cpu->event.attention & (ATT_SHADOW | ATT_STEP | ATT_VMX);
         }
         u64 la = cpu->core.rip;
-        if (cpu->mode.code_bits != BITS_64)
-            la = (u32)(la + cpu->seg.s[SEG_CS].base);
-        struct block *block = find_block(cpu, jump, before, la);
+        struct block *block = NULL;
         enum flow flow;
+        if (cpu->mode.code_bits == BITS_64) {
+            block = find_block(cpu, jump, before, la);
+        } else if (LIKELY(la <= cpu->seg.s[SEG_CS].limit)) {
+            la = (u32)(la + cpu->seg.s[SEG_CS].base);
+            block = find_block(cpu, jump, before, la);
+        } else {
+            cpu->fault = (struct mem_fault){.kind = FAULT_GP0};  /* before any fault of paging */
+        }
         if (UNLIKELY(!block)) {
             before = NULL;
             flow = cpu_raise_fault(cpu);
