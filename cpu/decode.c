@@ -74,7 +74,7 @@ static bool prefix_matches(const struct insn_row *row, const struct prefixes *p)
     if (row->attr & ROW_PREFIXED)
         return true;
     switch (row->prefix) {
-    case PREFIX_ANY: return true;
+    case PREFIX_ANY: return !(row->attr & ROW_NOREP && p->rep);
     case PREFIX_NP: return p->rep == 0 && !p->opsize;
     case PREFIX_66: return p->rep == 0 && p->opsize;
     case PREFIX_F3: return p->rep == 0xf3;
@@ -96,8 +96,12 @@ static const struct insn_row *find_row(const u32 *features, enum cpu_bits bits, 
         bool w = p->vector ? p->w : p->rex & 8;
         if (!prefix_matches(row, p) || (row->w >= 0 && row->w != (int)w) || (row->l >= 0 && row->l != (int)p->l))
             continue;
-        if (row->modrm == MODRM_NONE)
+        if (row->modrm == MODRM_NONE) {
+            /* F3 90 is PAUSE; with REX.B it is XCHG with R8. */
+            if (opcode == 0x90 && space == 0 && row->prefix == PREFIX_F3 && p->rex & 1)
+                continue;
             return row;
+        }
         if (r->at >= LONGEST) {
             r->too_long = true;
             return NULL;
@@ -171,11 +175,11 @@ static void decode_memory(struct reader *r, const struct prefixes *p, struct ins
     in->arch_seg = (u8)seg;
 }
 
-/* The segment of the operand, after an override; in 64-bit code only FS and GS count. */
+/* The segment of the operand, after an override. */
 static void decode_segment(const struct prefixes *p, struct insn *in)
 {
     bool long_code = in->flags & INSN_64;
-    if (p->seg >= 0 && (!long_code || p->seg == SEG_FS || p->seg == SEG_GS))
+    if (p->seg >= 0)
         in->arch_seg = (u8)p->seg;
     in->seg = in->arch_seg;
     if (long_code && in->seg != SEG_FS && in->seg != SEG_GS)
@@ -313,10 +317,11 @@ static u8 take_prefixes(struct reader *r, enum cpu_bits bits, struct prefixes *p
             return 0;
         u8 rex = 0;
         switch (byte) {
-        case 0x26: p->seg = SEG_ES; break;
-        case 0x2e: p->seg = SEG_CS; break;
-        case 0x36: p->seg = SEG_SS; break;
-        case 0x3e: p->seg = SEG_DS; break;
+        /* 64-bit code ignores these four: an FS or GS before them stays in force. */
+        case 0x26: p->seg = bits == BITS_64 ? p->seg : SEG_ES; break;
+        case 0x2e: p->seg = bits == BITS_64 ? p->seg : SEG_CS; break;
+        case 0x36: p->seg = bits == BITS_64 ? p->seg : SEG_SS; break;
+        case 0x3e: p->seg = bits == BITS_64 ? p->seg : SEG_DS; break;
         case 0x64: p->seg = SEG_FS; break;
         case 0x65: p->seg = SEG_GS; break;
         case 0x66: p->opsize = true; break;

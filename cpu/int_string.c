@@ -38,7 +38,7 @@ static void advance(struct cpu *cpu, const struct insn *in, unsigned reg, u64 de
 static bool one_movs(struct cpu *cpu, const struct insn *in, const struct string *s)
 {
     u64 from, to, v = 0;
-    if (!source_la(cpu, in, s, &from) || !target_la(cpu, s, ACCESS_WRITE, &to) || !mem_read(cpu, from, &v, s->bytes) ||
+    if (!source_la(cpu, in, s, &from) || !mem_read(cpu, from, &v, s->bytes) || !target_la(cpu, s, ACCESS_WRITE, &to) ||
         !mem_write(cpu, to, &v, s->bytes))
         return false;
     advance(cpu, in, REG_RSI, s->step);
@@ -75,7 +75,7 @@ static void compare(struct cpu *cpu, unsigned osz, u64 a, u64 b)
 static bool one_cmps(struct cpu *cpu, const struct insn *in, const struct string *s)
 {
     u64 from, to, a = 0, b = 0;
-    if (!source_la(cpu, in, s, &from) || !target_la(cpu, s, ACCESS_READ, &to) || !mem_read(cpu, from, &a, s->bytes) ||
+    if (!source_la(cpu, in, s, &from) || !mem_read(cpu, from, &a, s->bytes) || !target_la(cpu, s, ACCESS_READ, &to) ||
         !mem_read(cpu, to, &b, s->bytes))
         return false;
     compare(cpu, in->osz, a, b);
@@ -194,7 +194,7 @@ static inline enum flow repeat(struct cpu *cpu, const struct insn *in, one_itera
     if (count != 0)
         return FLOW_END;       /* rip stays: the instruction goes on after whatever is due now */
     if (in->asz == 2 && cpu->mode.code_bits == BITS_64)
-        cpu->core.rcx = 0;
+        cpu->core.rcx = 0;     /* no iteration was needed: Intel's processors clear the upper half all the same */
     return FLOW_NEXT;
 }
 

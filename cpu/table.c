@@ -35,7 +35,7 @@ static void parse_attributes(struct insn_row *row)
     static const struct { const char *name; u32 bit; } known[] = {
         {"LOCK", ROW_LOCK}, {"END", ROW_END}, {"I64", ROW_I64}, {"O64", ROW_O64}, {"D64", ROW_D64}, {"F64", ROW_F64},
         {"PROT", ROW_PROT}, {"BYTE", ROW_BYTE}, {"NOMEM", ROW_NOMEM}, {"MEM", ROW_MEM}, {"REPS", ROW_REPS},
-        {"PREFIXED", ROW_PREFIXED}, {"IGNMOD", ROW_IGNMOD}, {"0", 0},
+        {"PREFIXED", ROW_PREFIXED}, {"IGNMOD", ROW_IGNMOD}, {"NOREP", ROW_NOREP}, {"0", 0},
     };
     char text[128];
     snprintf(text, sizeof text, "%s", row->attributes);

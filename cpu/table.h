@@ -9,7 +9,7 @@
 enum row_attribute {
     ROW_LOCK = 1 << 0, ROW_END = 1 << 1, ROW_I64 = 1 << 2, ROW_O64 = 1 << 3, ROW_D64 = 1 << 4, ROW_F64 = 1 << 5,
     ROW_PROT = 1 << 6, ROW_BYTE = 1 << 7, ROW_NOMEM = 1 << 8, ROW_MEM = 1 << 9, ROW_REPS = 1 << 10,
-    ROW_PREFIXED = 1 << 11, ROW_IGNMOD = 1 << 12,
+    ROW_PREFIXED = 1 << 11, ROW_IGNMOD = 1 << 12, ROW_NOREP = 1 << 13,
 };
 enum row_modrm { MODRM_NONE, MODRM_REG /* /r */, MODRM_DIGIT /* /0../7 */, MODRM_FIXED /* a byte, or eight with +r */ };
 enum row_prefix { PREFIX_ANY, PREFIX_NP, PREFIX_66, PREFIX_F3, PREFIX_F2 };

@@ -1,0 +1,199 @@
+/* Running vectors on Nestor.
+ *
+ * RAM holds the page tables and the region's pages; the tables map the region and nothing else. A vector's bytes are written through the bus, so
+ * that decoded code is dropped as it would be in a machine. An exception is read off cpu->event before it is delivered.
+ */
+#include "emulate.h"
+
+#include "cpu/features.h"
+#include "cpu/flags.h"
+#include "cpu/interp.h"
+#include "cpu/mode.h"
+#include "cpu/x87.h"
+#include "mmu/bus.h"
+#include "mmu/tlb.h"
+
+#include <stdlib.h>
+
+#define RAM (1u << 20)
+#define TABLES 0x10000u            /* gpa */
+#define REGION_GPA 0x40000u
+#define LONGEST_REPETITION 64      /* cpu_run() calls for one repeated instruction */
+
+static const struct bench *bench;
+static struct cpu cpu;
+static struct bus bus;
+
+static u64 no_tsc(void *arg, struct cpu *c) { (void)arg, (void)c; return 0; }
+static const struct cpu_board board = {.tsc = no_tsc};
+
+static void map_region(void)
+{
+    u64 la = bench->region, table = TABLES;
+    for (unsigned level = 3; level >= 1; level--) {
+        bus_write(&bus, 0, table + 8 * (la >> (12 + 9 * level) & 511), 8, (table + PAGE_SIZE) | 7);
+        table += PAGE_SIZE;
+    }
+    for (unsigned page = 0; page < REGION_PAGES; page++) {
+        u32 off = page * PAGE;
+        bool code = off >= CODE_OFF && off < CODE_OFF + CODE_PAGES * PAGE, data = off >= DATA_OFF && off < DATA_END;
+        u64 entry = REGION_GPA + off;
+        if (code)
+            entry |= 5;
+        else if (data)
+            entry |= BIT(63) | (off < READONLY_OFF ? 7 : 5);
+        else
+            entry = 0;
+        if ((la >> 21) != (la + off) >> 21)
+            panic("the region crosses 2 MiB");
+        bus_write(&bus, 0, table + 8 * ((la + off) >> 12 & 511), 8, entry);
+    }
+}
+
+/* A TSS without a map of I/O ports: every port is refused. */
+static void set_task(void)
+{
+    cpu.seg.s[SEG_TR] = (struct segment){.limit = 0x66, .selector = 0x40, .access = AR_P | 11};
+}
+
+void emulate_init(const struct bench *b)
+{
+    bench = b;
+    insn_table_init();
+    if (!bus_init(&bus, RAM, RAM))
+        panic("no memory for the machine under test");
+    cpu.bus = &bus;
+    cpu.board = &board;
+    char message[200];
+    if (!cpu_model_set(&cpu, "base", message, sizeof message))
+        panic("%s", message);
+    memcpy(cpu.feature, b->feature, sizeof cpu.feature);
+    if (!tlb_init(&cpu))
+        panic("no memory for the TLB");
+    cpu_reset(&cpu, false);
+    cpu.interp = interp_new(&bus);
+    if (!cpu.interp)
+        panic("no memory for the interpreter");
+    map_region();
+    memcpy(bus.ram + REGION_GPA, b->alias, REGION_BYTES);
+    cpu.sys.cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
+    cpu.sys.cr3 = TABLES;
+    cpu.sys.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_UMIP;
+    cpu.sys.xcr0 = cpu_has(&cpu, FEATURE_AVX) ? 7 : 3;
+    cpu.sys.efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
+    set_task();
+    cpu_mode_update(&cpu);
+}
+
+static void set_segments(const struct vector *v)
+{
+    enum { FLAT = AR_P | AR_S | AR_DPL | AR_G | AR_ACCESSED };
+    struct segment *s = cpu.seg.s;
+    if (v->bits != BITS_64) {
+        for (unsigned n = SEG_ES; n <= SEG_GS; n++) {
+            const struct bench_segment *from = &bench->seg[v->bits][n];
+            s[n] = (struct segment){.base = from->base, .limit = from->limit, .access = from->access, .selector = from->selector};
+        }
+        return;
+    }
+    for (unsigned n = SEG_ES; n <= SEG_GS; n++)
+        s[n] = (struct segment){.access = AR_UNUSABLE};
+    s[SEG_FS].base = v->before.fs_base;
+    s[SEG_GS].base = v->before.gs_base;
+    s[SEG_CS] = (struct segment){.limit = 0xffffffff, .selector = 0x33, .access = FLAT | AR_L | AR_CODE | AR_READABLE};
+    s[SEG_SS] = (struct segment){.limit = 0xffffffff, .selector = 0x2b, .access = FLAT | AR_DB | AR_WRITABLE};
+}
+
+static void set_fpu(const struct fx_image *fx)
+{
+    struct cpu_fpu *f = &cpu.fpu;
+    unsigned top = fx->fsw >> 11 & 7;
+    f->fcw = fx->fcw;
+    f->fsw = fx->fsw;
+    f->ftw_full = 0;
+    for (unsigned n = 0; n < 8; n++) {
+        f->ftw_full |= (u16)((fx->ftw >> n & 1 ? 0 : 3) << (2 * n));
+        f->st[(top + n) & 7].mantissa = fx->st[n].mantissa;
+        f->st[(top + n) & 7].exponent = fx->st[n].exponent;
+    }
+    x87_update_summary(&cpu);
+    f->mxcsr = fx->mxcsr;
+    for (unsigned n = 0; n < 16; n++)
+        memcpy(f->v[n], fx->xmm[n], 16);
+}
+
+static void get_fpu(struct fx_image *fx)
+{
+    const struct cpu_fpu *f = &cpu.fpu;
+    unsigned top = f->fsw >> 11 & 7;
+    memset(fx, 0, sizeof *fx);
+    fx->fcw = f->fcw;
+    fx->fsw = f->fsw;
+    for (unsigned n = 0; n < 8; n++) {
+        fx->ftw |= (u8)(((f->ftw_full >> (2 * n) & 3) != 3) << n);
+        fx->st[n].mantissa = f->st[(top + n) & 7].mantissa;
+        fx->st[n].exponent = f->st[(top + n) & 7].exponent;
+    }
+    fx->mxcsr = f->mxcsr;
+    for (unsigned n = 0; n < 16; n++)
+        memcpy(fx->xmm[n], f->v[n], 16);
+}
+
+/* Runs one instruction; a repeated one until it is done. */
+static void step(const struct vector *v)
+{
+    u64 start = cpu.core.rip;
+    bool repeats = insn_rows[v->row].attr & ROW_REPS;
+    for (unsigned i = 0; i < LONGEST_REPETITION; i++) {
+        cpu.stop_at = cpu.time.now + 1;
+        cpu_run(&cpu);
+        if (cpu.event.valid || !repeats || cpu.core.rip != start)
+            return;
+    }
+}
+
+void emulate_run(const struct vector *v, struct outcome *out)
+{
+    static u32 last_code = CODE_OFF + PAGE;
+    u8 *region = bus.ram + REGION_GPA, filling[CODE_IMAGE];
+    memset(filling, 0xcc, sizeof filling);
+    bus_copy_to(&bus, REGION_GPA + last_code, filling, sizeof filling);
+    bus_copy_to(&bus, REGION_GPA + v->code_off, v->code, CODE_IMAGE);
+    last_code = v->code_off;
+    windows_put(region, v->memory);
+
+    bool mode_changes = cpu.mode.cpl != 3 || cpu.mode.code_bits != v->bits || (v->before.rflags | cpu.core.rflags_rest) & FL_AC;
+    set_segments(v);
+    u64 base = cpu.seg.s[SEG_CS].base;
+    memcpy(cpu.core.r, v->before.r, sizeof v->before.r);
+    cpu.core.rip = bench->region + vector_insn_off(v) - base;
+    cpu_set_rflags(&cpu, v->before.rflags);
+    set_fpu(&v->before.fx);
+    cpu.event.valid = 0;
+    cpu.event.attention = 0;
+    cpu.event.blocking = 0;
+    cpu.event.activity = ACTIVITY_ACTIVE;
+    cpu.event.pending_debug = 0;
+    if (mode_changes)
+        cpu_mode_update(&cpu);
+
+    step(v);
+
+    *out = (struct outcome){.exception = -1};
+    if (cpu.event.valid) {
+        bool trap = cpu.event.type == EVT_SOFTWARE || cpu.event.type == EVT_SOFTWARE_INT || cpu.event.type == EVT_PRIV_SOFTWARE;
+        out->exception = cpu.event.vector;
+        out->error = cpu.event.has_error ? cpu.event.error : 0;
+        out->address = cpu.event.vector == EXC_PF ? cpu.event.payload : 0;
+        if (trap)
+            cpu.core.rip += cpu.event.insn_length;
+    }
+    memcpy(out->state.r, cpu.core.r, sizeof out->state.r);
+    out->state.rip = cpu.core.rip;
+    out->state.rflags = cpu_rflags(&cpu);
+    out->state.fs_base = cpu.seg.s[SEG_FS].base;
+    out->state.gs_base = cpu.seg.s[SEG_GS].base;
+    get_fpu(&out->state.fx);
+    windows_get(region, out->memory);
+    out->stray = windows_stray(bench, region);
+}

@@ -1,0 +1,110 @@
+/* One test vector: an instruction, the state before it, and what became of it; and the memory that both sides see.
+ *
+ * The same small region of linear addresses exists in the host process and in Nestor's guest:
+ *
+ *     page  0         1, 2            3         4, 5              6              7
+ *           nothing   code, read-only nothing   data, writable    data, read-only nothing
+ *
+ * The data pages hold a pattern that never changes, except in a few windows around the borders between pages, which each vector fills. Operands are
+ * steered into the windows; a write elsewhere is noticed (`stray`). The region lies below 2 GiB so that every addressing form reaches it, and
+ * is smaller than 64 KiB so that 16-bit addresses do when a segment begins there.
+ */
+#ifndef NESTOR_TESTS_INSN_VECTOR_H
+#define NESTOR_TESTS_INSN_VECTOR_H
+
+#include "cpu/state.h"
+#include "cpu/table.h"
+
+#define PAGE 4096u
+#define REGION_PAGES 8u
+#define REGION_BYTES (REGION_PAGES * PAGE)
+#define CODE_OFF (1 * PAGE)        /* the exit stub stands at the first bytes */
+#define CODE_PAGES 2u
+#define DATA_OFF (4 * PAGE)
+#define DATA_PAGES 3u              /* the last one read-only */
+#define DATA_BYTES (DATA_PAGES * PAGE)
+#define READONLY_OFF (6 * PAGE)
+#define DATA_END (7 * PAGE)
+
+struct window { u32 off, bytes, at; };     /* offset in the region, size, place in vector.memory */
+#define WINDOW_BYTES 832u
+extern const struct window windows[4];
+
+/* The image that FXSAVE64 stores. */
+struct fx_image {
+    u16 fcw, fsw;
+    u8 ftw, reserved;
+    u16 fop;
+    u64 fip, fdp;
+    u32 mxcsr, mxcsr_mask;
+    struct { u64 mantissa; u16 exponent, rest[3]; } st[8];
+    u64 xmm[16][2];
+    u8 unused[96];
+} __attribute__((aligned(16)));
+
+struct user_state {
+    struct fx_image fx;
+    u64 r[16];
+    u64 rip, rflags;
+    u64 fs_base, gs_base;      /* counts in 64-bit code only */
+};
+
+struct outcome {
+    struct user_state state;
+    u8 memory[WINDOW_BYTES];
+    i32 exception;             /* vector, -1 none */
+    u32 error;
+    u64 address;               /* CR2 of a page fault */
+    i32 stray;                 /* offset in the region of a byte changed outside the windows, -1 none */
+    u32 died;                  /* the process that ran it died, or hung */
+};
+
+#define CODE_IMAGE 64u
+struct vector {
+    u64 index;
+    u16 row;
+    u8 bits;                   /* enum cpu_bits */
+    u8 length;                 /* of the instruction */
+    u8 single_step;            /* run by TF: where it goes, or how long it is, is not known beforehand */
+    u8 random;                 /* made of random bytes */
+    u8 at;                     /* where the instruction begins in the image */
+    u16 code_off;              /* of the image in the region */
+    u8 code[CODE_IMAGE];       /* filling, the instruction, the way out, filling */
+    struct user_state before;
+    u8 memory[WINDOW_BYTES];
+    struct outcome native;
+};
+
+static inline const u8 *vector_bytes(const struct vector *v) { return v->code + v->at; }
+static inline u32 vector_insn_off(const struct vector *v) { return v->code_off + v->at; }
+
+/* How a segment looks in code of some width: what is loaded natively and what Nestor is given. */
+struct bench_segment { u16 selector; u32 base, limit, access; };
+
+/* What vectors need to know of where they run. */
+struct bench {
+    u64 region;                /* la of the region */
+    u8 *alias;                 /* the same pages, writable, in this process */
+    u8 pattern[DATA_BYTES];
+    struct bench_segment seg[3][6];    /* by width of code; not used for BITS_64 */
+    bool fsgsbase;             /* FS and GS bases can be set natively */
+    bool ldt;                  /* so can segments of the LDT: FS and GS in 32-bit code, 16-bit code */
+    u32 feature[FEATURE_WORDS];/* of the host */
+    u64 exit_stub;             /* la of the code that ends a native run */
+};
+
+/* Copies a vector's windows into memory whose first byte is that of the region, and out of it. */
+static inline void windows_put(u8 *region, const u8 *memory)
+{
+    for (unsigned i = 0; i < 4; i++)
+        memcpy(region + windows[i].off, memory + windows[i].at, windows[i].bytes);
+}
+static inline void windows_get(const u8 *region, u8 *memory)
+{
+    for (unsigned i = 0; i < 4; i++)
+        memcpy(memory + windows[i].at, region + windows[i].off, windows[i].bytes);
+}
+/* Where the region differs from the pattern outside the windows, -1 when nowhere; puts the pattern back. */
+i32 windows_stray(const struct bench *bench, u8 *region);
+
+#endif
