@@ -41,7 +41,7 @@ static const struct bench_row rows[] = {
     {"page-fault", 1, "hardware",    "#PF and IRET"},
     {"interrupt",  1, "hardware",    "INT and IRET"},
     {"cr3",        1, "hardware",    "MOV to CR3, then 32 pages touched"},
-    {"port",       1, "hardware",    "IN from port 0x80"},
+    {"port",       1, "hardware",    "IN from port 0x21, the PIC"},
     {"cpuid",      1, "hardware",    "CPUID, no exit"},
 
     {"integer",    2, "hardware",    "in a guest"},

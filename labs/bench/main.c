@@ -24,7 +24,7 @@ struct idt_entry {
 
 enum { CODE64 = 0x10, INTERRUPT_GATE = 0x8e, VECTORS = 256, EXCEPTIONS = 32, STUB_SIZE = 16, NAME_SIZE = 32 };
 enum { PORT_PIC1 = 0x20, PORT_PIC2 = 0xa0, PORT_MARK = 0x402, PORT_EXIT = 0xf4, PORT_ACPI_PM1 = 0x604 };
-enum { ACPI_SLEEP_S5 = 5 << 10 | 1 << 13, ACPI_SLEEP_S5_PIIX = 1 << 13 };
+enum { ACPI_SLEEP_S5 = 5 << 10 | 1 << 13, ACPI_SLEEP_S5_PIIX = 1 << 13 }; /* SLP_TYP differs by chipset */
 
 unsigned current_level;
 static unsigned levels;

@@ -267,12 +267,12 @@ static uint64_t run_interrupt(uint64_t count)
     return 0;
 }
 
+/* The interrupt mask of the first PIC: a register of a device that every PC has. */
 static uint64_t run_port(uint64_t count)
 {
     uint8_t value = 0;
-    __asm__ volatile("outb %%al, $0x80" : : "a"((uint8_t)0xa5));
     while (count--)
-        __asm__ volatile("inb $0x80, %0" : "=a"(value));
+        __asm__ volatile("inb $0x21, %0" : "=a"(value));
     return value;
 }
 
@@ -302,7 +302,7 @@ const struct workload workloads[] = {
     {"page-fault", prepare_fault, run_fault, 7},
     {"cr3", prepare_cr3, run_cr3, CR3_PAGES * (CR3_PAGES - 1) / 2},
     {"interrupt", prepare_interrupt, run_interrupt, 0},
-    {"port", NULL, run_port, 0xa5},
+    {"port", NULL, run_port, 0xff}, /* main.c masks all */
     {"cpuid", NULL, run_exit, 0},
 };
 const unsigned workload_count = sizeof workloads / sizeof *workloads;
