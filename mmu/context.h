@@ -115,6 +115,7 @@ struct tlb {
     u64 uids;                       /* last uid given */
     struct gpa_space space_pool[TLB_SPACES];
     struct gpa_space *space[VMX_MAX_FRAMES + 1]; /* [n]: through frames 0..n-1; NULL: identity */
+    struct gpa_space *space_last[VMX_MAX_FRAMES + 1]; /* [n]: the last one found for n frames, to be looked at first */
     unsigned slot;                  /* in bus->cpu[] */
 };
 

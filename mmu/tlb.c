@@ -206,18 +206,26 @@ static bool space_allocate(struct gpa_space *s)
     return true;
 }
 
+/* Does the space translate through the chain's first `levels` frames? VPIDs do not matter. */
+static bool space_serves(const struct gpa_space *s, const struct tlb_chain *chain, unsigned levels)
+{
+    if (!s->entries[0] || s->chain.depth != levels)
+        return false;
+    for (unsigned k = levels; k-- > 0;)
+        if (s->chain.place[k].eptp != chain->place[k].eptp || s->chain.place[k].apic_page != chain->place[k].apic_page)
+            return false;
+    return true;
+}
+
 static struct gpa_space *space_find(struct tlb *t, const struct tlb_chain *chain, unsigned levels)
 {
-    struct tlb_chain key = *chain;
-    key.depth = levels;
-    for (unsigned k = 0; k < levels; k++)
-        key.place[k].vpid = 0;
-
-    struct gpa_space *oldest = NULL, *s;
+    struct gpa_space *oldest = NULL, *s = t->space_last[levels];
+    if (LIKELY(s && space_serves(s, chain, levels)))
+        return s;
     for (unsigned i = 0; i < TLB_SPACES; i++) {
         s = &t->space_pool[i];
-        if (s->entries[0] && chain_equal(&s->chain, &key))
-            return s;
+        if (space_serves(s, chain, levels))
+            return t->space_last[levels] = s;
         if (!oldest || s->last_used < oldest->last_used)
             oldest = s;
     }
@@ -230,9 +238,12 @@ static struct gpa_space *space_find(struct tlb *t, const struct tlb_chain *chain
             panic("mmu: the host has no memory for %u bytes of EPT cache",
                   (unsigned)(SIDE_COUNT * SPACE_ENTRIES * sizeof(struct gpa_entry)));
     }
-    s->chain = key;
+    s->chain = *chain;
+    s->chain.depth = levels;
+    for (unsigned k = 0; k < levels; k++)
+        s->chain.place[k].vpid = 0;
     space_flush(s);
-    return s;
+    return t->space_last[levels] = s;
 }
 
 static void spaces_resolve(struct tlb *t, const struct tlb_chain *chain)
