@@ -171,7 +171,9 @@ ln -sfn "$kernel" "$images/vmlinuz"
 # ---- the run -----------------------------------------------------------------------------------------------------
 
 inner_memory=112 step=160
-[ -n "$memory" ] || memory=$((inner_memory + 80 + (levels - 1) * step))M
+# Linux uses transparent huge pages only where it finds more than 512 MiB; without them each 4 KiB page of L2's memory is an exit to L1.
+needed=$((inner_memory + 80 + (levels - 1) * step))
+[ -n "$memory" ] || memory=$((needed < 768 && levels > 2 ? 768 : needed))M
 nested=0
 [ "$policy" != hardware ] || nested=1
 append="console=ttyS0 loglevel=$loglevel panic=-1 reboot=k nokaslr mitigations=off 8250.nr_uarts=1 cryptomgr.notests"
