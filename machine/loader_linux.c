@@ -10,7 +10,8 @@
 
 /* Offsets in the file's setup header, which are the same in boot_params. */
 enum {
-    SETUP_SECTS = 0x1f1, SETUP_BOOT_FLAG = 0x1fe, SETUP_JUMP = 0x200, SETUP_MAGIC = 0x202, SETUP_VERSION = 0x206,
+    SETUP_SECTS = 0x1f1, SETUP_SYSSIZE = 0x1f4, SETUP_BOOT_FLAG = 0x1fe,
+    SETUP_JUMP = 0x200, SETUP_MAGIC = 0x202, SETUP_VERSION = 0x206,
     SETUP_TYPE_OF_LOADER = 0x210, SETUP_LOADFLAGS = 0x211, SETUP_CODE32_START = 0x214, SETUP_RAMDISK_IMAGE = 0x218,
     SETUP_RAMDISK_SIZE = 0x21c, SETUP_HEAP_END = 0x224, SETUP_CMD_LINE_PTR = 0x228, SETUP_INITRD_MAX = 0x22c,
     SETUP_KERNEL_ALIGNMENT = 0x230, SETUP_RELOCATABLE = 0x234, SETUP_CMDLINE_SIZE = 0x238, SETUP_PREF_ADDRESS = 0x258,
@@ -102,8 +103,8 @@ bool linux_load(struct loading *l)
     if (version < 0x206 || !(d[SETUP_LOADFLAGS] & LOADED_HIGH))
         return loader_error(l, "kernel %s: boot protocol %u.%02u; expected a bzImage of protocol 2.06 or later", name,
                             version >> 8, version & 0xff);
-    if (setup >= l->kernel.size)
-        return loader_error(l, "kernel %s: the file ends before the protected-mode kernel (truncated?)", name);
+    if (setup >= l->kernel.size || l->kernel.size - setup + 15 < (u64)load32(d + SETUP_SYSSIZE) * 16)
+        return loader_error(l, "kernel %s: the file ends before the protected-mode kernel does (truncated?)", name);
     if (l->m->config.module_count)
         return loader_error(l, "--module %s: a Linux bzImage takes --initrd, not modules",
                             l->m->config.module[0].image.name);

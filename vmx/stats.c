@@ -209,9 +209,9 @@ static void print_nested(const struct vmx_stats *stats, FILE *out)
     u64 entries = stats->nested_entries;
     if (entries)
         fprintf(out, "\nL2 as a hypervisor: %llu VM entries of L3, each at %llu instructions of L1\n"
-                "(%llu in all, until L2's VMXOFF; %llu of them, %llu per entry, answered EPT violations)\n",
+                "(%llu in all, until L2's VMXOFF; EPT violations took %llu of each)\n",
                 (unsigned long long)entries, (unsigned long long)(stats->nested_instructions / entries),
-                (unsigned long long)stats->nested_instructions, (unsigned long long)stats->nested_violations,
+                (unsigned long long)stats->nested_instructions,
                 (unsigned long long)(stats->nested_violations / entries));
 }
 
@@ -239,13 +239,13 @@ static void print_exits(const struct vmx_stats *stats, unsigned level, FILE *out
     if (!n)
         return;
     qsort(rows, n, sizeof rows[0], compare_rows);
-    fprintf(out, "\nVM exits of L%u:\n%11s  %-43s %-7s %14s\n", level, "count", "reason", "handler",
-            "instrs to do it");
+    fprintf(out, "\nVM exits of L%u:\n%11s  %-38s  %-7s %s\n", level, "count", "reason", "handler",
+            "instrs to handle");
     for (unsigned i = 0; i < n; i++) {
         unsigned r = rows[i].reason, h = rows[i].handler;
-        fprintf(out, "%11llu  %2u %-40.40s L%-6u", (unsigned long long)rows[i].count, r, vmx_exit_text(r), h);
+        fprintf(out, "%11llu  %2u %-35.35s  L%u", (unsigned long long)rows[i].count, r, vmx_exit_text(r), h);
         if (stats->handled[h][r])
-            fprintf(out, " %14llu", (unsigned long long)(stats->handling[h][r] / stats->handled[h][r]));
+            fprintf(out, "%*llu", h < 10 ? 22 : 21, (unsigned long long)(stats->handling[h][r] / stats->handled[h][r]));
         fprintf(out, "\n");
     }
 }

@@ -271,6 +271,10 @@ int options_parse(struct options *options, int argc, char **argv, char *message,
         char *word = argv[i];
         const char *name = word + (strncmp(word, "--", 2) == 0 ? 2 : *word == '-' ? 1 : 0);
         char *equals = strchr(name, '=');
+        if (strcmp(word, "-h") == 0) {
+            options->help = true;
+            continue;
+        }
         const struct option *option = name != word ? find_option(name, equals ? (size_t)(equals - name) : strlen(name)) : NULL;
         if (!option) {
             hostio_error(message, message_size, "%s: unknown %s; `nestor run --help` lists the options", word,

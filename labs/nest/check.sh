@@ -12,7 +12,7 @@ expect() {
 }
 [ $status = 0 ] || { echo "check: status $status, 0 was expected"; result=1; }
 expect "L$reached: .*I am the innermost"
-expect "L$reached: work: 9592 primes below 100000, the largest 99991; CRC-32 of the sieve 0xd8c50585"
+expect "L$reached: work: 9592 primes below 100000, the last 99991; CRC-32 0xd8c50585"
 level=1
 while [ $level -le "$reached" ]; do
     expect "L$level: level $level ends"

@@ -185,7 +185,7 @@ static enum guest_fate handle_cr(struct guest_registers *registers)
     } else if (access == 0 && number == 4) {
         done = guest_write_cr4(value);
         if (!done && value & CR4_VMXE)
-            print("level %u's guest tried to set CR4.VMXE; this hypervisor has no nested support: #GP\n", self.level);
+            print("my guest tried to set CR4.VMXE: #GP, I have no nested support\n");
     } else if (access == 0 && number == 3) {
         vmcs_write(VMCS_GUEST_CR3, value & ~(1ul << 63));
         done = true;
@@ -209,13 +209,13 @@ static enum guest_fate handle_msr(struct guest_registers *registers, const char 
 {
     uint32_t index = registers->rcx;
     if (index == MSR_FEATURE_CONTROL || (index >= MSR_VMX_BASIC && index <= MSR_VMX_LAST))
-        print("level %u's guest tried %s of 0x%x; this hypervisor has no nested support: #GP\n", self.level, name, index);
+        print("my guest tried %s of 0x%x: #GP, I have no nested support\n", name, index);
     return guest_inject(INJECT_GP);
 }
 
 static enum guest_fate handle_vmx_instruction(unsigned reason)
 {
-    print("level %u's guest tried %s; this hypervisor has no nested support: #UD\n", self.level, reason_name(reason));
+    print("my guest tried %s: #UD, I have no nested support\n", reason_name(reason));
     return guest_inject(INJECT_UD);
 }
 

@@ -92,7 +92,7 @@ static void probe_hidden_vmx(void)
     unsigned read = try_read_msr(MSR_VMX_BASIC, &basic);
     unsigned enable = try_write_cr4(read_cr4() | CR4_VMXE);
     unsigned vmxon = try_vmxon((uint64_t)probe_region, &entered);
-    print("trying all the same: RDMSR of IA32_VMX_BASIC: %s, CR4.VMXE := 1: %s, VMXON: %s\n", trap_name(read), trap_name(enable),
+    print("trying all the same: RDMSR %s, CR4.VMXE := 1 %s, VMXON %s\n", trap_name(read), trap_name(enable),
           vmxon == TRAP_NONE && !entered ? "VMfail" : trap_name(vmxon));
     if (vmxon == TRAP_NONE && entered)
         fail("VMXON worked, though CPUID shows no VMX");
@@ -146,7 +146,7 @@ _Noreturn void nest_main(uint32_t magic, const struct multiboot_info *info)
         fail("this processor has no VMX, so there can be no level 2");
     } else {
         probe_hidden_vmx();
-        print("no VMX here: my hypervisor does not offer nested virtualization, so I am the innermost\n");
+        print("VMX is hidden from me, so I am the innermost\n");
         work();
     }
     print("level %u ends\n", self.level);

@@ -46,7 +46,7 @@ bool work_run(void)
             composite[multiple] = 1;
     }
     uint32_t known = crc32((const uint8_t *)"123456789", 9);
-    print("work: %u primes below %u, the largest %u; CRC-32 of the sieve 0x%08x\n", primes, (unsigned)SIEVE_SIZE, largest,
+    print("work: %u primes below %u, the last %u; CRC-32 0x%08x\n", primes, (unsigned)SIEVE_SIZE, largest,
           crc32(composite, SIEVE_SIZE));
     return primes == PRIMES_BELOW && largest == LARGEST_PRIME && known == 0xcbf43926;
 }
