@@ -43,8 +43,10 @@ int command_dump(int argc, char **argv)
     }
     bool help = argc == 1 && strcmp(argv[0], "--help") == 0;
     if (argc == 1 && !help) {
-        snprintf(message, sizeof(message), "dump %s: unknown table; expected one of these:", argv[0]);
-        command_error(STATUS_USAGE, message);
+        int used = snprintf(message, sizeof(message), "dump %.40s: unknown table; expected one of", argv[0]);
+        for (unsigned i = 0; i < ARRAY_SIZE(tables) && used < (int)sizeof(message); i++)
+            used += snprintf(message + used, sizeof(message) - (size_t)used, "%s %s", i ? "," : "", tables[i].name);
+        return command_error(STATUS_USAGE, message);
     }
     FILE *out = help ? stdout : stderr;
     fputs("usage: nestor dump TABLE\n", out);

@@ -19,7 +19,7 @@ static const struct { const char *name; int (*run)(int argc, char **argv); } com
     {"dump", command_dump},
 };
 
-static const char *const absent[] = {"replay", "snapshot", "demo"};
+static const char *const absent[] = {"replay", "snapshot"};
 
 int command_error(int status, const char *message)
 {
@@ -50,6 +50,10 @@ int main(int argc, char **argv)
             snprintf(message, sizeof(message), "%s: not implemented yet", absent[i]);
             return command_error(STATUS_USAGE, message);
         }
+    }
+    if (strcmp(argv[1], "demo") == 0 || strcmp(argv[1], "test") == 0 || strcmp(argv[1], "stack") == 0) {
+        snprintf(message, sizeof(message), "%s: a command of the script `nestor` in the source tree", argv[1]);
+        return command_error(STATUS_USAGE, message);
     }
     snprintf(message, sizeof(message), "%s: unknown command; expected run, bench or dump (`nestor --help`)", argv[1]);
     return command_error(STATUS_USAGE, message);

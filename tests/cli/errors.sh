@@ -30,15 +30,20 @@ accepted() {
 
 head -c 4096 /dev/zero | tr '\0' x >"$work/text"
 : >"$work/empty"
+# a multiboot kernel that halts
+printf '\x02\xb0\xad\x1b\x00\x00\x01\x00\xfe\x4f\x51\xe4\x00\x00\x10\x00\x00\x00\x10\x00\x00\x00\x00\x00\x00\x00\x00\x00\x20\x00\x10\x00\xf4' >"$work/kernel"
+head -c 64 /dev/zero >>"$work/kernel"
 
 accepted --help
 accepted --version
 accepted run --help
+accepted run -h
 accepted dump cpus
 accepted dump insns
 
 refused "frobnicate" frobnicate
 refused "not implemented yet" replay x
+refused "source tree" demo
 refused "--kernel" run
 refused "--colour" run --colour red
 refused "unknown word" run kernel.elf
@@ -73,5 +78,24 @@ refused "--serial: cannot write" run --kernel "$work/text" --serial file:/nonexi
 refused "nonesuch" run --kernel "$work/text" --cpu nonesuch
 refused "warp-drive" run --kernel "$work/text" --cpu base,+warp-drive
 refused "nonesuch" run --kernel "$work/text" --policy nonesuch
+refused "expected hardware, transparent" run --kernel "$work/text" --policy ''
+refused "expected +FLAG or -FLAG" run --kernel "$work/text" --cpu base,vmx
+refused "unknown category bogus" run --kernel "$work/kernel" --trace bogus:-
+refused "cannot write /nonexistent/x" run --kernel "$work/kernel" --trace vmx:/nonexistent/x
+refused "unknown table" dump nonesuch
+refused "--append: the command line is longer" run --kernel "$work/kernel" --append "$(head -c 10000 /dev/zero | tr '\0' a)"
+
+# Images that do not fit or are not whole
+head -c 3145728 /dev/zero >"$work/big"
+refused "initrd $work/big: its 3145728 bytes do not fit" run --kernel "$work/kernel" --initrd "$work/big" --memory 2M
+refused "module $work/big: its 3145728 bytes do not fit" run --kernel "$work/kernel" --module "$work/big" --memory 2M
+# a bzImage's header that promises 1 MiB of kernel, and 512 bytes of it
+{
+    head -c 497 /dev/zero
+    printf '\x01\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x55\xaa\xeb\x66HdrS\x0c\x02'
+    printf '\x00\x00\x00\x00\x00\x00\x00\x00\xff\x01'
+    head -c 1000 /dev/zero
+} >"$work/bzimage"
+refused "kernel $work/bzimage: the file ends before" run --kernel "$work/bzimage"
 
 exit $failed

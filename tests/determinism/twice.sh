@@ -1,0 +1,33 @@
+#!/bin/bash
+# The same command twice is the same execution: serial output, counts and every trace event, byte for byte.
+# usage: twice.sh STATUS COMMAND WORD…     `nestor run` or a script that passes options on to it; "--trace …" and "--stats" are added
+set -u
+want=$1
+shift
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+# What the host's clock says may differ.
+run() {
+    local status=0
+    "${@:2}" --stats --trace vmx,ept,irq,mode,sched:"$work/trace$1" >"$work/out$1" 2>"$work/err" </dev/null || status=$?
+    sed '/^host time/d' "$work/err" >"$work/err$1"
+    if [ "$status" != "$want" ]; then
+        echo "FAILED: run $1 ended with status $status, expected $want:"
+        tail -20 "$work/err"
+        # A host that cannot have what the run needs: the script's own status
+        [ "$status" != 69 ] || exit 69
+        failed=1
+    fi
+}
+
+run 1 "$@"
+run 2 "$@"
+for what in out err trace; do
+    cmp "$work/${what}1" "$work/${what}2" || failed=1
+done
+events=$(wc -l <"$work/trace1")
+echo "$events trace events, $(wc -l <"$work/out1") lines of output"
+[ "$events" -gt 1000 ] || { echo "FAILED: that is hardly a trace"; failed=1; }
+exit $failed
