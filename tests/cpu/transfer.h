@@ -90,8 +90,10 @@ static void ring(u16 code, u16 data, u64 sp)
 static void start_real(void)
 {
     char message[200];
-    if (bus_.ram)
+    if (bus_.ram) {
+        tlb_free(cpu);
         bus_free(&bus_);
+    }
     memset(cpu, 0, sizeof(*cpu));
     ck_assert(bus_init(&bus_, 2 << 20, 2 << 20));
     cpu->bus = &bus_;
