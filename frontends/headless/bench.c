@@ -213,10 +213,12 @@ static double per_iteration(const struct result *r)
     return r->best.ns / (double)r->count;
 }
 
-/* How many times as long as at L1, or 0 if that was not measured. */
+/* How many times as long as at L1, or 0 if that was not measured, or is something else (CPUID does not exit there). */
 static double ratio_to_l1(const struct bench *b, unsigned at)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(rows) && rows[at].level > 1; i++)
+    if (rows[at].level == 1 || strcmp(rows[at].workload, "cpuid") == 0)
+        return 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
         if (rows[i].level == 1 && strcmp(rows[i].workload, rows[at].workload) == 0 && b->result[i].best.outcome == BENCH_OK)
             return per_iteration(&b->result[at]) / per_iteration(&b->result[i]);
     return 0;
