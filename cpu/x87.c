@@ -215,6 +215,13 @@ FAMILY_ONE(fld_constant, fld_constant)
 /* Whether the result of a store goes to memory: unmasked inexactness alone does not stop it. */
 static bool store_allowed(const struct float_env *e) { return !(e->flags & ~e->masks & FLOAT_ALL & ~FLOAT_INEXACT); }
 
+/* A store that is stopped faults all the same where its operand is not writable: that comes first [SDM3 "Priority Among Concurrent Events"]. */
+static bool store_probe(struct cpu *cpu, const struct insn *in, unsigned n)
+{
+    u64 la;
+    return ea_la(cpu, in, n, ACCESS_WRITE, &la) && mem_probe(cpu, la, n, ACCESS_WRITE);
+}
+
 /* What is reported: when overflow or underflow stops the store, inexactness is not. */
 static void store_settle(struct float_env *e)
 {
@@ -249,8 +256,7 @@ static enum flow fst_m32(struct cpu *cpu, const struct insn *in, bool pop)
     STORE_BEGIN;
     u32 v = fault ? F32_NAN : f80_to_f32(a, &e);
     store_settle(&e);
-    if (store_allowed(&e))
-        TRY(rm_write32(cpu, in, v));
+    TRY(store_allowed(&e) ? rm_write32(cpu, in, v) : store_probe(cpu, in, 4));
     return store_done(cpu, in, 1, &e, fault, pop);
 }
 static enum flow fst_m64(struct cpu *cpu, const struct insn *in, bool pop)
@@ -258,8 +264,7 @@ static enum flow fst_m64(struct cpu *cpu, const struct insn *in, bool pop)
     STORE_BEGIN;
     u64 v = fault ? F64_NAN : f80_to_f64(a, &e);
     store_settle(&e);
-    if (store_allowed(&e))
-        TRY(rm_write64(cpu, in, v));
+    TRY(store_allowed(&e) ? rm_write64(cpu, in, v) : store_probe(cpu, in, 8));
     return store_done(cpu, in, 5, &e, fault, pop);
 }
 static enum flow fst_m32_keep(struct cpu *cpu, const struct insn *in) { return fst_m32(cpu, in, false); }
@@ -278,8 +283,7 @@ static enum flow fstp_m80(struct cpu *cpu, const struct insn *in)
     struct f80 v = fault ? F80_NAN : a;
     store64(image, v.mantissa);
     store16(image + 8, v.exponent);
-    if (store_allowed(&e))
-        TRY(rm_write_bytes(cpu, in, image, 10));
+    TRY(store_allowed(&e) ? rm_write_bytes(cpu, in, image, 10) : store_probe(cpu, in, 10));
     return store_done(cpu, in, 3, &e, fault, true);
 }
 FAMILY_ONE(fstp_m80, fstp_m80)
@@ -289,24 +293,21 @@ static enum flow store_i16(struct cpu *cpu, const struct insn *in, bool truncate
 {
     STORE_BEGIN;
     u16 v = fault ? 0x8000 : (u16)f80_to_i16(a, truncate ? ROUND_ZERO : e.rounding, &e);
-    if (store_allowed(&e))
-        TRY(rm_write16(cpu, in, v));
+    TRY(store_allowed(&e) ? rm_write16(cpu, in, v) : store_probe(cpu, in, 2));
     return store_done(cpu, in, 7, &e, fault, pop);
 }
 static enum flow store_i32(struct cpu *cpu, const struct insn *in, bool truncate, bool pop)
 {
     STORE_BEGIN;
     u32 v = fault ? 0x80000000u : (u32)f80_to_i32(a, truncate ? ROUND_ZERO : e.rounding, &e);
-    if (store_allowed(&e))
-        TRY(rm_write32(cpu, in, v));
+    TRY(store_allowed(&e) ? rm_write32(cpu, in, v) : store_probe(cpu, in, 4));
     return store_done(cpu, in, 3, &e, fault, pop);
 }
 static enum flow store_i64(struct cpu *cpu, const struct insn *in, bool truncate, unsigned opcode)
 {
     STORE_BEGIN;
     u64 v = fault ? BIT(63) : (u64)f80_to_i64(a, truncate ? ROUND_ZERO : e.rounding, &e);
-    if (store_allowed(&e))
-        TRY(rm_write64(cpu, in, v));
+    TRY(store_allowed(&e) ? rm_write64(cpu, in, v) : store_probe(cpu, in, 8));
     return store_done(cpu, in, opcode, &e, fault, true);
 }
 static enum flow fist_m16(struct cpu *cpu, const struct insn *in) { return store_i16(cpu, in, false, false); }
@@ -346,8 +347,7 @@ static enum flow fbstp(struct cpu *cpu, const struct insn *in)
             image[9] = a.exponent >> 15 ? 0x80 : 0;
         }
     }
-    if (store_allowed(&e))
-        TRY(rm_write_bytes(cpu, in, image, 10));
+    TRY(store_allowed(&e) ? rm_write_bytes(cpu, in, image, 10) : store_probe(cpu, in, 10));
     return store_done(cpu, in, 7, &e, fault, true);
 }
 FAMILY_ONE(fbstp, fbstp)

@@ -605,6 +605,9 @@ static void suit_row(struct maker *m, const struct insn_row *row, const struct i
     }
     if (one_of(row->name, " LOOP LOOPE LOOPNE JRCXZ ") && rng_chance(r, 70))
         regs[REG_RCX] = (regs[REG_RCX] & ~mask_low(8u << in->asz)) | rng_below(r, 3);
+    u8 *loaded = m->memory ? memory_at(v, region, m->target, 4) : NULL;
+    if (one_of(row->name, " LDMXCSR ") && loaded && rng_chance(r, 90))
+        store32(loaded, load32(loaded) & 0xffff);
     if (m->memory && rng_chance(r, 50)) {
         u8 *operand = memory_at(v, region, m->target, 16);
         if (operand && one_of(row->name, " CMPXCHG ") && m->base_reg != REG_RAX && m->index_reg != REG_RAX)
