@@ -16,7 +16,7 @@
 #define LINE_MAX_BYTES 4096            /* a longer line is watched in its last part only */
 #define MESSAGE_MAX 512
 
-struct session {
+struct run {
     struct options options;
     struct machine *machine;
     FILE *stream[HOST_STREAMS];        /* NULL: thrown away */
@@ -34,7 +34,7 @@ struct session {
 /* ---- what the machine says ---------------------------------------------------------------------------------------- */
 
 /* --until-serial is asked at every character, so that prompts without a line end are seen as well. */
-static void watch(struct session *s, u8 byte)
+static void watch(struct run *s, u8 byte)
 {
     if (byte == '\n') {
         s->length = 0;
@@ -56,7 +56,7 @@ static void watch(struct session *s, u8 byte)
 
 static void put(void *arg, enum host_stream stream, u8 byte)
 {
-    struct session *s = arg;
+    struct run *s = arg;
     FILE *f = s->stream[stream];
     if (f) {
         putc(byte, f);
@@ -77,7 +77,7 @@ static int get(void *arg, u8 *bytes, unsigned n)
 
 static void wait_for_input(void *arg)
 {
-    struct session *s = arg;
+    struct run *s = arg;
     fflush(stdout);
     if (!s->machine->interrupt)
         hostio_console_wait();
@@ -86,7 +86,7 @@ static void wait_for_input(void *arg)
 /* ---- setting up --------------------------------------------------------------------------------------------------- */
 
 /* The stream of "stdio", "stderr", "none" or "file:F". False with the message set. */
-static bool open_stream(struct session *s, const char *option, const char *where, FILE **stream)
+static bool open_stream(struct run *s, const char *option, const char *where, FILE **stream)
 {
     *stream = NULL;
     if (strcmp(where, "stdio") == 0)
@@ -98,7 +98,7 @@ static bool open_stream(struct session *s, const char *option, const char *where
     return true;
 }
 
-static int open_outputs(struct session *s)
+static int open_outputs(struct run *s)
 {
     const struct options *o = &s->options;
     if (!open_stream(s, "serial", o->serial, &s->stream[HOST_SERIAL0]) ||
@@ -120,7 +120,7 @@ static int open_outputs(struct session *s)
     return 0;
 }
 
-static int read_images(struct session *s)
+static int read_images(struct run *s)
 {
     struct options *o = &s->options;
     if (!o->kernel) {
@@ -142,10 +142,10 @@ static int read_images(struct session *s)
 
 static u64 trace_icount(void *arg)
 {
-    return machine_icount(((struct session *)arg)->machine);
+    return machine_icount(((struct run *)arg)->machine);
 }
 
-static int open_traces(struct session *s)
+static int open_traces(struct run *s)
 {
     const struct options *o = &s->options;
     if (o->trace_count == 0)
@@ -160,7 +160,7 @@ static int open_traces(struct session *s)
     return 0;
 }
 
-static int set_up(struct session *s)
+static int set_up(struct run *s)
 {
     int status = open_outputs(s);
     if (!status)
@@ -174,7 +174,7 @@ static int set_up(struct session *s)
 
 /* ---- the end ------------------------------------------------------------------------------------------------------ */
 
-static int report_end(struct session *s)
+static int report_end(struct run *s)
 {
     const struct machine *m = s->machine;
     if (s->stream[HOST_SERIAL0] == stdout && !s->at_line_start)
@@ -202,7 +202,7 @@ static int report_end(struct session *s)
     panic("the run ended without a reason");
 }
 
-static void tear_down(struct session *s)
+static void tear_down(struct run *s)
 {
     struct options *o = &s->options;
     hostio_console_close();
@@ -224,7 +224,7 @@ static void tear_down(struct session *s)
 
 int command_run(int argc, char **argv)
 {
-    struct session *s = calloc(1, sizeof(*s));
+    struct run *s = calloc(1, sizeof(*s));
     if (!s)
         return command_error(STATUS_HOST, "the host has not enough memory");
     s->at_line_start = true;
