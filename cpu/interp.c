@@ -232,18 +232,6 @@ static inline struct block *find_block(struct cpu *cpu, struct block_link *jump,
 
 /* ---- running ------------------------------------------------------------------------------------------------------ */
 
-u64 cpu_exact_now(const struct cpu *cpu)
-{
-    const struct block *block = cpu->block;
-    if (!block)
-        return cpu->time.now;
-    u64 rip = cpu->block_rip;
-    unsigned i = 0;
-    while (i + 1u < block->count && i + 1u < BLOCK_INSNS && rip != cpu->core.rip)
-        rip += block->insn[i++].length;
-    return cpu->time.now + i;
-}
-
 /* In 16- and 32-bit code the fetch is checked against CS's limit: how many of the block's first `n` instructions lie within it. */
 static unsigned within_limit(const struct cpu *cpu, const struct block *block, unsigned n)
 {

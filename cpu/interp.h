@@ -10,31 +10,12 @@
 #ifndef NESTOR_CPU_INTERP_H
 #define NESTOR_CPU_INTERP_H
 
+#include "cpu/block.h"
 #include "cpu/insn.h"
 #include "cpu/state.h"
 
 struct bus;
 struct interp;
-
-#define BLOCK_INSNS 32
-
-/* Where a linear address led in one state of the TLB context. */
-struct block_link {
-    u64 la;
-    u64 key;                   /* tlb_uid, vCPU and code_key; 0 matches nothing */
-    struct block *block;
-};
-
-struct block {
-    u16 bytes;
-    u8 count;                  /* instructions; 0: the block has been dropped */
-    u8 bits;                   /* enum cpu_bits */
-    u8 turn;                   /* the successor to be replaced next */
-    struct block_link next[2]; /* the blocks that ran after this one lately (branch taken, not taken) */
-    u64 ram_off;               /* of the first byte */
-    struct block *hash_next, *page_next;
-    struct insn insn[];
-};
 
 /* Makes the cache for the machine that `bus` belongs to (and takes bus->code_written). NULL when the host has no memory. */
 struct interp *interp_new(struct bus *bus);
@@ -42,9 +23,6 @@ void interp_free(struct interp *interp);
 
 /* Runs until cpu->time.now reaches cpu->stop_at, the CPU is not active, or ATT_STOP is set. */
 void cpu_run(struct cpu *cpu);
-
-/* The machine's instruction count at the running instruction (from the run loop, handlers, device callbacks). */
-u64 cpu_exact_now(const struct cpu *cpu);
 
 struct interp_counts { u64 blocks_decoded, blocks_dropped, flushes, uncached; };
 /* What the cache has done so far, for statistics. */

@@ -22,8 +22,11 @@ enum { ABORT_SAVE_MSR = 1, ABORT_LOAD_PDPTE = 2, ABORT_LOAD_MSR = 4 };
 
 void vmx_note_time(struct cpu *cpu)
 {
-    if (!cpu->vmx.entering)
-        cpu->vmx.tsc = LIKELY(cpu->board != NULL) ? cpu->board->tsc(cpu->board_arg, cpu) : cpu->time.now;
+    if (cpu->vmx.entering)
+        return;
+    cpu->vmx.tsc = LIKELY(cpu->board != NULL) ? cpu->board->tsc(cpu->board_arg, cpu) : cpu->time.now;
+    if (UNLIKELY(cpu->stats != NULL))
+        vmx_stats_note_time(cpu);
 }
 
 /* ---- saving guest state ------------------------------------------------------------------------------------------ */

@@ -1,13 +1,13 @@
 /* Counting exits, entries and instructions by level, and printing them.
  *
- * A level's instructions are counted by differences of cpu->time.retired when another level begins to run; that
- * counter moves at the end of a block, so a world switch in mid-block is off by a few instructions at each side.
+ * A level's instructions are counted by differences of stats->now when another level begins to run. cpu->time.retired
+ * moves at the end of a block only; the instruction that switches levels is a block's last, and counts for the level that ran it.
  * What handling an exit took is counted from the exit to the handler's next VM entry, with what outer levels did for
  * the handler in between.
  */
 #include "vmx/stats.h"
 
-#include "cpu/state.h"
+#include "cpu/block.h"
 
 #include <stdlib.h>
 
@@ -54,11 +54,20 @@ static unsigned bounded_level(unsigned level)
     return level < VMX_STATS_LEVELS ? level : VMX_STATS_LEVELS - 1;
 }
 
+/* Time never runs backwards, even where rip has moved and the place in the block is a guess. */
+static void note_now(struct vmx_stats *stats, u64 now)
+{
+    if (now > stats->now)
+        stats->now = now;
+}
+
 static void settle(struct cpu *cpu)
 {
     struct vmx_stats *stats = cpu->stats;
-    stats->instructions[stats->level] += cpu->time.retired - stats->since;
-    stats->since = cpu->time.retired;
+    if (!cpu->block)
+        note_now(stats, cpu->time.retired);
+    stats->instructions[stats->level] += stats->now - stats->since;
+    stats->since = stats->now;
 }
 
 /* ---- L2 as a hypervisor ------------------------------------------------------------------------------------------ */
@@ -98,14 +107,23 @@ static void note_nested_end(struct cpu *cpu)
 
 void vmx_stats_vmxoff(struct cpu *cpu, unsigned level)
 {
-    if (cpu->stats && level == 2)
-        note_nested_end(cpu);
+    if (!cpu->stats || level != 2)
+        return;
+    vmx_stats_note_time(cpu);
+    note_nested_end(cpu);
 }
 
 void vmx_stats_close(struct cpu *cpu)
 {
+    if (!cpu->stats)
+        return;
+    settle_nested(cpu);
+}
+
+void vmx_stats_note_time(struct cpu *cpu)
+{
     if (cpu->stats)
-        settle_nested(cpu);
+        note_now(cpu->stats, cpu->time.retired + (cpu->block ? cpu_block_position(cpu) + 1 : 0));
 }
 
 /* ---- exits and entries ------------------------------------------------------------------------------------------- */
@@ -130,7 +148,7 @@ void vmx_stats_exit(struct cpu *cpu, unsigned from, unsigned reason, unsigned ha
     settle(cpu);
     stats->level = handler;
     stats->open_reason[handler] = (u16)reason;
-    stats->open_since[handler] = cpu->time.retired;
+    stats->open_since[handler] = stats->now;
 }
 
 void vmx_stats_entry(struct cpu *cpu, unsigned by, unsigned level)
@@ -146,7 +164,7 @@ void vmx_stats_entry(struct cpu *cpu, unsigned by, unsigned level)
     stats->entries[stats->level]++;
     if (stats->open_reason[by] != EXIT_NONE) {
         stats->handled[by][stats->open_reason[by]]++;
-        stats->handling[by][stats->open_reason[by]] += cpu->time.retired - stats->open_since[by];
+        stats->handling[by][stats->open_reason[by]] += stats->now - stats->open_since[by];
         stats->open_reason[by] = EXIT_NONE;
     }
 }

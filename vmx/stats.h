@@ -26,7 +26,7 @@ struct vmx_stats {
      * of them and L2's VMXOFF; and those of them that answered EPT violations. */
     u64 nested_entries, nested_instructions, nested_violations;
     /* The open account: the level that runs since `since`, and for each level the exit it is handling. */
-    u64 since;                                         /* cpu->time.retired */
+    u64 now, since;                                    /* cpu->time.retired, exact to the instruction */
     u32 level;
     u16 open_reason[VMX_STATS_LEVELS];                 /* EXIT_NONE: none */
     u64 open_since[VMX_STATS_LEVELS];
@@ -38,9 +38,11 @@ struct vmx_stats {
 struct vmx_stats *vmx_stats_create(void);
 void vmx_stats_destroy(struct vmx_stats *stats);
 
-/* Each of these does nothing when cpu->stats (or stats) is NULL. Instruction counts are exact to a block.
+/* Each of these does nothing when cpu->stats (or stats) is NULL. 
  *
- * A VM exit from level `from` that `handler` gets (its number; 0 when L0 deals with it and `from` goes on). */
+ * Notes at which instruction the CPU stands: before rip or the level change, for what is told by the functions below. */
+void vmx_stats_note_time(struct cpu *cpu);
+/* A VM exit from level `from` that `handler` gets (its number; 0 when L0 deals with it and `from` goes on). */
 void vmx_stats_exit(struct cpu *cpu, unsigned from, unsigned reason, unsigned handler);
 /* A VM entry by level `by` succeeded; `level` runs now. */
 void vmx_stats_entry(struct cpu *cpu, unsigned by, unsigned level);
