@@ -192,6 +192,8 @@ static struct { i32 exception; u32 error; u64 address, rip; } caught;
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
+    /* The kernel leaves AC as it was. */
+    __asm__ volatile("pushfq\n\tandl $0xfffbffff, (%%rsp)\n\tpopfq" ::: "memory", "cc");
     greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
     (void)number, (void)info;
     for (unsigned n = 0; n < 16; n++)
