@@ -336,6 +336,12 @@ static void stop_child(void)
 
 struct vector *native_batch(void) { return shared->vectors; }
 
+bool native_maps(u64 la)
+{
+    unsigned char resident;
+    return !mincore((void *)(la & ~(u64)(PAGE - 1)), PAGE, &resident);
+}
+
 void native_run(unsigned n)
 {
     u32 range[2] = {0, n};
@@ -468,5 +474,6 @@ bool native_init(struct bench *bench)
 }
 struct vector *native_batch(void) { return NULL; }
 void native_run(unsigned n) { (void)n; }
+bool native_maps(u64 la) { (void)la; return false; }
 
 #endif
