@@ -158,7 +158,8 @@ static void judge(const struct vector *v)
     count->vectors++;
     count->faults += v->native.exception >= 0;
     /* No page of the guest's, but one of the host process's: the instruction did not fault there. */
-    if (ours.exception == EXC_PF && v->native.exception != EXC_PF && ours.address - bench.region >= REGION_BYTES && native_maps(ours.address))
+    if (ours.exception == EXC_PF && (v->native.exception != EXC_PF || v->native.address != ours.address) &&
+        ours.address - bench.region >= REGION_BYTES && native_maps(ours.address))
         mask.skip = true;
     if (mask.skip) {
         count->skipped++;
