@@ -709,8 +709,7 @@ bool generate_vector(const struct plan *plan, u64 index, struct vector *v)
 {
     for (unsigned attempt = 0;; attempt++) {
         struct maker m = {.plan = plan, .v = v, .base_reg = -1, .index_reg = -1, .rip_disp = -1};
-        m.rng.state = plan->seed * 0x9e3779b97f4a7c15ull + index * 0xd1342543de82ef95ull + attempt * 0x2545f4914f6cdd1dull;
-        rng64(&m.rng);
+        m.rng = rng_for(plan->seed, index, attempt);
         memset(v, 0, offsetof(struct vector, native));
         v->index = index;
         v->bits = plan->bits;
