@@ -618,6 +618,11 @@ static void suit_row(struct maker *m, const struct insn_row *row, const struct i
     if (one_of(row->name, " RET ") && top && rng_chance(r, 90))
         store64(top, rng_chance(r, 50) ? region + rng_below(r, REGION_BYTES) : rng64(r) >> 17);
     /* A set TF or NT would outlive the instruction in the harness, a set AC would reach it. */
+    if (one_of(row->name, " POPF ") && !top) {
+        /* not from code or around a window's end: into the missing page, or among the data */
+        regs[REG_RSP] = rng_chance(r, 30) ? region + DATA_END + rng_below(r, PAGE - 8) : region + windows[1].off + 8 * rng_below(r, windows[1].bytes / 8);
+        top = memory_at(v, region, regs[REG_RSP], 8);
+    }
     if (one_of(row->name, " POPF ") && top)
         store64(top, load64(top) & ~(u64)(FL_TF | FL_NT | FL_AC));
     if (one_of(row->name, " BT BTS BTR BTC ") && uses_letter(row, "G") && in->flags & INSN_MEM && rng_chance(r, 90) && in->reg != in->base &&
