@@ -67,6 +67,7 @@ struct prefixes {
     /* VEX and EVEX: */
     u8 vector;                 /* enum row_vector */
     u8 map, pp, l, vvvv, w, opmask, r_high, v_high, z, b;
+    bool vvvv_named;           /* VEX.vvvv is not 1111b (its top bit, which names nothing outside 64-bit code, counts) */
 };
 
 static bool prefix_matches(const struct insn_row *row, const struct prefixes *p)
@@ -270,6 +271,7 @@ static void decode_vector_prefix(struct reader *r, u8 first, enum cpu_bits bits,
             p->l = b >> 2 & 1;
         }
     }
+    p->vvvv_named = p->vvvv != 0 || p->v_high;
     if (bits != BITS_64) {
         p->rex &= 0x40;
         p->vvvv &= 7;
@@ -281,12 +283,17 @@ static void decode_vector_prefix(struct reader *r, u8 first, enum cpu_bits bits,
 /* Whether the byte behind C4, C5 or 62 makes it a vector prefix: always in 64-bit code, else if it looks like a register ModRM. */
 static bool is_vector_prefix(struct reader *r, u8 byte, enum cpu_bits bits, const u32 *features)
 {
-    unsigned feature = byte == 0x62 ? FEATURE_AVX512F : FEATURE_AVX;
+    static const u16 vex_users[] = {FEATURE_AVX, FEATURE_BMI1, FEATURE_BMI2};
+    static const u16 evex_users[] = {FEATURE_AVX512F, FEATURE_AVX512F, FEATURE_AVX512F};
+    const u16 *users = byte == 0x62 ? evex_users : vex_users;
     if (byte != 0xc4 && byte != 0xc5 && byte != 0x62)
         return false;
     if (bits == BITS_64)
         return true;
-    if (!(features[feature / 32] >> (feature % 32) & 1))
+    bool used = false;
+    for (unsigned i = 0; i < ARRAY_SIZE(vex_users); i++)
+        used |= features[users[i] / 32] >> (users[i] % 32) & 1;
+    if (!used)
         return false;
     if (r->at >= r->n) {
         r->more = true;
@@ -353,7 +360,10 @@ enum decode_result insn_decode(const u32 *features, enum cpu_bits bits, const u8
         decode_vector_prefix(&r, opcode, bits, &p);
         if (legacy)
             return finish(&r, in, undefined);
-        space = p.map + (p.vector == VECTOR_VEX ? 8 : 16);
+        if (p.map >= 8)        /* reserved maps of VEX; they must not be taken for EVEX's */
+            space = 0xff;
+        else
+            space = p.map + (p.vector == VECTOR_VEX ? 8 : 16);
         opcode = take8(&r);
     } else if (opcode == 0x0f) {
         space = 1;
@@ -414,7 +424,9 @@ enum decode_result insn_decode(const u32 *features, enum cpu_bits bits, const u8
         in->disp += r.at;
     if (p.lock && !(row->attr & ROW_LOCK && in->flags & INSN_MEM))
         return finish(&r, in, undefined);
-    if (row->attr & ROW_PROT)
+    if (p.vvvv_named && !row->uses_vvvv)
+        return finish(&r, in, undefined);
+    if (row->attr & ROW_PROT && bits != BITS_64)
         return finish(&r, in, protected_only);
     return finish(&r, in, (*row->family)[(in->flags & INSN_MEM ? 4 : 0) + in->osz]);
 }

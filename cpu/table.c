@@ -210,6 +210,7 @@ static void parse_operands(struct insn_row *row)
         if ((byte && op->letter && strchr("EGZMOXYR", op->letter)) || strcmp(op->fixed, "AL") == 0)
             b = true;
         switch (op->letter) {
+        case 'B': case 'H': row->uses_vvvv = 1; break;
         case 'M': row->mem_only = 1; break;
         case 'R': case 'U': case 'N': row->reg_only = 1; break;
         case 'I':

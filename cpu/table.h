@@ -40,6 +40,7 @@ struct insn_row {
     i8 l;                      /* -1 any */
     u8 imm, osz;
     u8 mem_only, reg_only;
+    u8 uses_vvvv;              /* VEX.vvvv is an operand; otherwise it must be 1111b */
     u8 reg_byte, rm_byte;      /* the operand is a byte register */
     u8 operand_count;
     struct row_operand operand[ROW_OPERANDS];
