@@ -9,6 +9,7 @@
 
 #include "cpu/decode.h"
 #include "cpu/features.h"
+#include "cpu/operand.h"
 #include "random.h"
 
 #include <stdio.h>
@@ -577,6 +578,44 @@ static bool random_bytes(struct maker *m)
 
 /* ---- the state ---------------------------------------------------------------------------------------------------------- */
 
+/* Sets a part of a register and leaves the rest as it is; byte registers by their offset. */
+static void reg_set_raw(u64 *regs, unsigned n, unsigned osz, u64 value)
+{
+    if (osz == OSZ_8)
+        ((u8 *)regs)[n] = (u8)value;
+    else
+        memcpy(&regs[n], &value, 1u << osz);
+}
+
+/* A dividend whose quotient just fits, or just does not. */
+static void suit_division(struct maker *m, const struct insn_row *row, const struct insn *in)
+{
+    struct rng *r = &m->rng;
+    u64 *regs = m->v->before.r, mask = osz_mask(in->osz), divisor = random_value(m) & mask;
+    unsigned bits = osz_bits(in->osz), n = in->osz == OSZ_8 ? in->rm / 8 : in->rm;
+    bool is_signed = row->name[0] == 'I', negative = rng_chance(r, 50);
+    u8 *operand = in->flags & INSN_MEM ? memory_at(m->v, m->plan->bench->region, m->target, 1u << in->osz) : NULL;
+    bool uses_pair = m->memory && (m->base_reg == REG_RAX || m->base_reg == REG_RDX || m->index_reg == REG_RAX || m->index_reg == REG_RDX);
+    if (uses_pair || (!(in->flags & INSN_MEM) && (n == REG_RAX || n == REG_RDX)))
+        return;
+    if (operand)
+        memcpy(operand, &divisor, 1u << in->osz);
+    else if (!(in->flags & INSN_MEM))
+        reg_set_raw(regs, in->rm, in->osz, divisor);
+    /* The magnitudes of quotient and divisor; the remainder takes the dividend's sign. */
+    u64 d = is_signed && divisor >> (bits - 1) ? -divisor & mask : divisor;
+    u64 most = is_signed ? mask >> 1 : mask, q = rng_chance(r, 50) ? most - 2 + rng_below(r, 4) : random_value(m) & most;
+    u128 dividend = (u128)q * d + (d ? rng64(r) % d : 0);
+    if (is_signed && negative)
+        dividend = -dividend;
+    if (in->osz == OSZ_8) {
+        regs[REG_RAX] = (regs[REG_RAX] & ~0xffffull) | (u16)dividend;
+        return;
+    }
+    reg_set_raw(regs, REG_RAX, in->osz, (u64)dividend & mask);
+    reg_set_raw(regs, REG_RDX, in->osz, (u64)(dividend >> bits) & mask);
+}
+
 /* Values under which a row does something: what is popped, compared, divided, counted. */
 static void suit_row(struct maker *m, const struct insn_row *row, const struct insn *in)
 {
@@ -604,12 +643,8 @@ static void suit_row(struct maker *m, const struct insn_row *row, const struct i
         regs[in->reg] = (u64)rng_below(r, 1024) - 512;
     if (one_of(row->name, " ROL ROR RCL RCR SHL SHR SAR SHLD SHRD ") && strstr(row->operands, "CL") && rng_chance(r, 80) && m->base_reg != REG_RCX)
         regs[REG_RCX] = (regs[REG_RCX] & ~0xffull) | rng_below(r, 70);
-    if (one_of(row->name, " DIV IDIV ") && rng_chance(r, 70) && m->base_reg != REG_RDX && m->base_reg != REG_RAX) {
-        if (in->osz == OSZ_8)
-            regs[REG_RAX] &= 0xffff00000000007full;
-        else
-            regs[REG_RDX] = rng_chance(r, 50) ? rng_below(r, 100) : (u64)((i64)(regs[REG_RAX] << (64 - (8u << in->osz))) >> 63);
-    }
+    if (one_of(row->name, " DIV IDIV ") && rng_chance(r, 80))
+        suit_division(m, row, in);
     if (one_of(row->name, " LOOP LOOPE LOOPNE JRCXZ ") && rng_chance(r, 70))
         regs[REG_RCX] = (regs[REG_RCX] & ~mask_low(8u << in->asz)) | rng_below(r, 3);
     u8 *loaded = m->memory ? memory_at(v, region, m->target, 4) : NULL;
