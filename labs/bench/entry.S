@@ -1,111 +1,45 @@
 /*
- * entry: the multiboot header, the way from 32-bit protected mode to 64-bit mode, exceptions, VM entry and exit, and the loops
- * that are measured instruction by instruction.
- *
- * The header carries load addresses (bit 16), so that loaders which want a 32-bit ELF file take this 64-bit one as well.
+ * entry: what the benchmark needs beyond labs/guest/start.S before C can run, exceptions, VM entry and exit, and the loops that are
+ * measured instruction by instruction.
  */
-    .set MULTIBOOT_FLAGS, 0x00010003
-    .set CODE32, 0x08
-    .set CODE64, 0x10
-    .set DATA, 0x18
-    .set TASK, 0x20
     .set WINDOW_PA, 0x2000000
     .set WINDOW_PAGES, 8192
 
-    .section .multiboot, "a"
-    .balign 4
-multiboot_header:
-    .long 0x1badb002, MULTIBOOT_FLAGS, -(0x1badb002 + MULTIBOOT_FLAGS)
-    .long multiboot_header, image_start, image_end, bss_end, entry32
+    .globl image_limit
+    .set image_limit, WINDOW_PA
 
-    .section .text.entry, "ax"
-    .code32
-    .globl entry32
-entry32:
-    cli
-    cld
-    mov %eax, %esi /* the loader's magic */
-    mov %ebx, %ebp /* multiboot information */
-    mov $bss_start, %edi
-    mov $bss_end, %ecx
-    sub %edi, %ecx
-    xor %eax, %eax
-    rep stosb
-
-    /* Identity-map 4 GiB by 2 MiB pages ... */
-    movl $page_pdpt + 3, page_pml4
-    mov $page_pdpt, %edi
-    mov $page_directories + 3, %eax
-    mov $5, %ecx
-1:  mov %eax, (%edi)
-    add $0x1000, %eax
-    add $8, %edi
-    loop 1b
-    mov $page_directories, %edi
-    mov $0x83, %eax
-    mov $2048, %ecx
-2:  mov %eax, (%edi)
-    add $0x200000, %eax
-    add $8, %edi
-    loop 2b
-    /* ... and the window by 4 KiB pages, with one table of absent ones behind it. */
-    mov $page_tables + 3, %eax
+    /* Maps the window by 4 KiB pages, with one table of absent ones behind it, and turns SSE on for floating.c. */
+    .text
+    .globl guest_main
+guest_main:
+    mov %rsi, %rbx /* multiboot information */
+    movq $window_directory + 3, page_pdpt + 4 * 8 /* at WINDOW_LA */
+    mov $window_directory, %edi
+    mov $window_tables + 3, %eax
     mov $WINDOW_PAGES / 512 + 1, %ecx
-3:  mov %eax, (%edi)
+1:  mov %rax, (%rdi)
     add $0x1000, %eax
     add $8, %edi
-    loop 3b
-    mov $page_tables, %edi
+    dec %ecx
+    jnz 1b
+    mov $window_tables, %edi
     mov $WINDOW_PA + 3, %eax
     mov $WINDOW_PAGES, %ecx
-4:  mov %eax, (%edi)
+2:  mov %rax, (%rdi)
     add $0x1000, %eax
     add $8, %edi
-    loop 4b
+    dec %ecx
+    jnz 2b
 
-    mov %cr4, %eax
-    or $0x620, %eax /* PAE, OSFXSR, OSXMMEXCPT */
-    mov %eax, %cr4
-    mov $page_pml4, %eax
-    mov %eax, %cr3
-    mov $0xc0000080, %ecx /* EFER.LME */
-    rdmsr
-    or $0x100, %eax
-    wrmsr
-    mov %cr0, %eax
+    mov %cr4, %rax
+    or $0x600, %eax /* OSFXSR, OSXMMEXCPT */
+    mov %rax, %cr4
+    mov %cr0, %rax
     and $~4, %eax /* EM */
-    or $0x80000002, %eax /* PG, MP */
-    mov %eax, %cr0
-
-    mov $gdt_template, %esi
-    mov $gdt, %edi
-    mov $gdt_template_end - gdt_template, %ecx
-    rep movsb
-    mov $task_state, %eax
-    mov %ax, gdt + TASK + 2
-    shr $16, %eax
-    mov %al, gdt + TASK + 4
-    mov %ah, gdt + TASK + 7
-    lgdt gdt_pointer
-    ljmp $CODE64, $entry64
-
-    .code64
-entry64:
-    mov $DATA, %eax
-    mov %eax, %ds
-    mov %eax, %es
-    mov %eax, %ss
-    xor %eax, %eax
-    mov %eax, %fs
-    mov %eax, %gs
-    mov $stack_top, %rsp
-    mov $TASK, %eax
-    ltr %ax
-    mov %ebp, %edi
-    xor %ebp, %ebp
-    call bench_main
-5:  hlt
-    jmp 5b
+    or $2, %eax /* MP */
+    mov %rax, %cr0
+    mov %rbx, %rdi
+    jmp bench_main
 
     /*
      * VM entry and exit. The guest's registers are live at both; HOST_RSP is the top of the hypervisor's stack.
@@ -296,35 +230,12 @@ copy_quadwords:
     .section .rodata, "a"
 text_entry_failed:
     .asciz "VM entry failed; VM-instruction error"
-    .balign 8
-gdt_template:
-    .quad 0
-    .quad 0x00cf9b000000ffff /* CODE32 */
-    .quad 0x00af9b000000ffff /* CODE64 */
-    .quad 0x00cf93000000ffff /* DATA */
-    .quad 0x0000890000000067 /* TASK: base to be filled in */
-    .quad 0
-gdt_template_end:
-gdt_pointer:
-    .word gdt_template_end - gdt_template - 1
-    .long gdt, 0
 
     .bss
     .balign 4096
-    .globl page_pml4, gdt, task_state
-page_pml4:
+window_directory:
     .skip 4096
-page_pdpt:
-    .skip 4096
-page_directories:
-    .skip 5 * 4096
-page_tables:
+window_tables:
     .skip (WINDOW_PAGES / 512 + 1) * 4096
-    .skip 16384
-stack_top:
-gdt:
-    .skip 64
-task_state:
-    .skip 128
 
     .section .note.GNU-stack, "", @progbits

@@ -10,7 +10,7 @@
 struct level self;
 static uint8_t probe_region[PAGE_SIZE] __attribute__((aligned(4096)));
 
-_Noreturn void nest_main(uint32_t magic, const struct multiboot_info *info);
+_Noreturn void guest_main(uint32_t magic, const struct multiboot_info *info);
 
 /* If word begins with name and '=', gives what follows. */
 static const char *value_of(const char *word, const char *name)
@@ -118,7 +118,7 @@ static void work(void)
         fail("the result is wrong");
 }
 
-_Noreturn void nest_main(uint32_t magic, const struct multiboot_info *info)
+_Noreturn void guest_main(uint32_t magic, const struct multiboot_info *info)
 {
     self = (struct level){.level = 1, .levels = 2, .count = 100000};
     trap_init();
