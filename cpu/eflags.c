@@ -122,18 +122,16 @@ static enum flow into(struct cpu *cpu, const struct insn *in)
 /* The bounds are two signed values of the operand size, both included. */
 static enum flow bound(struct cpu *cpu, const struct insn *in)
 {
-    u8 bounds[8];
+    u64 la, first = 0, second = 0;
     unsigned n = 1u << in->osz;
-    TRY(rm_read_bytes(cpu, in, bounds, 2 * n));
-    i32 index, lower, upper;
+    TRY(ea_la(cpu, in, 2 * n, ACCESS_READ, &la));
+    TRY(mem_read(cpu, la, &first, n));
+    TRY(mem_read(cpu, (u32)(la + n), &second, n));
+    i32 index = (i32)reg32(cpu, in->reg), lower = (i32)first, upper = (i32)second;
     if (in->osz == OSZ_16) {
-        index = (i16)reg16(cpu, in->reg);
-        lower = (i16)load16(bounds);
-        upper = (i16)load16(bounds + 2);
-    } else {
-        index = (i32)reg32(cpu, in->reg);
-        lower = (i32)load32(bounds);
-        upper = (i32)load32(bounds + 4);
+        index = (i16)index;
+        lower = (i16)first;
+        upper = (i16)second;
     }
     return index < lower || index > upper ? cpu_raise(cpu, EXC_BR) : FLOW_NEXT;
 }

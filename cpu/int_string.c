@@ -1,7 +1,7 @@
 /* MOVS CMPS STOS LODS SCAS with and without REP [SDM2 "REP/REPE/REPZ/REPNE/REPNZ"].
  *
  * Each iteration commits its registers before the next begins, so a fault leaves a state from which the instruction goes on. A repeated
- * instruction gives way after REP_CHUNK iterations (rip stays on it) so that no guest can hold the machine, and after one when TF is set.
+ * instruction gives way after REP_CHUNK iterations (rip stays on it) so that no guest can hold the machine, and after one when TF is set or a frame waits (monitor trap flag).
  * MOVS and STOS run whole pages at a time where both ends are plain RAM and nothing watches them.
  */
 #include "cpu/alu.h"
@@ -176,7 +176,7 @@ static inline enum flow repeat(struct cpu *cpu, const struct insn *in, one_itera
         return FLOW_NEXT;
     }
     u64 count = cpu->core.rcx & s.mask;
-    u64 most = cpu->event.attention & ATT_STEP ? 1 : REP_CHUNK;
+    u64 most = cpu->event.attention & (ATT_STEP | ATT_VMX) ? 1 : REP_CHUNK;
     while (count != 0 && most != 0) {
         u64 n = many && most > 1 ? many(cpu, in, &s, count < most ? count : most) : 0;
         if (n == 0) {

@@ -252,7 +252,7 @@ struct cpu {
     struct trace *trace;           /* NULL: nothing is traced (cpu/trace.h) */
     const struct cpu_model *model;
     const struct vmx_policy *policy;
-    void *policy_state;
+    unsigned policy_levels;        /* parameter levels=N of the policy: L0 makes no level past LN possible; 0: no limit */
     struct vmx_stats *stats;
     u32 feature[FEATURE_WORDS];    /* enabled CPUID features, bit index = enum cpu_feature (cpu/features.def) */
     unsigned index;                /* number of this vCPU, also its initial APIC ID */

@@ -13,6 +13,7 @@
 struct vmx_policy {
     const char *name;          /* as on the command line */
     const char *text;          /* one line for people */
+    bool has_levels;           /* takes the parameter levels=N (cpu->policy_levels) */
     /* May L0 offer VMX to the hypervisor-to-be of frame k (k >= 1), L(k+1), whose parent has just shown it a CPUID
      * without VMX? The parent's VMCS is current in frame[k-1]. NULL: never. */
     bool (*offer)(const struct cpu *cpu, unsigned k);
@@ -28,8 +29,8 @@ struct vmx_policy {
 
 extern const struct vmx_policy vmx_policy_hardware, vmx_policy_transparent;
 
-/* Gives the CPU the policy that `text` names ("hardware", "transparent"). False, with a one-line message naming what
- * was expected, when there is none. */
+/* Gives the CPU the policy that `text` names: NAME[,levels=N] ("hardware", "transparent,levels=5"). False, with a one-line
+ * message naming the part and what was expected, when it is not understood. */
 bool vmx_policy_set(struct cpu *cpu, const char *text, char *message, size_t message_size);
 /* Prints the policies with their descriptions, for `nestor dump policies`. */
 void vmx_policies_print(FILE *out);

@@ -17,7 +17,7 @@
 
 static bool offer(const struct cpu *cpu, unsigned k)
 {
-    return k < VMX_MAX_FRAMES && vmx_secondary(&cpu->vmx.frame[k - 1].vmcs) & SECONDARY_EPT;
+    return k < VMX_MAX_FRAMES && (!cpu->policy_levels || k + 2 <= cpu->policy_levels) && vmx_secondary(&cpu->vmx.frame[k - 1].vmcs) & SECONDARY_EPT;
 }
 
 static bool answer_rdmsr(const struct cpu *cpu, u32 msr)
@@ -30,6 +30,7 @@ static bool answer_rdmsr(const struct cpu *cpu, u32 msr)
 const struct vmx_policy vmx_policy_transparent = {
     .name = "transparent",
     .text = "L0 gives every level VMX though its parent hides it (US10275269B1); parents need EPT, no nested support",
+    .has_levels = true,
     .offer = offer,
     .answer_rdmsr = answer_rdmsr,
 };

@@ -72,6 +72,8 @@ for tool in apt-get apt-cache dpkg-deb dpkg cc strip sha256sum; do
     command -v $tool >/dev/null || unavailable "'$tool' is not installed; needed are apt, dpkg, a C compiler and binutils (on Debian: apt-get install gcc libc6-dev binutils)"
 done
 
+mkdir -p "$cache/packages" 2>/dev/null && [ -w "$cache/packages" ] || unavailable "cannot write to $cache; NESTOR_CACHE chooses another place"
+
 # The package's directory of unpacked files; fetched if it is not in the cache. $1: the package's name
 package_unpack() {
     local name=$1 place=$cache/packages/$1 file

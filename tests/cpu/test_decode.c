@@ -1,99 +1,140 @@
-/* What VEX makes of general-register instructions (BMI1, BMI2), and that flags of CPUID switch them and the cipher instructions
- * [SDM2 "Intel Advanced Vector Extensions: VEX Prefix", "VEX-Encoded GPR Instructions"]. What the instructions compute is compared with the
- * host's processor by tests/insn.
+/* The decoder: lengths of random instructions against Capstone's, in 16-, 32- and 64-bit code, where rows exist; and what lies at its edges: prefixes in
+ * any order, bytes that are not there yet, instructions longer than 15 bytes.
  */
-#include "tests/cpu/bench_cpu.h"
-
 #include "cpu/decode.h"
+#include "cpu/features.h"
 #include "cpu/table.h"
 
-#define EVERYTHING "base,+bmi1,+bmi2,+adx,+aes,+pclmulqdq,+sha-ni,+gfni"
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#ifdef NESTOR_HAVE_CAPSTONE
+#include <capstone.h>
+#endif
 
-/* The name of the row that `bytes` decode to with these features, "-" for an undefined opcode. */
-static const char *decoded(const char *model, enum cpu_bits bits, const u8 *bytes)
+static u32 features[FEATURE_WORDS];
+
+static void setup(void)
 {
-    struct insn in;
-    u8 code[15] = {0};
-    memcpy(code, bytes, 8);
-    bench_model(model);
     insn_table_init();
-    ck_assert_int_eq(insn_decode(cpu.feature, bits, code, sizeof code, &in), DECODE_OK);
-    if (in.row == 0xffff)
-        return "-";
-    /* A row that was found may still be refused: then its handler raises #UD, whatever the mode. */
-    cpu.event = (struct cpu_event){0};
-    cpu.mode.protected_mode = true;
-    cpu.sys.cr0 &= ~(u64)(CR0_EM | CR0_TS);
-    cpu.sys.cr4 |= CR4_OSFXSR;
-    return in.handler(&cpu, &in) == FLOW_NEXT ? insn_rows[in.row].name : "-";
+    memset(features, 0xff, sizeof features);
 }
 
-START_TEST(vex_forms)
+static u64 random_state;
+static u64 random64(void)
 {
-    static const struct { const char *name; u8 bits, bytes[8]; } cases[] = {
-        {"ANDN", BITS_64, {0xc4, 0xe2, 0x78, 0xf2, 0xc0}},
-        {"ANDN", BITS_32, {0xc4, 0xe2, 0x78, 0xf2, 0xc0}},
-        {"ANDN", BITS_16, {0xc4, 0xe2, 0x78, 0xf2, 0xc0}},
-        {"ANDN", BITS_64, {0x2e, 0xc4, 0xe2, 0x78, 0xf2, 0xc0}},
-        {"-", BITS_64, {0x66, 0xc4, 0xe2, 0x78, 0xf2, 0xc0}},
-        {"-", BITS_64, {0xf3, 0xc4, 0xe2, 0x78, 0xf2, 0xc0}},
-        {"-", BITS_64, {0xf0, 0xc4, 0xe2, 0x78, 0xf2, 0xc0}},
-        {"-", BITS_64, {0x40, 0xc4, 0xe2, 0x78, 0xf2, 0xc0}},
-        {"-", BITS_64, {0xc4, 0xe2, 0x7c, 0xf2, 0xc0}},        /* VEX.L */
-        {"-", BITS_64, {0xc4, 0xe2, 0x79, 0xf2, 0xc0}},        /* VEX.pp */
-        {"-", BITS_64, {0xc4, 0xe9, 0x78, 0xf2, 0xc0}},        /* a reserved map */
-        {"-", BITS_64, {0xc4, 0xe2, 0x78, 0xf3, 0xc0}},        /* /0 */
-        {"BLSR", BITS_64, {0xc4, 0xe2, 0x78, 0xf3, 0xc8}},
-        {"RORX", BITS_64, {0xc4, 0xe3, 0x7b, 0xf0, 0xc0, 1}},
-        {"-", BITS_64, {0xc4, 0xe3, 0x73, 0xf0, 0xc0, 1}},     /* VEX.vvvv names a register that is no operand */
-        {"-", BITS_32, {0xc4, 0xe3, 0x3b, 0xf0, 0xc0, 1}},     /* also by its bit that outside 64-bit code names nothing */
-        {"ANDN", BITS_32, {0xc4, 0xe2, 0x38, 0xf2, 0xc0}},     /* but where it is one, that bit is ignored */
-    };
-    for (size_t n = 0; n < ARRAY_SIZE(cases); n++)
-        ck_assert_msg(!strcmp(decoded(EVERYTHING, cases[n].bits, cases[n].bytes), cases[n].name), "case %zu: not %s", n, cases[n].name);
+    u64 z = random_state += 0x9e3779b97f4a7c15ull;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+    return z ^ z >> 31;
+}
+
+/* Prefixes, an opcode, and enough random bytes behind it. */
+static void random_bytes(u8 *bytes, unsigned bits)
+{
+    static const u8 prefixes[] = {0x66, 0x67, 0xf2, 0xf3, 0x2e, 0x3e, 0x26, 0x36, 0x64, 0x65, 0x40, 0x41, 0x44, 0x48, 0x4f};
+    unsigned n = 0;
+    while (n < 4 && random64() % 5 < 2)
+        bytes[n++] = prefixes[random64() % (bits == BITS_64 ? 15 : 10)];
+    if (random64() % 2) {
+        bytes[n++] = 0x0f;
+        if (random64() % 4 == 0)
+            bytes[n++] = random64() % 2 ? 0x38 : 0x3a;
+    }
+    while (n < 15)
+        bytes[n++] = (u8)random64();
+}
+
+#ifdef NESTOR_HAVE_CAPSTONE
+static const struct insn_row *row_of(const struct insn *in) { return &insn_rows[in->row]; }
+
+/* Where Capstone 4 chooses otherwise, or is mistaken. */
+static bool exempt(const struct insn *in, unsigned bits)
+{
+    const struct insn_row *row = row_of(in);
+    /* UD0 and UD1 have a ModRM operand [SDM2 "UD"]; Capstone stops at the opcode. */
+    if (strcmp(row->name, "UD0") == 0 || strcmp(row->name, "UD1") == 0)
+        return true;
+    /* It loses count of the immediates of PUSH, CALL and RET when prefixes meet; the host CPU (tests/insn) sides with Nestor. */
+    bool meet = (in->flags & INSN_OPSIZE && in->flags & (INSN_REP | INSN_REPNE)) || (in->flags & INSN_REX_W && in->flags & (INSN_OPSIZE | INSN_ADDR32));
+    if (meet && (strcmp(row->name, "PUSH") == 0 || strcmp(row->name, "CALL") == 0 || strcmp(row->name, "RET") == 0))
+        return true;
+    /* Near branches of 64-bit code ignore 66 on Intel's processors; Capstone does as AMD's. */
+    return bits == BITS_64 && row->imm == IMM_JZ && in->flags & INSN_OPSIZE;
+}
+
+START_TEST(lengths_as_capstone)
+{
+    static const cs_mode modes[] = {[BITS_16] = CS_MODE_16, [BITS_32] = CS_MODE_32, [BITS_64] = CS_MODE_64};
+    unsigned bits = (unsigned)_i, compared = 0, bad = 0;
+    csh handle;
+    ck_assert_int_eq(cs_open(CS_ARCH_X86, modes[bits], &handle), CS_ERR_OK);
+    cs_insn *text = cs_malloc(handle);
+    random_state = 1 + bits;
+    for (unsigned round = 0; round < 400000; round++) {
+        u8 bytes[16] = {0};
+        random_bytes(bytes, bits);
+        struct insn in;
+        if (insn_decode(features, bits, bytes, 15, &in) != DECODE_OK || in.row == 0xffff)
+            continue;
+        const u8 *at = bytes;
+        size_t left = 15;
+        u64 address = 0x1000;
+        if (!cs_disasm_iter(handle, &at, &left, &address, text))
+            continue;          /* Capstone does not know it */
+        compared++;
+        if (text->size == in.length || exempt(&in, bits))
+            continue;
+        if (bad++ < 30) {
+            printf("%u-bit %s \"%s\": length %u, Capstone %u: %s %s:", 16u << bits, row_of(&in)->name, row_of(&in)->encoding, in.length,
+                   text->size, text->mnemonic, text->op_str);
+            for (unsigned i = 0; i < 15; i++)
+                printf(" %02x", bytes[i]);
+            printf("\n");
+        }
+    }
+    cs_free(text, 1);
+    cs_close(&handle);
+    ck_assert_uint_gt(compared, 50000);
+    ck_assert_uint_eq(bad, 0);
 }
 END_TEST
+#endif
 
-START_TEST(real_mode_has_no_vex)
+/* Cut short anywhere, an instruction asks for more; whole, it needs no byte behind it. */
+START_TEST(more_until_complete)
 {
-    static const u8 andn[15] = {0xc4, 0xe2, 0x78, 0xf2, 0xc0};
-    struct insn in;
-    bench_model(EVERYTHING);
-    insn_table_init();
-    ck_assert_int_eq(insn_decode(cpu.feature, BITS_16, andn, sizeof andn, &in), DECODE_OK);
-    cpu.mode.protected_mode = false;
-    ck_assert_int_eq(in.handler(&cpu, &in), FLOW_EVENT);
-    cpu.event = (struct cpu_event){0};
-    cpu.mode.protected_mode = true;
-    ck_assert_int_eq(in.handler(&cpu, &in), FLOW_NEXT);
-}
-END_TEST
-
-START_TEST(cpuid_flags_switch_instructions)
-{
-    static const struct { const char *flag, *name, *without; u8 bytes[8]; } cases[] = {
-        {"bmi1", "BLSI", "-", {0xc4, 0xe2, 0x78, 0xf3, 0xd8}},
-        {"bmi1", "TZCNT", "BSF", {0xf3, 0x0f, 0xbc, 0xc0}},
-        {"bmi2", "SHLX", "-", {0xc4, 0xe2, 0x79, 0xf7, 0xc0}},
-        {"bmi2", "MULX", "-", {0xc4, 0xe2, 0x7b, 0xf6, 0xc0}},
-        {"adx", "ADCX", "-", {0x66, 0x0f, 0x38, 0xf6, 0xc0}},
-        {"adx", "ADOX", "-", {0xf3, 0x0f, 0x38, 0xf6, 0xc0}},
-        {"aes", "AESENC", "-", {0x66, 0x0f, 0x38, 0xdc, 0xc1}},
-        {"pclmulqdq", "PCLMULQDQ", "-", {0x66, 0x0f, 0x3a, 0x44, 0xc1, 0x11}},
-        {"sha-ni", "SHA256RNDS2", "-", {0x0f, 0x38, 0xcb, 0xca}},
-        {"gfni", "GF2P8MULB", "-", {0x66, 0x0f, 0x38, 0xcf, 0xc1}},
-    };
-    for (size_t n = 0; n < ARRAY_SIZE(cases); n++) {
-        char model[32];
-        snprintf(model, sizeof model, "base,+%s", cases[n].flag);
-        ck_assert_str_eq(decoded(model, BITS_64, cases[n].bytes), cases[n].name);
-        ck_assert_str_eq(decoded("base", BITS_64, cases[n].bytes), cases[n].without);
+    unsigned bits = (unsigned)_i;
+    random_state = 7;
+    for (unsigned round = 0; round < 100000; round++) {
+        u8 bytes[16];
+        random_bytes(bytes, bits);
+        struct insn in, cut;
+        if (insn_decode(features, bits, bytes, 15, &in) != DECODE_OK || in.row == 0xffff)
+            continue;          /* undefined: known as soon as its opcode is */
+        for (unsigned n = 0; n < in.length; n++)
+            ck_assert_int_eq(insn_decode(features, bits, bytes, n, &cut), DECODE_MORE);
+        ck_assert_int_eq(insn_decode(features, bits, bytes, in.length, &cut), DECODE_OK);
+        ck_assert_uint_eq(cut.length, in.length);
+        ck_assert_uint_eq(cut.row, in.row);
     }
 }
 END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {vex_forms, real_mode_has_no_vex, cpuid_flags_switch_instructions};
-    return bench_run("decode", tests, ARRAY_SIZE(tests));
+    Suite *s = suite_create("decode");
+    TCase *c = tcase_create("decode");
+    tcase_add_checked_fixture(c, setup, NULL);
+    tcase_set_timeout(c, 60);
+#ifdef NESTOR_HAVE_CAPSTONE
+    tcase_add_loop_test(c, lengths_as_capstone, BITS_16, BITS_64 + 1);
+#endif
+    tcase_add_loop_test(c, more_until_complete, BITS_16, BITS_64 + 1);
+    suite_add_tcase(s, c);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

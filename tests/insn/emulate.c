@@ -143,7 +143,7 @@ static void get_fpu(struct fx_image *fx)
 static void step(const struct vector *v)
 {
     u64 start = cpu.core.rip;
-    bool repeats = insn_rows[v->row].attr & ROW_REPS;
+    bool repeats = vector_row(v)->attr & ROW_REPS;
     for (unsigned i = 0; i < LONGEST_REPETITION; i++) {
         cpu.stop_at = cpu.time.now + 1;
         cpu_run(&cpu);

@@ -37,6 +37,12 @@ static const unsigned rows_of_file[FILES] = {
 };
 #undef INSN
 
+const struct insn_row *vector_row(const struct vector *v)
+{
+    static const struct insn_row none = {.name = "(undefined)", .encoding = "", .operands = "", .attributes = "", .flags = "", .family_name = ""};
+    return v->row == NO_ROW ? &none : &insn_rows[v->row];
+}
+
 static enum row_file file_of(unsigned row)
 {
     unsigned file = 0;
@@ -166,7 +172,7 @@ static void random_lanes(struct maker *m, u64 *q, unsigned n)
 static void random_fpu(struct maker *m, struct fx_image *fx)
 {
     struct rng *r = &m->rng;
-    enum row_file file = file_of(m->v->row);
+    enum row_file file = m->v->row == NO_ROW ? FILE_INT : file_of(m->v->row);
     *fx = (struct fx_image){.fcw = 0x37f, .mxcsr = 0x1f80};
     for (unsigned i = 0; i < 16; i += 2)
         random_lanes(m, fx->xmm[i], 4);
@@ -528,12 +534,32 @@ static void encode_row(struct maker *m, const struct insn_row *row)
         regs[REG_RSI] = ((random_target(m) - data_base) & mask) | (rng64(r) & ~mask);
         regs[REG_RDI] = ((random_target(m) - segment_base(m, SEG_ES)) & mask) | (rng64(r) & ~mask);
         if (repeated || rng_chance(r, 50))
-            regs[REG_RCX] = (rng_below(r, 20) & mask) | (rng64(r) & ~mask);
+            regs[REG_RCX] = (rng_below(r, rng_chance(r, 10) ? 300 : 20) & mask) | (rng64(r) & ~mask);
     } else if (one_of(row->name, " XLAT ")) {
         regs[REG_RBX] = ((random_target(m) - data_base - (u8)regs[REG_RAX]) & mask) | (rng64(r) & ~mask);
     } else if (one_of(row->name, " MASKMOVQ MASKMOVDQU ")) {
         regs[REG_RDI] = ((random_target(m) - data_base) & mask) | (rng64(r) & ~mask);
     }
+}
+
+/* Whether these bytes are a VEX- or EVEX-encoded instruction: rows for most of those are missing, the host has them. */
+static bool is_vector_encoding(const struct maker *m)
+{
+    static const char prefixes[] = "\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3";
+    const u8 *p = m->bytes;
+    bool long_code = m->v->bits == BITS_64;
+    while (strchr(prefixes, *p) || (long_code && (*p & 0xf0) == 0x40))
+        p++;
+    return (*p == 0xc4 || *p == 0xc5 || *p == 0x62) && (long_code || p[1] >= 0xc0);
+}
+
+/* Whether the host might call its kernel: SYSCALL, SYSRET, SYSENTER, SYSEXIT somewhere in the bytes. */
+static bool may_call_kernel(const struct maker *m)
+{
+    for (unsigned i = 0; i + 1 < 15; i++)
+        if (m->bytes[i] == 0x0f && (m->bytes[i + 1] == 0x05 || m->bytes[i + 1] == 0x07 || m->bytes[i + 1] == 0x34 || m->bytes[i + 1] == 0x35))
+            return true;
+    return false;
 }
 
 /* Random bytes that decode to a row of the plan. */
@@ -550,15 +576,17 @@ static bool random_bytes(struct maker *m)
         while (n < 32)
             m->bytes[n++] = (u8)rng64(r);
         struct insn in;
-        if (insn_decode(m->plan->bench->feature, m->v->bits, m->bytes, 15, &in) != DECODE_OK || in.row == 0xffff || !m->plan->allowed[in.row])
+        if (insn_decode(m->plan->bench->feature, m->v->bits, m->bytes, 15, &in) != DECODE_OK)
             continue;
-        if (in.flags & (INSN_VEX | INSN_EVEX) && insn_rows[in.row].vector == VECTOR_LEGACY)
+        if (in.row == NO_ROW ? !rng_chance(r, 20) || is_vector_encoding(m) || may_call_kernel(m) : !m->plan->allowed[in.row])
             continue;
         bool fs_gs = in.arch_seg == SEG_FS || in.arch_seg == SEG_GS;
         if (fs_gs && !(m->v->bits == BITS_64 ? m->plan->bench->fsgsbase : m->plan->bench->ldt))
             continue;
         m->n = in.length;
         m->v->row = in.row;
+        if (in.row == NO_ROW)
+            return true;
         if (in.flags & INSN_MEM && in.base < 16 && insn_rows[in.row].imm != IMM_MOFFS) {
             m->memory = true;
             m->base_reg = in.base;
@@ -705,7 +733,7 @@ static void random_state(struct maker *m)
         s->r[n] = random_value(m);
     if (rng_chance(r, 80))
         s->r[REG_RSP] = random_target(m) & ~7ull;
-    s->rflags = FL_R1 | FL_IF | (rng64(r) & (FL_STATUS | FL_ID)) | (rng_chance(r, 30) ? FL_DF : 0);
+    s->rflags = FL_R1 | FL_IF | (rng64(r) & (FL_STATUS | FL_ID)) | (rng_chance(r, 30) ? FL_DF : 0) | (rng_chance(r, 4) ? FL_AC : 0);
     s->fs_base = rng64(r) >> 20;
     s->gs_base = rng_chance(r, 80) ? rng64(r) >> 17 : 0;
     u64 *memory = (u64 *)(void *)v->memory;
@@ -723,8 +751,7 @@ bool generate_vector(const struct plan *plan, u64 index, struct vector *v)
 {
     for (unsigned attempt = 0;; attempt++) {
         struct maker m = {.plan = plan, .v = v, .base_reg = -1, .index_reg = -1, .rip_disp = -1};
-        m.rng.state = plan->seed * 0x9e3779b97f4a7c15ull + index * 0xd1342543de82ef95ull + attempt * 0x2545f4914f6cdd1dull;
-        rng64(&m.rng);
+        m.rng = rng_for(plan->seed, index, attempt);
         memset(v, 0, offsetof(struct vector, native));
         v->index = index;
         v->bits = plan->bits;
@@ -738,7 +765,7 @@ bool generate_vector(const struct plan *plan, u64 index, struct vector *v)
         } else {
             encode_row(&m, &insn_rows[v->row]);
         }
-        const struct insn_row *row = &insn_rows[v->row];
+        const struct insn_row *row = vector_row(v);
         random_fpu(&m, &v->before.fx);
         steer(&m);
         struct insn in;

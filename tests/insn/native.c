@@ -192,6 +192,8 @@ static struct { i32 exception; u32 error; u64 address, rip; } caught;
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
+    /* The kernel leaves AC as it was. */
+    __asm__ volatile("pushfq\n\tandl $0xfffbffff, (%%rsp)\n\tpopfq" ::: "memory", "cc");
     greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
     (void)number, (void)info;
     for (unsigned n = 0; n < 16; n++)
@@ -334,6 +336,12 @@ static void stop_child(void)
 
 struct vector *native_batch(void) { return shared->vectors; }
 
+bool native_maps(u64 la)
+{
+    unsigned char resident;
+    return !mincore((void *)(la & ~(u64)(PAGE - 1)), PAGE, &resident);
+}
+
 void native_run(unsigned n)
 {
     u32 range[2] = {0, n};
@@ -466,5 +474,6 @@ bool native_init(struct bench *bench)
 }
 struct vector *native_batch(void) { return NULL; }
 void native_run(unsigned n) { (void)n; }
+bool native_maps(u64 la) { (void)la; return false; }
 
 #endif

@@ -16,4 +16,7 @@ struct vector *native_batch(void);
 /* Runs the first n vectors of the batch; their `native` members are filled. */
 void native_run(unsigned n);
 
+/* The host process has something at this address that is none of the region's: its own memory, or what a sanitizer keeps at low addresses. */
+bool native_maps(u64 la);
+
 #endif

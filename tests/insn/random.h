@@ -13,6 +13,12 @@ static inline u64 rng64(struct rng *r)
     z = (z ^ z >> 27) * 0x94d049bb133111ebull;
     return z ^ z >> 31;
 }
+/* A generator for part `index` of what `seed` stands for, unrelated to those of other seeds and parts. */
+static inline struct rng rng_for(u64 seed, u64 index, u64 attempt)
+{
+    struct rng a = {seed}, b = {rng64(&a) ^ index}, c = {rng64(&b) ^ attempt};
+    return (struct rng){rng64(&c)};
+}
 /* In 0..n-1. */
 static inline u32 rng_below(struct rng *r, u32 n) { return (u32)((rng64(r) >> 32) * n >> 32); }
 /* True with probability percent / 100. */

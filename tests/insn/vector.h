@@ -59,10 +59,11 @@ struct outcome {
     u32 died;                  /* the process that ran it died, or hung */
 };
 
+#define NO_ROW 0xffffu
 #define CODE_IMAGE 64u
 struct vector {
     u64 index;
-    u16 row;
+    u16 row;                   /* NO_ROW: bytes that Nestor's decoder knows no row for */
     u8 bits;                   /* enum cpu_bits */
     u8 length;                 /* of the instruction */
     u8 single_step;            /* run by TF: where it goes, or how long it is, is not known beforehand */
@@ -77,6 +78,9 @@ struct vector {
 
 static inline const u8 *vector_bytes(const struct vector *v) { return v->code + v->at; }
 static inline u32 vector_insn_off(const struct vector *v) { return v->code_off + v->at; }
+
+/* The row of a vector; for bytes without one, a row that says nothing. */
+const struct insn_row *vector_row(const struct vector *v);
 
 /* How a segment looks in code of some width: what is loaded natively and what Nestor is given. */
 struct bench_segment { u16 selector; u32 base, limit, access; };
