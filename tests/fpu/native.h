@@ -255,4 +255,25 @@ static inline void show_state(const char *who, const struct run *r)
     printf("\n");
 }
 
+/* ---- main() ------------------------------------------------------------------------------------------------------ */
+
+/* main() of a suite out of a list of tests; `setup` and `teardown` may be NULL. No forks: a round starts where the one before ended. */
+static inline int native_run_suite(const char *name, const TTest *const *tests, size_t count, void (*setup)(void),
+                                   void (*teardown)(void))
+{
+    Suite *suite = suite_create(name);
+    TCase *tcase = tcase_create(name);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_set_timeout(tcase, 60);
+    for (size_t n = 0; n < count; n++)
+        tcase_add_test(tcase, tests[n]);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 #endif

@@ -253,17 +253,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("sse");
-    TCase *tc = tcase_create("host");
-    tcase_set_timeout(tc, 60);
-    tcase_add_test(tc, integers_as_the_host);
-    tcase_add_test(tc, floats_as_the_host);
-    tcase_add_test(tc, strings_as_the_host);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const TTest *const tests[] = {integers_as_the_host, floats_as_the_host, strings_as_the_host};
+    return native_run_suite("sse", tests, ARRAY_SIZE(tests), NULL, NULL);
 }

@@ -118,16 +118,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("x87_math");
-    TCase *tc = tcase_create("functions");
-    tcase_set_timeout(tc, 60);
-    tcase_add_test(tc, correctly_rounded);
-    tcase_add_test(tc, as_the_host);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const TTest *const tests[] = {correctly_rounded, as_the_host};
+    return native_run_suite("x87_math", tests, ARRAY_SIZE(tests), NULL, NULL);
 }

@@ -303,25 +303,11 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("x87_state");
-    TCase *tc = tcase_create("state");
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_test(tc, availability);
-    tcase_add_test(tc, pending_exception);
-    tcase_add_test(tc, alignment);
-    tcase_add_test(tc, simd_exception);
-    tcase_add_test(tc, masked_store);
-    tcase_add_test(tc, pointers);
-    tcase_add_test(tc, environment_in_real_mode);
-    tcase_add_test(tc, save_and_restore);
+    const TTest *const tests[] = {availability, pending_exception, alignment, simd_exception, masked_store, pointers,
+                                  environment_in_real_mode, save_and_restore,
 #if NATIVE
-    tcase_add_test(tc, images_as_the_host);
+                                  images_as_the_host,
 #endif
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    };
+    return native_run_suite("x87_state", tests, ARRAY_SIZE(tests), setup, teardown);
 }

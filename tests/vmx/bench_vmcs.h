@@ -6,6 +6,7 @@
 #include "vmx/capability.h"
 #include "vmx/checks.h"
 #include "vmx/fields.h"
+#include "vmx/frame.h"
 #include "vmx/stats.h"
 #include "vmx/vmx.h"
 
@@ -15,6 +16,10 @@
 #define BENCH_OTHER_VMCS 0x201000u         /* a region with the right revision, for the link pointer */
 #define BENCH_PAGE 0x202000u               /* pages for bitmaps, virtual APIC … */
 #define BENCH_PDPTES 0x210020u             /* four PDPTEs, 32-byte aligned */
+
+/* Initialiser of a decoded instruction of 64-bit mode, `bytes` long, with no memory operand: for what looks at no more. */
+#define BENCH_VMX_INSN(bytes)                                                                                          \
+    {.length = (bytes), .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO, .index = REG_ZERO}
 
 /* A 64-bit guest of a 64-bit hypervisor, with nothing turned on that need not be. */
 static inline void bench_vmcs_64(struct vmcs *v)

@@ -8,11 +8,9 @@
 
 #define HOST_RIP 0x2000u
 #define GUEST_RIP 0x3000u
-#define INFO_VALID 0x80000000u
 #define INFO_ERROR_CODE (1u << 11)
 
-static const struct insn insn = {.length = 3, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO,
-                                 .index = REG_ZERO};
+static const struct insn insn = BENCH_VMX_INSN(3);
 static struct vmcs *const v = &cpu.vmx.frame[0].vmcs;
 
 static void setup(void)
@@ -682,42 +680,13 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("vm entries and exits");
-    TCase *tc = tcase_create("one frame");
-    tcase_add_checked_fixture(tc, setup, bench_teardown);
-    tcase_add_test(tc, test_guest_state_is_loaded);
-    tcase_add_test(tc, test_exit_saves_and_loads);
-    tcase_add_test(tc, test_cr0_bits_kept);
-    tcase_add_test(tc, test_injection);
-    tcase_add_test(tc, test_software_injection_length);
-    tcase_add_test(tc, test_entry_failure_guest_state);
-    tcase_add_test(tc, test_msr_lists);
-    tcase_add_test(tc, test_msr_list_refused);
-    tcase_add_test(tc, test_abort);
-    tcase_add_test(tc, test_preemption_timer);
-    tcase_add_test(tc, test_interrupt_window);
-    tcase_add_test(tc, test_nmi_window);
-    tcase_add_test(tc, test_monitor_trap_flag);
-    tcase_add_test(tc, test_external_interrupt);
-    tcase_add_test(tc, test_nmi_blocking);
-    tcase_add_test(tc, test_iret_unblocking_is_reported);
-    tcase_add_test(tc, test_exceptions);
-    tcase_add_test(tc, test_page_fault_mask);
-    tcase_add_test(tc, test_no_vectoring);
-    tcase_add_test(tc, test_tpr_shadow);
-    tcase_add_test(tc, test_apic_access_page);
-    tcase_add_test(tc, test_halted_guest);
-    tcase_add_test(tc, test_tsc);
-    tcase_add_test(tc, test_init_sipi);
-    tcase_add_test(tc, test_pending_debug);
-    suite_add_tcase(suite, tc);
-    tc = tcase_create("random");
-    tcase_add_checked_fixture(tc, setup, bench_teardown);
-    tcase_add_test(tc, test_random_vmcs);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    const TTest *const tests[] = {test_guest_state_is_loaded, test_exit_saves_and_loads, test_cr0_bits_kept,
+                                  test_injection, test_software_injection_length, test_entry_failure_guest_state,
+                                  test_msr_lists, test_msr_list_refused, test_abort, test_preemption_timer,
+                                  test_interrupt_window, test_nmi_window, test_monitor_trap_flag,
+                                  test_external_interrupt, test_nmi_blocking, test_iret_unblocking_is_reported,
+                                  test_exceptions, test_page_fault_mask, test_no_vectoring, test_tpr_shadow,
+                                  test_apic_access_page, test_halted_guest, test_tsc, test_init_sipi,
+                                  test_pending_debug, test_random_vmcs};
+    return bench_run_with("vm entries and exits", tests, ARRAY_SIZE(tests), setup);
 }

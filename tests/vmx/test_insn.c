@@ -5,8 +5,7 @@
 #include "vmx/insn.h"
 
 #define RIP 0x1000u
-static const struct insn insn = {.length = 4, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO,
-                                 .index = REG_ZERO};
+static const struct insn insn = BENCH_VMX_INSN(4);
 
 static void setup(void)
 {
@@ -257,24 +256,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("vmx instructions");
-    TCase *tc = tcase_create("insn");
-    tcase_add_checked_fixture(tc, setup, bench_teardown);
-    tcase_add_test(tc, test_begin);
-    tcase_add_test(tc, test_vmxon);
-    tcase_add_test(tc, test_vmclear);
-    tcase_add_test(tc, test_vmptrld);
-    tcase_add_test(tc, test_region_keeps_fields);
-    tcase_add_test(tc, test_fields);
-    tcase_add_test(tc, test_entry_refused);
-    tcase_add_test(tc, test_vmcall_vmfunc);
-    tcase_add_test(tc, test_invept_invvpid);
-    tcase_add_test(tc, test_vmxoff);
-    tcase_add_test(tc, test_nonroot_exits);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    const TTest *const tests[] = {test_begin, test_vmxon, test_vmclear, test_vmptrld, test_region_keeps_fields,
+                                  test_fields, test_entry_refused, test_vmcall_vmfunc, test_invept_invvpid,
+                                  test_vmxoff, test_nonroot_exits};
+    return bench_run_with("vmx instructions", tests, ARRAY_SIZE(tests), setup);
 }

@@ -8,7 +8,6 @@
 #include "vmx/policy.h"
 #include "vmx/stats.h"
 
-#define INFO_VALID 0x80000000u
 /* L1's EPT for L2: identity, 4 KiB pages from 2 to 4 MiB, large ones else */
 #define EPT_ROOT 0x280000u
 #define EPT_PAGES 0x283000u
@@ -22,8 +21,7 @@
 #define L3_RIP 0x4000u
 #define CPUID_VMX (1u << 5)
 
-static const struct insn insn = {.length = 3, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO,
-                                 .index = REG_ZERO};
+static const struct insn insn = BENCH_VMX_INSN(3);
 static struct vmx_frame *const frame = cpu.vmx.frame;
 
 static int acknowledged;
@@ -632,40 +630,11 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("vmx policies");
-    TCase *tc = tcase_create("offer");
-    tcase_add_checked_fixture(tc, setup, bench_teardown);
-    tcase_add_test(tc, test_offer);
-    tcase_add_test(tc, test_no_offer);
-    tcase_add_test(tc, test_cr4_vmxe);
-    tcase_add_test(tc, test_msrs);
-    tcase_add_test(tc, test_debugctl);
-    tcase_add_test(tc, test_l2_instructions);
-    tcase_add_test(tc, test_policy_names);
-    suite_add_tcase(suite, tc);
-    tc = tcase_create("units");
-    tcase_add_checked_fixture(tc, setup, bench_teardown);
-    tcase_add_test(tc, test_own_exit_stays_inside);
-    tcase_add_test(tc, test_stand_in);
-    tcase_add_test(tc, test_violation_during_delivery);
-    tcase_add_test(tc, test_injected_interrupt_acknowledged);
-    tcase_add_test(tc, test_injected_interrupt_not_acknowledged);
-    tcase_add_test(tc, test_injected_interrupt_reaches_l3);
-    tcase_add_test(tc, test_injected_nmi);
-    tcase_add_test(tc, test_skipped_instruction);
-    tcase_add_test(tc, test_guest_reset);
-    suite_add_tcase(suite, tc);
-    tc = tcase_create("regions");
-    tcase_add_checked_fixture(tc, setup, bench_teardown);
-    tcase_add_test(tc, test_vmcs_switch);
-    tcase_add_test(tc, test_migration);
-    tcase_add_test(tc, test_vmcs_page_moves);
-    tcase_add_test(tc, test_vmcs_page_missing);
-    tcase_add_test(tc, test_garbage_region);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    const TTest *const tests[] = {test_offer, test_no_offer, test_cr4_vmxe, test_msrs, test_debugctl,
+                                  test_l2_instructions, test_policy_names, test_own_exit_stays_inside, test_stand_in,
+                                  test_violation_during_delivery, test_injected_interrupt_acknowledged,
+                                  test_injected_interrupt_not_acknowledged, test_injected_interrupt_reaches_l3,
+                                  test_injected_nmi, test_skipped_instruction, test_guest_reset, test_vmcs_switch,
+                                  test_migration, test_vmcs_page_moves, test_vmcs_page_missing, test_garbage_region};
+    return bench_run_with("vmx policies", tests, ARRAY_SIZE(tests), setup);
 }

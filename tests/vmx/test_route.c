@@ -6,10 +6,7 @@
 #include "vmx/insn.h"
 #include "vmx/policy.h"
 
-#define INFO_VALID 0x80000000u
-
-static const struct insn insn = {.length = 3, .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO,
-                                 .index = REG_ZERO};
+static const struct insn insn = BENCH_VMX_INSN(3);
 static struct vmcs *const outer = &cpu.vmx.frame[0].vmcs, *const inner = &cpu.vmx.frame[1].vmcs;
 
 /* L3 runs under frames 0 and 1. */
@@ -428,30 +425,9 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("vmx routing");
-    TCase *tc = tcase_create("route");
-    tcase_add_checked_fixture(tc, setup, bench_teardown);
-    tcase_add_test(tc, test_unconditional);
-    tcase_add_test(tc, test_shared);
-    tcase_add_test(tc, test_own);
-    tcase_add_test(tc, test_xsaves);
-    tcase_add_test(tc, test_cr_access);
-    tcase_add_test(tc, test_clts_lmsw);
-    tcase_add_test(tc, test_cr_views);
-    tcase_add_test(tc, test_msr_bitmaps);
-    tcase_add_test(tc, test_io);
-    tcase_add_test(tc, test_pause_loop);
-    tcase_add_test(tc, test_exception);
-    tcase_add_test(tc, test_physical);
-    tcase_add_test(tc, test_armed);
-    tcase_add_test(tc, test_translation);
-    tcase_add_test(tc, test_tsc_composes);
-    tcase_add_test(tc, test_tpr_frame);
-    tcase_add_test(tc, test_instruction_info);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    const TTest *const tests[] = {test_unconditional, test_shared, test_own, test_xsaves, test_cr_access,
+                                  test_clts_lmsw, test_cr_views, test_msr_bitmaps, test_io, test_pause_loop,
+                                  test_exception, test_physical, test_armed, test_translation, test_tsc_composes,
+                                  test_tpr_frame, test_instruction_info};
+    return bench_run_with("vmx routing", tests, ARRAY_SIZE(tests), setup);
 }
