@@ -78,13 +78,6 @@ static bool tsc_write(struct cpu *cpu, u32 msr, u64 value)
     return true;
 }
 
-static bool tsc_adjust_read(struct cpu *cpu, u32 msr, u64 *value)
-{
-    (void)msr;
-    *value = cpu->sys.tsc_adjust;
-    return true;
-}
-
 static bool tsc_adjust_write(struct cpu *cpu, u32 msr, u64 value)
 {
     (void)msr;
@@ -137,13 +130,6 @@ static bool x2apic_write(struct cpu *cpu, u32 msr, u64 value)
     return x2apic_mode(cpu) && cpu->board->apic_msr_write(cpu->board_arg, cpu, msr, value);
 }
 
-static bool apic_base_read(struct cpu *cpu, u32 msr, u64 *value)
-{
-    (void)msr;
-    *value = cpu->sys.apic_base;
-    return true;
-}
-
 static bool apic_base_write(struct cpu *cpu, u32 msr, u64 value)
 {
     (void)msr;
@@ -165,21 +151,7 @@ static bool apic_base_write(struct cpu *cpu, u32 msr, u64 value)
 
 /* ---- speculation and microcode --------------------------------------------------------------------------------- */
 
-static bool spec_ctrl_read(struct cpu *cpu, u32 msr, u64 *value)
-{
-    (void)msr;
-    *value = cpu->sys.spec_ctrl;
-    return true;
-}
-
-static bool spec_ctrl_write(struct cpu *cpu, u32 msr, u64 value)
-{
-    (void)msr;
-    if (value & ~3ull)                     /* IBRS, STIBP; SSBD and later bits have no CPUID flag here */
-        return false;
-    cpu->sys.spec_ctrl = value;
-    return true;
-}
+#define SPEC_CTRL_BITS 3                   /* IBRS, STIBP; SSBD and later bits have no CPUID flag here */
 
 static bool pred_cmd_write(struct cpu *cpu, u32 msr, u64 value)
 {
@@ -196,13 +168,6 @@ static bool bios_update_trigger_write(struct cpu *cpu, u32 msr, u64 value)
 }
 
 /* ---- machine check --------------------------------------------------------------------------------------------- */
-
-static bool mcg_ctl_read(struct cpu *cpu, u32 msr, u64 *value)
-{
-    (void)msr;
-    *value = cpu->sys.mcg_ctl;
-    return true;
-}
 
 static bool mcg_ctl_write(struct cpu *cpu, u32 msr, u64 value)
 {
@@ -237,13 +202,6 @@ static bool mc_bank_write(struct cpu *cpu, u32 msr, u64 value)
 static bool mtrr_type_valid(unsigned type)
 {
     return type == 0 || type == 1 || (type >= 4 && type <= 6);
-}
-
-static bool pat_read(struct cpu *cpu, u32 msr, u64 *value)
-{
-    (void)msr;
-    *value = cpu->sys.pat;
-    return true;
 }
 
 bool cpu_pat_valid(u64 value)
@@ -313,13 +271,6 @@ static bool mtrr_fixed_write(struct cpu *cpu, u32 msr, u64 value)
     return true;
 }
 
-static bool mtrr_def_type_read(struct cpu *cpu, u32 msr, u64 *value)
-{
-    (void)msr;
-    *value = cpu->sys.mtrr_def_type;
-    return true;
-}
-
 static bool mtrr_def_type_write(struct cpu *cpu, u32 msr, u64 value)
 {
     (void)msr;
@@ -330,13 +281,6 @@ static bool mtrr_def_type_write(struct cpu *cpu, u32 msr, u64 value)
 }
 
 /* ---- the rest -------------------------------------------------------------------------------------------------- */
-
-static bool misc_enable_read(struct cpu *cpu, u32 msr, u64 *value)
-{
-    (void)msr;
-    *value = cpu->sys.misc_enable;
-    return true;
-}
 
 static bool misc_enable_write(struct cpu *cpu, u32 msr, u64 value)
 {
@@ -353,13 +297,6 @@ static bool misc_enable_write(struct cpu *cpu, u32 msr, u64 value)
     return true;
 }
 
-static bool pkrs_read(struct cpu *cpu, u32 msr, u64 *value)
-{
-    (void)msr;
-    *value = cpu->sys.pkrs;
-    return true;
-}
-
 static bool pkrs_write(struct cpu *cpu, u32 msr, u64 value)
 {
     (void)msr;
@@ -370,26 +307,12 @@ static bool pkrs_write(struct cpu *cpu, u32 msr, u64 value)
     return true;
 }
 
-static bool xss_read(struct cpu *cpu, u32 msr, u64 *value)
-{
-    (void)msr;
-    *value = cpu->sys.xss;
-    return true;
-}
-
 static bool xss_write(struct cpu *cpu, u32 msr, u64 value)
 {
     (void)msr;
     if (value & ~cpu_xss_allowed(cpu))
         return false;
     cpu->sys.xss = value;
-    return true;
-}
-
-static bool efer_read(struct cpu *cpu, u32 msr, u64 *value)
-{
-    (void)msr;
-    *value = cpu->sys.efer;
     return true;
 }
 
@@ -446,6 +369,7 @@ bool cpu_msr_read(struct cpu *cpu, u32 msr, u64 *value)
         *value = (constant);                                                                                           \
         return HAS(feature);
 #define MSR_IGNORED(number, name, feature, constant) MSR_CONST(number, name, feature, constant)
+#define MSR_CHECKED(number, name, feature, member) MSR_STORED(number, name, feature, member, 0)
 #define MSR_RULED(number, name, feature, stem)                                                                         \
     case number:                                                                                                       \
         return HAS(feature) && stem##_read(cpu, msr, value);
@@ -456,6 +380,7 @@ bool cpu_msr_read(struct cpu *cpu, u32 msr, u64 *value)
 #include "cpu/msrs.def"
 #undef MSR_STORED
 #undef MSR_ADDRESS
+#undef MSR_CHECKED
 #undef MSR_CONST
 #undef MSR_IGNORED
 #undef MSR_RULED
@@ -485,10 +410,12 @@ bool cpu_msr_write(struct cpu *cpu, u32 msr, u64 value)
 #define MSR_RANGE(first, count, name, feature, stem)                                                                   \
     case first ... first + count - 1:                                                                                  \
         return HAS(feature) && stem##_write(cpu, msr, value);
+#define MSR_CHECKED(number, name, feature, member) MSR_RULED(number, name, feature, member)
 #define MSR_WRITE_ONLY(number, name, feature, stem) MSR_RULED(number, name, feature, stem)
 #include "cpu/msrs.def"
 #undef MSR_STORED
 #undef MSR_ADDRESS
+#undef MSR_CHECKED
 #undef MSR_CONST
 #undef MSR_IGNORED
 #undef MSR_RULED
@@ -504,6 +431,7 @@ const char *cpu_msr_name(u32 msr)
     switch (msr) {
 #define MSR_STORED(number, name, feature, member, writable) case number: return #name;
 #define MSR_ADDRESS(number, name, feature, member) case number: return #name;
+#define MSR_CHECKED(number, name, feature, member) case number: return #name;
 #define MSR_CONST(number, name, feature, constant) case number: return #name;
 #define MSR_IGNORED(number, name, feature, constant) case number: return #name;
 #define MSR_RULED(number, name, feature, stem) case number: return #name;
