@@ -15,32 +15,39 @@ enum flow sse_exception(struct cpu *cpu)
 
 /* ---- two operands ------------------------------------------------------------------------------------------------ */
 
-/* NAMEps, NAMEpd, NAMEss, NAMEsd by f32_OP and f64_OP of (destination, source). */
-#define ARITHMETIC(name, op)                                                                                           \
+/* NAMEps, NAMEpd, NAMEss, NAMEsd: each lane of the destination becomes `of32` or `of64`, an expression on `a` (that
+ * lane), `b` (the source's) and the environment `e`. */
+#define FOUR_FORMS(name, of32, of64)                                                                                   \
     static enum flow name##ps(struct cpu *cpu, const struct insn *in)                                                  \
     {                                                                                                                  \
-        u32 a[4], b[4];                                                                                                \
+        u32 d[4], s[4];                                                                                                \
         SSE_GATE();                                                                                                    \
-        TRY(sse_source128(cpu, in, b));                                                                                \
+        TRY(sse_source128(cpu, in, s));                                                                                \
         struct float_env e = sse_env(cpu);                                                                             \
-        memcpy(a, xmm(cpu, in->reg), 16);                                                                              \
-        for (unsigned i = 0; i < 4; i++)                                                                               \
-            a[i] = f32_##op(a[i], b[i], &e);                                                                           \
+        memcpy(d, xmm(cpu, in->reg), 16);                                                                              \
+        for (unsigned i = 0; i < 4; i++) {                                                                             \
+            u32 a = d[i], b = s[i];                                                                                    \
+            a = of32;                                                                                                  \
+            d[i] = a;                                                                                                  \
+        }                                                                                                              \
         SSE_FINISH(e);                                                                                                 \
-        memcpy(xmm(cpu, in->reg), a, 16);                                                                              \
+        memcpy(xmm(cpu, in->reg), d, 16);                                                                              \
         return FLOW_NEXT;                                                                                              \
     }                                                                                                                  \
     FAMILY_ONE(name##ps, name##ps)                                                                                     \
     static enum flow name##pd(struct cpu *cpu, const struct insn *in)                                                  \
     {                                                                                                                  \
-        u64 a[2], b[2];                                                                                                \
+        u64 d[2], s[2];                                                                                                \
         SSE_GATE();                                                                                                    \
-        TRY(sse_source128(cpu, in, b));                                                                                \
+        TRY(sse_source128(cpu, in, s));                                                                                \
         struct float_env e = sse_env(cpu);                                                                             \
-        for (unsigned i = 0; i < 2; i++)                                                                               \
-            a[i] = f64_##op(xmm(cpu, in->reg)[i], b[i], &e);                                                           \
+        for (unsigned i = 0; i < 2; i++) {                                                                             \
+            u64 a = xmm(cpu, in->reg)[i], b = s[i];                                                                    \
+            a = of64;                                                                                                  \
+            d[i] = a;                                                                                                  \
+        }                                                                                                              \
         SSE_FINISH(e);                                                                                                 \
-        memcpy(xmm(cpu, in->reg), a, 16);                                                                              \
+        memcpy(xmm(cpu, in->reg), d, 16);                                                                              \
         return FLOW_NEXT;                                                                                              \
     }                                                                                                                  \
     FAMILY_ONE(name##pd, name##pd)                                                                                     \
@@ -50,7 +57,8 @@ enum flow sse_exception(struct cpu *cpu)
         SSE_GATE();                                                                                                    \
         TRY(sse_source32(cpu, in, &b));                                                                                \
         struct float_env e = sse_env(cpu);                                                                             \
-        u32 a = f32_##op(xmm_get32(cpu, in->reg, 0), b, &e);                                                           \
+        u32 a = xmm_get32(cpu, in->reg, 0);                                                                            \
+        a = of32;                                                                                                      \
         SSE_FINISH(e);                                                                                                 \
         xmm_set32(cpu, in->reg, 0, a);                                                                                 \
         return FLOW_NEXT;                                                                                              \
@@ -62,23 +70,22 @@ enum flow sse_exception(struct cpu *cpu)
         SSE_GATE();                                                                                                    \
         TRY(sse_source64(cpu, in, &b));                                                                                \
         struct float_env e = sse_env(cpu);                                                                             \
-        u64 a = f64_##op(xmm(cpu, in->reg)[0], b, &e);                                                                 \
+        u64 a = xmm(cpu, in->reg)[0];                                                                                  \
+        a = of64;                                                                                                      \
         SSE_FINISH(e);                                                                                                 \
         xmm(cpu, in->reg)[0] = a;                                                                                      \
         return FLOW_NEXT;                                                                                              \
     }                                                                                                                  \
     FAMILY_ONE(name##sd, name##sd)
-ARITHMETIC(add, add)
-ARITHMETIC(sub, sub)
-ARITHMETIC(mul, mul)
-ARITHMETIC(div, div)
-ARITHMETIC(min, min)
-ARITHMETIC(max, max)
 
-/* The root of the source alone, in the same four forms. */
-static inline u32 f32_root_of_second(u32 a, u32 b, struct float_env *e) { return (void)a, f32_sqrt(b, e); }
-static inline u64 f64_root_of_second(u64 a, u64 b, struct float_env *e) { return (void)a, f64_sqrt(b, e); }
-ARITHMETIC(sqrt, root_of_second)
+#define ARITHMETIC(name) FOUR_FORMS(name, f32_##name(a, b, &e), f64_##name(a, b, &e))
+ARITHMETIC(add)
+ARITHMETIC(sub)
+ARITHMETIC(mul)
+ARITHMETIC(div)
+ARITHMETIC(min)
+ARITHMETIC(max)
+FOUR_FORMS(sqrt, f32_sqrt(b, &e), f64_sqrt(b, &e))
 
 /* Neighbours, and alternate signs (SSE3). The lane order of the operations is that of the destination. */
 #define HORIZONTAL(name, op)                                                                                           \
@@ -163,60 +170,7 @@ static u64 cmp64(u64 a, u64 b, unsigned p, struct float_env *e)
     return predicate_holds(p, f64_compare(a, b, predicate_quiet(p), e)) ? ~0ull : 0;
 }
 
-static enum flow cmpps(struct cpu *cpu, const struct insn *in)
-{
-    u32 a[4], b[4];
-    SSE_GATE();
-    TRY(sse_source128(cpu, in, b));
-    struct float_env e = sse_env(cpu);
-    memcpy(a, xmm(cpu, in->reg), 16);
-    for (unsigned i = 0; i < 4; i++)
-        a[i] = cmp32(a[i], b[i], in->imm & 7, &e);
-    SSE_FINISH(e);
-    memcpy(xmm(cpu, in->reg), a, 16);
-    return FLOW_NEXT;
-}
-FAMILY_ONE(cmpps, cmpps)
-
-static enum flow cmppd(struct cpu *cpu, const struct insn *in)
-{
-    u64 a[2], b[2];
-    SSE_GATE();
-    TRY(sse_source128(cpu, in, b));
-    struct float_env e = sse_env(cpu);
-    for (unsigned i = 0; i < 2; i++)
-        a[i] = cmp64(xmm(cpu, in->reg)[i], b[i], in->imm & 7, &e);
-    SSE_FINISH(e);
-    memcpy(xmm(cpu, in->reg), a, 16);
-    return FLOW_NEXT;
-}
-FAMILY_ONE(cmppd, cmppd)
-
-static enum flow cmpss(struct cpu *cpu, const struct insn *in)
-{
-    u32 b;
-    SSE_GATE();
-    TRY(sse_source32(cpu, in, &b));
-    struct float_env e = sse_env(cpu);
-    u32 a = cmp32(xmm_get32(cpu, in->reg, 0), b, in->imm & 7, &e);
-    SSE_FINISH(e);
-    xmm_set32(cpu, in->reg, 0, a);
-    return FLOW_NEXT;
-}
-FAMILY_ONE(cmpss, cmpss)
-
-static enum flow cmpsd(struct cpu *cpu, const struct insn *in)
-{
-    u64 b;
-    SSE_GATE();
-    TRY(sse_source64(cpu, in, &b));
-    struct float_env e = sse_env(cpu);
-    u64 a = cmp64(xmm(cpu, in->reg)[0], b, in->imm & 7, &e);
-    SSE_FINISH(e);
-    xmm(cpu, in->reg)[0] = a;
-    return FLOW_NEXT;
-}
-FAMILY_ONE(sse_cmpsd, cmpsd)
+FOUR_FORMS(sse_cmp, cmp32(a, b, in->imm & 7, &e), cmp64(a, b, in->imm & 7, &e))
 
 /* ZF, PF and CF by the relation; OF, SF and AF are cleared. Shared with FCOMI (cpu/x87.c). */
 void sse_set_relation(struct cpu *cpu, enum float_relation r)
@@ -265,59 +219,8 @@ static unsigned round_mode(const struct cpu *cpu, const struct insn *in)
     return in->imm & 4 ? cpu->fpu.mxcsr >> 13 & 3 : in->imm & 3;
 }
 
-static enum flow roundps(struct cpu *cpu, const struct insn *in)
-{
-    u32 a[4];
-    SSE_GATE();
-    TRY(sse_source128(cpu, in, a));
-    struct float_env e = sse_env(cpu);
-    for (unsigned i = 0; i < 4; i++)
-        a[i] = f32_round(a[i], round_mode(cpu, in), !(in->imm & 8), &e);
-    SSE_FINISH(e);
-    memcpy(xmm(cpu, in->reg), a, 16);
-    return FLOW_NEXT;
-}
-FAMILY_ONE(roundps, roundps)
-
-static enum flow roundpd(struct cpu *cpu, const struct insn *in)
-{
-    u64 a[2];
-    SSE_GATE();
-    TRY(sse_source128(cpu, in, a));
-    struct float_env e = sse_env(cpu);
-    for (unsigned i = 0; i < 2; i++)
-        a[i] = f64_round(a[i], round_mode(cpu, in), !(in->imm & 8), &e);
-    SSE_FINISH(e);
-    memcpy(xmm(cpu, in->reg), a, 16);
-    return FLOW_NEXT;
-}
-FAMILY_ONE(roundpd, roundpd)
-
-static enum flow roundss(struct cpu *cpu, const struct insn *in)
-{
-    u32 a;
-    SSE_GATE();
-    TRY(sse_source32(cpu, in, &a));
-    struct float_env e = sse_env(cpu);
-    a = f32_round(a, round_mode(cpu, in), !(in->imm & 8), &e);
-    SSE_FINISH(e);
-    xmm_set32(cpu, in->reg, 0, a);
-    return FLOW_NEXT;
-}
-FAMILY_ONE(roundss, roundss)
-
-static enum flow roundsd(struct cpu *cpu, const struct insn *in)
-{
-    u64 a;
-    SSE_GATE();
-    TRY(sse_source64(cpu, in, &a));
-    struct float_env e = sse_env(cpu);
-    a = f64_round(a, round_mode(cpu, in), !(in->imm & 8), &e);
-    SSE_FINISH(e);
-    xmm(cpu, in->reg)[0] = a;
-    return FLOW_NEXT;
-}
-FAMILY_ONE(roundsd, roundsd)
+FOUR_FORMS(round, f32_round(b, round_mode(cpu, in), !(in->imm & 8), &e),
+           f64_round(b, round_mode(cpu, in), !(in->imm & 8), &e))
 
 /* ---- dot products (SSE4.1) --------------------------------------------------------------------------------------- */
 

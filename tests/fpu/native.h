@@ -257,7 +257,7 @@ static inline void show_state(const char *who, const struct run *r)
 
 /* ---- main() ------------------------------------------------------------------------------------------------------ */
 
-/* main() of a suite out of a list of tests; `setup` and `teardown` may be NULL. No forks: a round starts where the one before ended. */
+/* main() of a suite out of a list of tests, run in one process; `setup` and `teardown` may be NULL. */
 static inline int native_run_suite(const char *name, const TTest *const *tests, size_t count, void (*setup)(void),
                                    void (*teardown)(void))
 {

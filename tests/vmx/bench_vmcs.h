@@ -17,7 +17,7 @@
 #define BENCH_PAGE 0x202000u               /* pages for bitmaps, virtual APIC … */
 #define BENCH_PDPTES 0x210020u             /* four PDPTEs, 32-byte aligned */
 
-/* Initialiser of a decoded instruction of 64-bit mode, `bytes` long, with no memory operand: for what looks at no more. */
+/* Initialiser: a decoded instruction of 64-bit mode, `bytes` long, without operands. */
 #define BENCH_VMX_INSN(bytes)                                                                                          \
     {.length = (bytes), .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO, .index = REG_ZERO}
 
