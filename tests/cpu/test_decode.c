@@ -1,5 +1,5 @@
-/* The decoder: lengths of random instructions against Capstone's, in 16-, 32- and 64-bit code, where rows exist; and what lies at its edges: prefixes in
- * any order, bytes that are not there yet, instructions longer than 15 bytes.
+/* The decoder: lengths of random instructions against Capstone's, in 16-, 32- and 64-bit code, where rows exist; and
+ * what lies at its edges: prefixes in any order, bytes that are not there yet, instructions longer than 15 bytes.
  */
 #include "cpu/decode.h"
 #include "cpu/features.h"
@@ -32,7 +32,8 @@ static u64 random64(void)
 /* Prefixes, an opcode, and enough random bytes behind it. */
 static void random_bytes(u8 *bytes, unsigned bits)
 {
-    static const u8 prefixes[] = {0x66, 0x67, 0xf2, 0xf3, 0x2e, 0x3e, 0x26, 0x36, 0x64, 0x65, 0x40, 0x41, 0x44, 0x48, 0x4f};
+    static const u8 prefixes[] = {0x66, 0x67, 0xf2, 0xf3, 0x2e, 0x3e, 0x26, 0x36,
+                                  0x64, 0x65, 0x40, 0x41, 0x44, 0x48, 0x4f};
     unsigned n = 0;
     while (n < 4 && random64() % 5 < 2)
         bytes[n++] = prefixes[random64() % (bits == BITS_64 ? 15 : 10)];
@@ -55,8 +56,10 @@ static bool exempt(const struct insn *in, unsigned bits)
     /* UD0 and UD1 have a ModRM operand [SDM2 "UD"]; Capstone stops at the opcode. */
     if (strcmp(row->name, "UD0") == 0 || strcmp(row->name, "UD1") == 0)
         return true;
-    /* It loses count of the immediates of PUSH, CALL and RET when prefixes meet; the host CPU (tests/insn) sides with Nestor. */
-    bool meet = (in->flags & INSN_OPSIZE && in->flags & (INSN_REP | INSN_REPNE)) || (in->flags & INSN_REX_W && in->flags & (INSN_OPSIZE | INSN_ADDR32));
+    /* It loses count of the immediates of PUSH, CALL and RET when prefixes meet; the host CPU (tests/insn) sides with
+     * Nestor. */
+    bool meet = (in->flags & INSN_OPSIZE && in->flags & (INSN_REP | INSN_REPNE)) ||
+                (in->flags & INSN_REX_W && in->flags & (INSN_OPSIZE | INSN_ADDR32));
     if (meet && (strcmp(row->name, "PUSH") == 0 || strcmp(row->name, "CALL") == 0 || strcmp(row->name, "RET") == 0))
         return true;
     /* Near branches of 64-bit code ignore 66 on Intel's processors; Capstone does as AMD's. */
@@ -86,8 +89,8 @@ START_TEST(lengths_as_capstone)
         if (text->size == in.length || exempt(&in, bits))
             continue;
         if (bad++ < 30) {
-            printf("%u-bit %s \"%s\": length %u, Capstone %u: %s %s:", 16u << bits, row_of(&in)->name, row_of(&in)->encoding, in.length,
-                   text->size, text->mnemonic, text->op_str);
+            printf("%u-bit %s \"%s\": length %u, Capstone %u: %s %s:", 16u << bits, row_of(&in)->name,
+                   row_of(&in)->encoding, in.length, text->size, text->mnemonic, text->op_str);
             for (unsigned i = 0; i < 15; i++)
                 printf(" %02x", bytes[i]);
             printf("\n");
@@ -121,6 +124,27 @@ START_TEST(more_until_complete)
 }
 END_TEST
 
+/* Fifteen bytes are the most [SDM2 "Instruction Format"]: prefixes count; what is longer is decoded without a row. */
+START_TEST(longest_instruction)
+{
+    unsigned bits = (unsigned)_i;
+    u8 bytes[32];
+    struct insn in;
+    memset(bytes, 0x66, sizeof bytes);
+    bytes[14] = 0x90;
+    ck_assert_int_eq(insn_decode(features, bits, bytes, 15, &in), DECODE_OK);
+    ck_assert_uint_eq(in.length, 15);
+    ck_assert_uint_ne(in.row, 0xffff);
+    bytes[14] = 0xb0;          /* MOV AL, imm8: its immediate would be the sixteenth */
+    ck_assert_int_eq(insn_decode(features, bits, bytes, 16, &in), DECODE_OK);
+    ck_assert_uint_eq(in.length, 15);
+    insn_handler *too_long = in.handler;
+    bytes[14] = 0x66;          /* prefixes without end */
+    ck_assert_int_eq(insn_decode(features, bits, bytes, 15, &in), DECODE_OK);
+    ck_assert_ptr_eq(in.handler, too_long);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("decode");
@@ -131,6 +155,7 @@ int main(void)
     tcase_add_loop_test(c, lengths_as_capstone, BITS_16, BITS_64 + 1);
 #endif
     tcase_add_loop_test(c, more_until_complete, BITS_16, BITS_64 + 1);
+    tcase_add_loop_test(c, longest_instruction, BITS_16, BITS_64 + 1);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -1,7 +1,8 @@
 /* Running vectors on Nestor.
  *
- * RAM holds the page tables and the region's pages; the tables map the region and nothing else. A vector's bytes are written through the bus, so
- * that decoded code is dropped as it would be in a machine. An exception is read off cpu->event before it is delivered.
+ * RAM holds the page tables and the region's pages; the tables map the region and nothing else. A vector's bytes are
+ * written through the bus, so that decoded code is dropped as it would be in a machine. An exception is read off
+ * cpu->event before it is delivered.
  */
 #include "emulate.h"
 
@@ -92,7 +93,8 @@ static void set_segments(const struct vector *v)
     if (v->bits != BITS_64) {
         for (unsigned n = SEG_ES; n <= SEG_GS; n++) {
             const struct bench_segment *from = &bench->seg[v->bits][n];
-            s[n] = (struct segment){.base = from->base, .limit = from->limit, .access = from->access, .selector = from->selector};
+            s[n] = (struct segment){
+                .base = from->base, .limit = from->limit, .access = from->access, .selector = from->selector};
         }
         return;
     }
@@ -162,7 +164,8 @@ void emulate_run(const struct vector *v, struct outcome *out)
     last_code = v->code_off;
     windows_put(region, v->memory);
 
-    bool mode_changes = cpu.mode.cpl != 3 || cpu.mode.code_bits != v->bits || (v->before.rflags | cpu.core.rflags_rest) & FL_AC;
+    bool mode_changes =
+        cpu.mode.cpl != 3 || cpu.mode.code_bits != v->bits || (v->before.rflags | cpu.core.rflags_rest) & FL_AC;
     set_segments(v);
     u64 base = cpu.seg.s[SEG_CS].base;
     memcpy(cpu.core.r, v->before.r, sizeof v->before.r);
@@ -181,7 +184,8 @@ void emulate_run(const struct vector *v, struct outcome *out)
 
     *out = (struct outcome){.exception = -1};
     if (cpu.event.valid) {
-        bool trap = cpu.event.type == EVT_SOFTWARE || cpu.event.type == EVT_SOFTWARE_INT || cpu.event.type == EVT_PRIV_SOFTWARE;
+        bool trap =
+            cpu.event.type == EVT_SOFTWARE || cpu.event.type == EVT_SOFTWARE_INT || cpu.event.type == EVT_PRIV_SOFTWARE;
         out->exception = cpu.event.vector;
         out->error = cpu.event.has_error ? cpu.event.error : 0;
         out->address = cpu.event.vector == EXC_PF ? cpu.event.payload : 0;

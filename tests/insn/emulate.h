@@ -1,4 +1,5 @@
-/* Nestor's side: the same vectors run by cpu_run() on a CPU at privilege level 3 of long mode, with the region mapped as on the host. */
+/* Nestor's side: the same vectors run by cpu_run() on a CPU at privilege level 3 of long mode, with the region mapped
+ * as on the host. */
 #ifndef NESTOR_TESTS_INSN_EMULATE_H
 #define NESTOR_TESTS_INSN_EMULATE_H
 

@@ -1,9 +1,10 @@
 /* Making vectors.
  *
- * A row says which prefixes, opcode, ModRM and immediates make up its instruction; everything free is random. The address of a memory operand is chosen
- * first (mostly within the windows of vector.h, sometimes at a page's border, in a read-only or missing page, or not canonical); registers and
- * displacement are then set so that the operand lands there. Implicit operands (stack, strings, counts, dividends) get values under which something
- * happens. Encoding is written here on its own, so that the decoder is checked too.
+ * A row says which prefixes, opcode, ModRM and immediates make up its instruction; everything free is random. The
+ * address of a memory operand is chosen first (mostly within the windows of vector.h, sometimes at a page's border, in
+ * a read-only or missing page, or not canonical); registers and displacement are then set so that the operand lands
+ * there. Implicit operands (stack, strings, counts, dividends) get values under which something happens. Encoding is
+ * written here on its own, so that the decoder is checked too.
  */
 #include "generate.h"
 
@@ -15,7 +16,7 @@
 #include <stdio.h>
 #include <strings.h>
 
-/* ---- which rows ------------------------------------------------------------------------------------------------------- */
+/* ---- which rows -------------------------------------------------------------------------------------------------- */
 
 enum row_file { FILE_INT, FILE_BMI, FILE_SYS, FILE_FAR, FILE_VMX, FILE_X87, FILE_SSE, FILES };
 #define INSN(...) +1
@@ -39,7 +40,8 @@ static const unsigned rows_of_file[FILES] = {
 
 const struct insn_row *vector_row(const struct vector *v)
 {
-    static const struct insn_row none = {.name = "(undefined)", .encoding = "", .operands = "", .attributes = "", .flags = "", .family_name = ""};
+    static const struct insn_row none = {
+        .name = "(undefined)", .encoding = "", .operands = "", .attributes = "", .flags = "", .family_name = ""};
     return v->row == NO_ROW ? &none : &insn_rows[v->row];
 }
 
@@ -58,15 +60,19 @@ static bool one_of(const char *name, const char *names)
     return strstr(names, find) != NULL;
 }
 
-/* System and far rows that user code may run with an effect on nothing else, or that are refused to it. What depends on tables (LAR, far branches), on time,
- * on the kernel (INT, SYSCALL, UMIP) or on values of the host's own is left out. */
+/* System and far rows that user code may run with an effect on nothing else, or that are refused to it. What depends on
+ * tables (LAR, far branches), on time, on the kernel (INT, SYSCALL, UMIP) or on values of the host's own is left out.
+ */
 static const char *const families[FILES] = {
-    [FILE_SYS] = " mov_from_cr mov_to_cr mov_from_dr mov_to_dr clts lmsw lgdt lidt invlpg invd wbinvd clflush hint pause rdmsr wrmsr "
+    [FILE_SYS] = " mov_from_cr mov_to_cr mov_from_dr mov_to_dr clts lmsw lgdt lidt invlpg invd wbinvd clflush hint "
+                 "pause rdmsr wrmsr "
                  "swapgs rdfsbase rdgsbase wrfsbase wrgsbase hlt xsetbv in_imm out_imm in_dx out_dx ins outs ",
-    [FILE_FAR] = " cli sti int3 into bound undefined push_es push_cs push_ss push_ds push_fs push_gs mov_from_segment pushf popf lldt ltr ",
+    [FILE_FAR] = " cli sti int3 into bound undefined push_es push_cs push_ss push_ds push_fs push_gs mov_from_segment "
+                 "pushf popf lldt ltr ",
     [FILE_VMX] = "",
 };
-/* Of the others: what loads or stores images with fields of the host's own, approximations, and what Linux does on behalf of the program. */
+/* Of the others: what loads or stores images with fields of the host's own, approximations, and what Linux does on
+ * behalf of the program. */
 static const char *const left_out = " fldenv fnstenv frstor fnsave fwait rcpps rcpss rsqrtps rsqrtss ";
 
 static bool row_allowed(const struct bench *bench, unsigned number, unsigned bits)
@@ -102,7 +108,7 @@ bool plan_make(struct plan *plan, const struct bench *bench, unsigned bits, cons
     return plan->count != 0;
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------------ */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 struct maker {
     const struct plan *plan;
@@ -140,8 +146,9 @@ static u64 random_value(struct maker *m)
 /* The bits of a floating-point number that arithmetic may stumble over, in 32 or 64 bits. */
 static u32 random_single(struct rng *r)
 {
-    static const u32 some[] = {0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 0x00000001,
-                               0x007fffff, 0x00800000, 0x7f7fffff, 0x4f000000, 0xcf000000, 0x5f000000, 0x34000000, 0x3f000000};
+    static const u32 some[] = {0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000,
+                               0x7fc00000, 0x7f800001, 0x00000001, 0x007fffff, 0x00800000, 0x7f7fffff,
+                               0x4f000000, 0xcf000000, 0x5f000000, 0x34000000, 0x3f000000};
     if (rng_chance(r, 30))
         return some[rng_below(r, ARRAY_SIZE(some))] | (rng_chance(r, 20) ? 0x80000000 : 0);
     if (rng_chance(r, 40))         /* near 1, so that sums and differences meet */
@@ -150,9 +157,12 @@ static u32 random_single(struct rng *r)
 }
 static u64 random_double(struct rng *r)
 {
-    static const u64 some[] = {0, 1ull << 63, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000, 0xfff0000000000000, 0x7ff8000000000000,
-                               0x7ff0000000000001, 1, 0x000fffffffffffff, 0x0010000000000000, 0x7fefffffffffffff, 0x41e0000000000000,
-                               0xc1e0000000000000, 0x43e0000000000000, 0xc3e0000000000000, 0x3fe0000000000000, 0x36a0000000000000};
+    static const u64 some[] = {
+        0, 1, 1ull << 63, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000, 0xfff0000000000000,
+        0x7ff8000000000000, 0x7ff0000000000001, 0x000fffffffffffff, 0x0010000000000000, 0x7fefffffffffffff,
+        0x41e0000000000000, 0xc1e0000000000000, 0x43e0000000000000, 0xc3e0000000000000, 0x3fe0000000000000,
+        0x36a0000000000000,
+    };
     if (rng_chance(r, 30))
         return some[rng_below(r, ARRAY_SIZE(some))] | (rng_chance(r, 20) ? 1ull << 63 : 0);
     if (rng_chance(r, 40))
@@ -238,7 +248,7 @@ static u8 *memory_at(struct vector *v, u64 region, u64 la, unsigned bytes)
     return NULL;
 }
 
-/* ---- encoding ----------------------------------------------------------------------------------------------------------- */
+/* ---- encoding ---------------------------------------------------------------------------------------------------- */
 
 static void put(struct maker *m, unsigned byte) { m->bytes[m->n++] = (u8)byte; }
 static void put_n(struct maker *m, u64 v, unsigned bytes)
@@ -255,7 +265,8 @@ static u64 segment_base(const struct maker *m, unsigned seg)
     return m->plan->bench->seg[m->v->bits][seg].base;
 }
 
-/* ModRM (with `reg`), SIB and displacement of a memory operand at m->target; rex receives the extension bits. seg: an override, or -1. */
+/* ModRM (with `reg`), SIB and displacement of a memory operand at m->target; rex receives the extension bits. seg: an
+ * override, or -1. */
 static void encode_memory(struct maker *m, unsigned asz, unsigned reg, int seg, unsigned rex, unsigned *modrm_at)
 {
     struct rng *r = &m->rng;
@@ -386,9 +397,11 @@ static void encode_vector_prefix(struct maker *m, const struct insn_row *row, un
     put(m, (w ? 0x80 : 0) | vvvv << 3 | l << 2 | pp);
 }
 
-static void encode_legacy_prefixes(struct maker *m, const struct insn_row *row, bool opsize, bool addrsize, bool lock, int seg)
+static void encode_legacy_prefixes(struct maker *m, const struct insn_row *row, bool opsize, bool addrsize, bool lock,
+                                   int seg)
 {
-    static const u8 seg_prefix[] = {[SEG_ES] = 0x26, [SEG_CS] = 0x2e, [SEG_SS] = 0x36, [SEG_DS] = 0x3e, [SEG_FS] = 0x64, [SEG_GS] = 0x65};
+    static const u8 seg_prefix[] = {
+        [SEG_ES] = 0x26, [SEG_CS] = 0x2e, [SEG_SS] = 0x36, [SEG_DS] = 0x3e, [SEG_FS] = 0x64, [SEG_GS] = 0x65};
     struct rng *r = &m->rng;
     u8 list[8];
     unsigned n = 0;
@@ -450,8 +463,10 @@ static void encode_row(struct maker *m, const struct insn_row *row)
     unsigned bits = m->v->bits;
     bool vex = row->vector != VECTOR_LEGACY;
     bool memory = row_can_be_memory(row) && (row->mem_only || rng_chance(r, 50));
-    bool addresses = memory || row->imm == IMM_MOFFS || is_string_row(row) || one_of(row->name, " XLAT MASKMOVQ MASKMOVDQU ");
-    bool opsize = row->prefix == PREFIX_66 || (!vex && (row->prefix == PREFIX_ANY || row->attr & ROW_PREFIXED) && rng_chance(r, 25));
+    bool addresses =
+        memory || row->imm == IMM_MOFFS || is_string_row(row) || one_of(row->name, " XLAT MASKMOVQ MASKMOVDQU ");
+    bool opsize = row->prefix == PREFIX_66 ||
+                  (!vex && (row->prefix == PREFIX_ANY || row->attr & ROW_PREFIXED) && rng_chance(r, 25));
     if (!vex && (row->prefix == PREFIX_F3 || row->prefix == PREFIX_F2) && rng_chance(r, 15))
         opsize = true;
     if (vex)
@@ -557,7 +572,8 @@ static bool is_vector_encoding(const struct maker *m)
 static bool may_call_kernel(const struct maker *m)
 {
     for (unsigned i = 0; i + 1 < 15; i++)
-        if (m->bytes[i] == 0x0f && (m->bytes[i + 1] == 0x05 || m->bytes[i + 1] == 0x07 || m->bytes[i + 1] == 0x34 || m->bytes[i + 1] == 0x35))
+        if (m->bytes[i] == 0x0f &&
+            (m->bytes[i + 1] == 0x05 || m->bytes[i + 1] == 0x07 || m->bytes[i + 1] == 0x34 || m->bytes[i + 1] == 0x35))
             return true;
     return false;
 }
@@ -565,7 +581,8 @@ static bool may_call_kernel(const struct maker *m)
 /* Random bytes that decode to a row of the plan. */
 static bool random_bytes(struct maker *m)
 {
-    static const u8 prefixes[] = {0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x2e, 0x3e, 0x26, 0x36, 0x64, 0x65, 0x40, 0x41, 0x48, 0x4f};
+    static const u8 prefixes[] = {0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x2e, 0x3e, 0x26,
+                                  0x36, 0x64, 0x65, 0x40, 0x41, 0x48, 0x4f};
     struct rng *r = &m->rng;
     for (unsigned attempt = 0; attempt < 200; attempt++) {
         unsigned n = 0;
@@ -578,7 +595,8 @@ static bool random_bytes(struct maker *m)
         struct insn in;
         if (insn_decode(m->plan->bench->feature, m->v->bits, m->bytes, 15, &in) != DECODE_OK)
             continue;
-        if (in.row == NO_ROW ? !rng_chance(r, 20) || is_vector_encoding(m) || may_call_kernel(m) : !m->plan->allowed[in.row])
+        if (in.row == NO_ROW ? !rng_chance(r, 20) || is_vector_encoding(m) || may_call_kernel(m)
+                             : !m->plan->allowed[in.row])
             continue;
         bool fs_gs = in.arch_seg == SEG_FS || in.arch_seg == SEG_GS;
         if (fs_gs && !(m->v->bits == BITS_64 ? m->plan->bench->fsgsbase : m->plan->bench->ldt))
@@ -604,7 +622,7 @@ static bool random_bytes(struct maker *m)
     return false;
 }
 
-/* ---- the state ---------------------------------------------------------------------------------------------------------- */
+/* ---- the state --------------------------------------------------------------------------------------------------- */
 
 /* Sets a part of a register and leaves the rest as it is; byte registers by their offset. */
 static void reg_set_raw(u64 *regs, unsigned n, unsigned osz, u64 value)
@@ -623,7 +641,8 @@ static void suit_division(struct maker *m, const struct insn_row *row, const str
     unsigned bits = osz_bits(in->osz), n = in->osz == OSZ_8 ? in->rm / 8 : in->rm;
     bool is_signed = row->name[0] == 'I', negative = rng_chance(r, 50);
     u8 *operand = in->flags & INSN_MEM ? memory_at(m->v, m->plan->bench->region, m->target, 1u << in->osz) : NULL;
-    bool uses_pair = m->memory && (m->base_reg == REG_RAX || m->base_reg == REG_RDX || m->index_reg == REG_RAX || m->index_reg == REG_RDX);
+    bool uses_pair = m->memory && (m->base_reg == REG_RAX || m->base_reg == REG_RDX || m->index_reg == REG_RAX ||
+                                   m->index_reg == REG_RDX);
     if (uses_pair || (!(in->flags & INSN_MEM) && (n == REG_RAX || n == REG_RDX)))
         return;
     if (operand)
@@ -632,7 +651,8 @@ static void suit_division(struct maker *m, const struct insn_row *row, const str
         reg_set_raw(regs, in->rm, in->osz, divisor);
     /* The magnitudes of quotient and divisor; the remainder takes the dividend's sign. */
     u64 d = is_signed && divisor >> (bits - 1) ? -divisor & mask : divisor;
-    u64 most = is_signed ? mask >> 1 : mask, q = rng_chance(r, 50) ? most - 2 + rng_below(r, 4) : random_value(m) & most;
+    u64 most = is_signed ? mask >> 1 : mask,
+        q = rng_chance(r, 50) ? most - 2 + rng_below(r, 4) : random_value(m) & most;
     u128 dividend = (u128)q * d + (d ? rng64(r) % d : 0);
     if (is_signed && negative)
         dividend = -dividend;
@@ -661,15 +681,17 @@ static void suit_row(struct maker *m, const struct insn_row *row, const struct i
     /* A set TF or NT would outlive the instruction in the harness, a set AC would reach it. */
     if (one_of(row->name, " POPF ") && !top) {
         /* not from code or around a window's end: into the missing page, or among the data */
-        regs[REG_RSP] = rng_chance(r, 30) ? region + DATA_END + rng_below(r, PAGE - 8) : region + windows[1].off + 8 * rng_below(r, windows[1].bytes / 8);
+        regs[REG_RSP] = rng_chance(r, 30) ? region + DATA_END + rng_below(r, PAGE - 8)
+                                          : region + windows[1].off + 8 * rng_below(r, windows[1].bytes / 8);
         top = memory_at(v, region, regs[REG_RSP], 8);
     }
     if (one_of(row->name, " POPF ") && top)
         store64(top, load64(top) & ~(u64)(FL_TF | FL_NT | FL_AC));
-    if (one_of(row->name, " BT BTS BTR BTC ") && uses_letter(row, "G") && in->flags & INSN_MEM && rng_chance(r, 90) && in->reg != in->base &&
-        in->reg != in->index)
+    if (one_of(row->name, " BT BTS BTR BTC ") && uses_letter(row, "G") && in->flags & INSN_MEM && rng_chance(r, 90) &&
+        in->reg != in->base && in->reg != in->index)
         regs[in->reg] = (u64)rng_below(r, 1024) - 512;
-    if (one_of(row->name, " ROL ROR RCL RCR SHL SHR SAR SHLD SHRD ") && strstr(row->operands, "CL") && rng_chance(r, 80) && m->base_reg != REG_RCX)
+    if (one_of(row->name, " ROL ROR RCL RCR SHL SHR SAR SHLD SHRD ") && strstr(row->operands, "CL") &&
+        rng_chance(r, 80) && m->base_reg != REG_RCX)
         regs[REG_RCX] = (regs[REG_RCX] & ~0xffull) | rng_below(r, 70);
     if (one_of(row->name, " DIV IDIV ") && rng_chance(r, 80))
         suit_division(m, row, in);
@@ -733,7 +755,8 @@ static void random_state(struct maker *m)
         s->r[n] = random_value(m);
     if (rng_chance(r, 80))
         s->r[REG_RSP] = random_target(m) & ~7ull;
-    s->rflags = FL_R1 | FL_IF | (rng64(r) & (FL_STATUS | FL_ID)) | (rng_chance(r, 30) ? FL_DF : 0) | (rng_chance(r, 4) ? FL_AC : 0);
+    s->rflags = FL_R1 | FL_IF | (rng64(r) & (FL_STATUS | FL_ID)) | (rng_chance(r, 30) ? FL_DF : 0) |
+                (rng_chance(r, 4) ? FL_AC : 0);
     s->fs_base = rng64(r) >> 20;
     s->gs_base = rng_chance(r, 80) ? rng64(r) >> 17 : 0;
     u64 *memory = (u64 *)(void *)v->memory;
@@ -771,7 +794,8 @@ bool generate_vector(const struct plan *plan, u64 index, struct vector *v)
         struct insn in;
         enum decode_result result = insn_decode(plan->bench->feature, v->bits, m.bytes, 15, &in);
         if (m.n > 15 || in.row != v->row) {
-            /* Another, more specific row (NOP for XCHG …): try again. Not forever: then the decoder does not find this row at all. */
+            /* Another, more specific row (NOP for XCHG …): try again. Not forever: then the decoder does not find this
+             * row at all. */
             bool undefined_lock = result == DECODE_OK && in.row == 0xffff;
             if (attempt < 100)
                 continue;

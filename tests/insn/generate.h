@@ -18,7 +18,8 @@ struct plan {
 /* Chooses the rows for code of width `bits`, all or those called `name`. False when there is none. */
 bool plan_make(struct plan *plan, const struct bench *bench, unsigned bits, const char *name, u64 seed);
 
-/* Makes vector `index` of the plan: the same for the same seed, index and rows. False, with a message, when Nestor's decoder contradicts the encoding. */
+/* Makes vector `index` of the plan: the same for the same seed, index and rows. False, with a message, when Nestor's
+ * decoder contradicts the encoding. */
 bool generate_vector(const struct plan *plan, u64 index, struct vector *v);
 
 #endif

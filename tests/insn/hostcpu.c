@@ -1,10 +1,11 @@
-/* Handlers against the host CPU: random instructions of every row that user code may run, in random states, executed natively and by Nestor; registers,
- * flags, vectors, memory and exceptions must be equal.
+/* Handlers against the host CPU: random instructions of every row that user code may run, in random states, executed
+ * natively and by Nestor; registers, flags, vectors, memory and exceptions must be equal.
  *
  *     hostcpu [--n N] [--seed S|random] [--bits 64|32|16] [--row NAME] [--index I] [--rows] [--verbose N]
  *
- * Every vector follows from the seed and its index alone: a failure prints what runs it again. Rows take turns, so none starves; one vector in sixteen is made
- * of random bytes. --rows counts vectors and exceptions by row, --verbose is the number of failures printed for each row (default 3).
+ * Every vector follows from the seed and its index alone: a failure prints what runs it again. Rows take turns, so none
+ * starves; one vector in sixteen is made of random bytes. --rows counts vectors and exceptions by row, --verbose is the
+ * number of failures printed for each row (default 3).
  * Exit status: 0 all equal, 1 differences, 2 usage or host error, 77 the host is no x86-64.
  */
 #include "cpu/decode.h"
@@ -38,9 +39,10 @@ static struct {
 static struct row_count { u64 vectors, faults, failures, skipped; } counts[4096];
 static u64 failures, printed;
 
-/* ---- comparison ------------------------------------------------------------------------------------------------------- */
+/* ---- comparison -------------------------------------------------------------------------------------------------- */
 
-static const char *const reg_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
+static const char *const reg_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                          "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
 struct report { char text[2048]; size_t n; unsigned differences; };
 
@@ -55,12 +57,13 @@ static void PRINTF_LIKE(2, 3) differ(struct report *r, const char *format, ...)
 
 #define LL(x) (unsigned long long)(x)
 
-static void compare_fpu(struct report *r, const struct fx_image *a, const struct fx_image *b, const struct mask *mask, unsigned xmms)
+static void compare_fpu(struct report *r, const struct fx_image *a, const struct fx_image *b, const struct mask *mask,
+                        unsigned xmms)
 {
     for (unsigned n = 0; n < xmms; n++)
         if (memcmp(a->xmm[n], b->xmm[n], 16) != 0)
-            differ(r, "    xmm%-2u  host %016llx %016llx  nestor %016llx %016llx\n", n, LL(a->xmm[n][1]), LL(a->xmm[n][0]), LL(b->xmm[n][1]),
-                   LL(b->xmm[n][0]));
+            differ(r, "    xmm%-2u  host %016llx %016llx  nestor %016llx %016llx\n", n, LL(a->xmm[n][1]),
+                   LL(a->xmm[n][0]), LL(b->xmm[n][1]), LL(b->xmm[n][0]));
     if (a->mxcsr != b->mxcsr)
         differ(r, "    mxcsr  host %04x  nestor %04x\n", a->mxcsr, b->mxcsr);
     if (a->fcw != b->fcw)
@@ -70,9 +73,10 @@ static void compare_fpu(struct report *r, const struct fx_image *a, const struct
     if (a->ftw != b->ftw)
         differ(r, "    ftw    host %02x  nestor %02x\n", a->ftw, b->ftw);
     for (unsigned n = 0; n < 8; n++)
-        if (a->st[n].exponent != b->st[n].exponent || a->st[n].mantissa - b->st[n].mantissa + mask->ulps > 2 * mask->ulps)
-            differ(r, "    st%u    host %04x %016llx  nestor %04x %016llx\n", n, a->st[n].exponent, LL(a->st[n].mantissa), b->st[n].exponent,
-                   LL(b->st[n].mantissa));
+        if (a->st[n].exponent != b->st[n].exponent ||
+            a->st[n].mantissa - b->st[n].mantissa + mask->ulps > 2 * mask->ulps)
+            differ(r, "    st%u    host %04x %016llx  nestor %04x %016llx\n", n, a->st[n].exponent,
+                   LL(a->st[n].mantissa), b->st[n].exponent, LL(b->st[n].mantissa));
 }
 
 static void compare(struct report *r, const struct vector *v, const struct outcome *ours, const struct mask *mask)
@@ -96,21 +100,24 @@ static void compare(struct report *r, const struct vector *v, const struct outco
                LL(ours->state.rip - bench.region - vector_insn_off(v)));
     for (unsigned n = 0; n < (v->bits == BITS_64 ? 16 : 8); n++)
         if ((host->state.r[n] ^ ours->state.r[n]) & width && !(mask->registers >> n & 1))
-            differ(r, "    %-5s  host %016llx  nestor %016llx  (was %016llx)\n", reg_names[n], LL(host->state.r[n] & width),
-                   LL(ours->state.r[n] & width), LL(v->before.r[n] & width));
+            differ(r, "    %-5s  host %016llx  nestor %016llx  (was %016llx)\n", reg_names[n],
+                   LL(host->state.r[n] & width), LL(ours->state.r[n] & width), LL(v->before.r[n] & width));
     u64 flags = (FL_STATUS | FL_DF | FL_AC | FL_ID | FL_NT | FL_IOPL | FL_IF) & ~mask->flags;
     if ((host->state.rflags ^ ours->state.rflags) & flags)
-        differ(r, "    flags  host %06llx  nestor %06llx  differ in %03llx  (was %06llx)\n", LL(host->state.rflags & 0x3f7fd5),
-               LL(ours->state.rflags & 0x3f7fd5), LL((host->state.rflags ^ ours->state.rflags) & flags), LL(v->before.rflags));
-    if (v->bits == BITS_64 && bench.fsgsbase && (host->state.fs_base != ours->state.fs_base || host->state.gs_base != ours->state.gs_base))
-        differ(r, "    fs, gs  host %llx %llx  nestor %llx %llx\n", LL(host->state.fs_base), LL(host->state.gs_base), LL(ours->state.fs_base),
-               LL(ours->state.gs_base));
+        differ(r, "    flags  host %06llx  nestor %06llx  differ in %03llx  (was %06llx)\n",
+               LL(host->state.rflags & 0x3f7fd5), LL(ours->state.rflags & 0x3f7fd5),
+               LL((host->state.rflags ^ ours->state.rflags) & flags), LL(v->before.rflags));
+    if (v->bits == BITS_64 && bench.fsgsbase &&
+        (host->state.fs_base != ours->state.fs_base || host->state.gs_base != ours->state.gs_base))
+        differ(r, "    fs, gs  host %llx %llx  nestor %llx %llx\n", LL(host->state.fs_base), LL(host->state.gs_base),
+               LL(ours->state.fs_base), LL(ours->state.gs_base));
     compare_fpu(r, &host->state.fx, &ours->state.fx, mask, v->bits == BITS_64 ? 16 : 8);
     for (unsigned i = 0; i < 4 && !mask->memory; i++)
         for (unsigned at = windows[i].at; at < windows[i].at + windows[i].bytes; at++)
             if (host->memory[at] != ours->memory[at])
-                differ(r, "    memory %llx  host %02x  nestor %02x  (was %02x)\n", LL(bench.region + windows[i].off + at - windows[i].at),
-                       host->memory[at], ours->memory[at], v->memory[at]);
+                differ(r, "    memory %llx  host %02x  nestor %02x  (was %02x)\n",
+                       LL(bench.region + windows[i].off + at - windows[i].at), host->memory[at], ours->memory[at],
+                       v->memory[at]);
     if (host->stray != ours->stray)
         differ(r, "    write outside the windows  host %#x  nestor %#x\n", host->stray, ours->stray);
 }
@@ -122,13 +129,15 @@ static void print_failure(const struct vector *v, const struct report *r)
     char text[128];
     u64 la = bench.region + vector_insn_off(v);
     disasm_text(vector_bytes(v), v->length, la, v->bits, text, sizeof text);
-    printf("%s \"%s\"%s  --bits %s --seed %llu%s%s --index %llu\n   ", row->name, row->encoding, v->random ? " (random bytes)" : "", widths[v->bits],
-           LL(options.seed), options.row ? " --row " : "", options.row ? options.row : "", LL(v->index));
+    printf("%s \"%s\"%s  --bits %s --seed %llu%s%s --index %llu\n   ", row->name, row->encoding,
+           v->random ? " (random bytes)" : "", widths[v->bits], LL(options.seed), options.row ? " --row " : "",
+           options.row ? options.row : "", LL(v->index));
     for (unsigned i = 0; i < v->length; i++)
         printf(" %02x", vector_bytes(v)[i]);
     printf("    %s\n%s", text, r->text);
     if (v->native.exception >= 0)
-        printf("    (host: exception %d, error %#x, cr2 %llx)\n", v->native.exception, v->native.error, LL(v->native.address));
+        printf("    (host: exception %d, error %#x, cr2 %llx)\n", v->native.exception, v->native.error,
+               LL(v->native.address));
     if (r->differences > 12)
         printf("    … and %u more\n", r->differences - 12);
 }
@@ -137,14 +146,15 @@ static void print_state(const struct vector *v)
 {
     for (unsigned n = 0; n < 16; n++)
         printf("    %-4s %016llx%s", reg_names[n], LL(v->before.r[n]), n % 4 == 3 ? "\n" : "");
-    printf("    rip  %016llx    flags %06llx    fs %llx  gs %llx    fcw %04x fsw %04x ftw %02x mxcsr %04x\n", LL(bench.region + vector_insn_off(v)),
-           LL(v->before.rflags), LL(v->before.fs_base), LL(v->before.gs_base), v->before.fx.fcw, v->before.fx.fsw, v->before.fx.ftw,
-           v->before.fx.mxcsr);
+    printf("    rip  %016llx    flags %06llx    fs %llx  gs %llx    fcw %04x fsw %04x ftw %02x mxcsr %04x\n",
+           LL(bench.region + vector_insn_off(v)), LL(v->before.rflags), LL(v->before.fs_base), LL(v->before.gs_base),
+           v->before.fx.fcw, v->before.fx.fsw, v->before.fx.ftw, v->before.fx.mxcsr);
     for (unsigned n = 0; n < 16; n += 2)
-        printf("    xmm%-2u %016llx %016llx    xmm%-2u %016llx %016llx\n", n, LL(v->before.fx.xmm[n][1]), LL(v->before.fx.xmm[n][0]), n + 1,
-               LL(v->before.fx.xmm[n + 1][1]), LL(v->before.fx.xmm[n + 1][0]));
+        printf("    xmm%-2u %016llx %016llx    xmm%-2u %016llx %016llx\n", n, LL(v->before.fx.xmm[n][1]),
+               LL(v->before.fx.xmm[n][0]), n + 1, LL(v->before.fx.xmm[n + 1][1]), LL(v->before.fx.xmm[n + 1][0]));
     for (unsigned n = 0; n < 8; n++)
-        printf("    st%u %04x %016llx%s", n, v->before.fx.st[n].exponent, LL(v->before.fx.st[n].mantissa), n % 4 == 3 ? "\n" : "");
+        printf("    st%u %04x %016llx%s", n, v->before.fx.st[n].exponent, LL(v->before.fx.st[n].mantissa),
+               n % 4 == 3 ? "\n" : "");
 }
 
 static void judge(const struct vector *v)
@@ -179,7 +189,7 @@ static void judge(const struct vector *v)
     }
 }
 
-/* ---- the run ------------------------------------------------------------------------------------------------------------ */
+/* ---- the run ----------------------------------------------------------------------------------------------------- */
 
 static void run_bits(unsigned bits, u64 n)
 {
@@ -201,7 +211,8 @@ static void run_bits(unsigned bits, u64 n)
         for (unsigned i = 0; i < filled; i++)
             judge(&batch[i]);
     }
-    printf("hostcpu: %u-bit code: %llu vectors over %u rows\n", 16u << bits, LL(end - (options.one ? at - 1 : 0)), plan.count);
+    printf("hostcpu: %u-bit code: %llu vectors over %u rows\n", 16u << bits, LL(end - (options.one ? at - 1 : 0)),
+           plan.count);
 }
 
 static void print_rows(void)
@@ -209,13 +220,15 @@ static void print_rows(void)
     printf("%-12s %-28s %10s %10s %10s %10s\n", "ROW", "ENCODING", "VECTORS", "EXCEPTIONS", "NOT JUDGED", "FAILURES");
     for (unsigned i = 0; i < insn_row_count; i++)
         if (counts[i].vectors)
-            printf("%-12s %-28s %10llu %10llu %10llu %10llu\n", insn_rows[i].name, insn_rows[i].encoding, LL(counts[i].vectors), LL(counts[i].faults),
-                   LL(counts[i].skipped), LL(counts[i].failures));
+            printf("%-12s %-28s %10llu %10llu %10llu %10llu\n", insn_rows[i].name, insn_rows[i].encoding,
+                   LL(counts[i].vectors), LL(counts[i].faults), LL(counts[i].skipped), LL(counts[i].failures));
 }
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: hostcpu [--n N] [--seed S|random] [--bits 64|32|16] [--row NAME] [--index I] [--rows] [--verbose N]\n");
+    fprintf(
+        stderr,
+        "usage: hostcpu [--n N] [--seed S|random] [--bits 64|32|16] [--row NAME] [--index I] [--rows] [--verbose N]\n");
     exit(2);
 }
 
@@ -279,7 +292,8 @@ int main(int argc, char **argv)
     if (!native_init(&bench))
         return SKIPPED;
     emulate_init(&bench);
-    printf("hostcpu: seed %llu%s%s\n", LL(options.seed), bench.fsgsbase ? "" : ", no FSGSBASE", bench.ldt ? "" : ", no LDT");
+    printf("hostcpu: seed %llu%s%s\n", LL(options.seed), bench.fsgsbase ? "" : ", no FSGSBASE",
+           bench.ldt ? "" : ", no LDT");
     static const unsigned share[] = {[BITS_16] = 15, [BITS_32] = 35, [BITS_64] = 50};
     for (int bits = BITS_64; bits >= BITS_16; bits--) {
         if (options.bits && options.bits != 16 << bits)

@@ -1,5 +1,6 @@
-/* Where the host CPU may differ from Nestor without either being wrong: what the SDM leaves undefined, where AMD's processors differ from Intel's (Nestor
- * follows Intel), and what Linux hides. Each entry says which; nothing else is forgiven.
+/* Where the host CPU may differ from Nestor without either being wrong: what the SDM leaves undefined, where AMD's
+ * processors differ from Intel's (Nestor follows Intel), and what Linux hides. Each entry says which; nothing else is
+ * forgiven.
  */
 #ifndef NESTOR_TESTS_INSN_MASKS_H
 #define NESTOR_TESTS_INSN_MASKS_H
@@ -57,8 +58,8 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     if (undefined && v->native.exception < 0)
         m.flags |= mask_of_letters(undefined + 2);
 
-    /* [SDM2 "SAL/SAR/SHL/SHR", "RCL/RCR/ROL/ROR"]: a count of 0 changes no flag; OF is defined for a count of 1 only; CF is undefined when SHL or SHR
-     * shift by the operand's size or more. */
+    /* [SDM2 "SAL/SAR/SHL/SHR", "RCL/RCR/ROL/ROR"]: a count of 0 changes no flag; OF is defined for a count of 1 only;
+     * CF is undefined when SHL or SHR shift by the operand's size or more. */
     if (mask_named(row, " ROL ROR RCL RCR SHL SHR SAR SHLD SHRD ")) {
         bool by_cl = strstr(row->operands, "CL"), by_1 = strstr(row->operands, "r:1");
         unsigned count = (unsigned)(by_1 ? 1 : by_cl ? v->before.r[REG_RCX] : in->imm) & (in->osz == OSZ_64 ? 63 : 31);
@@ -76,15 +77,19 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     if (mask_named(row, " BSWAP ") && in->osz == OSZ_16)
         m.skip = true;
     /* AMD: with 66, near branches of 64-bit code have 16-bit operands; Intel ignores the prefix. */
-    if (v->bits == BITS_64 && in->flags & INSN_OPSIZE && row->attr & ROW_F64 && (row->imm == IMM_JB || row->imm == IMM_JZ || mask_named(row, " JMP CALL RET ")))
+    if (v->bits == BITS_64 && in->flags & INSN_OPSIZE && row->attr & ROW_F64 &&
+        (row->imm == IMM_JB || row->imm == IMM_JZ || mask_named(row, " JMP CALL RET ")))
         m.skip = true;
     /* AMD: a near call writes the stack before it looks at its target; [SDM2 "CALL"] has it the other way. */
-    if (mask_named(row, " CALL ") && ours->exception == EXC_GP && v->native.exception >= 0 && v->native.exception != EXC_GP)
+    if (mask_named(row, " CALL ") && ours->exception == EXC_GP && v->native.exception >= 0 &&
+        v->native.exception != EXC_GP)
         m.skip = true;
     /* REP with a 32-bit count of 0 in 64-bit code: Intel clears the upper halves of RCX and of some pointers. */
-    if (row->attr & ROW_REPS && in->flags & (INSN_REP | INSN_REPNE) && v->bits == BITS_64 && in->asz == 2 && !(u32)v->before.r[REG_RCX])
+    if (row->attr & ROW_REPS && in->flags & (INSN_REP | INSN_REPNE) && v->bits == BITS_64 && in->asz == 2 &&
+        !(u32)v->before.r[REG_RCX])
         m.registers |= 1 << REG_RCX | 1 << REG_RSI | 1 << REG_RDI;
-    /* REP is reserved before anything but string instructions: AMD's LOOPE takes F2 as LOOPNE and the other way round. */
+    /* REP is reserved before anything but string instructions: AMD's LOOPE takes F2 as LOOPNE and the other way round.
+     */
     if (mask_named(row, " LOOPE LOOPNE ") && in->flags & (INSN_REP | INSN_REPNE))
         m.skip = true;
     /* AMD: the register form of 0F 0D is undefined; Intel's processors have a NOP there. */
@@ -93,12 +98,14 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     /* AMD: LOCK MOV CR0 is MOV CR8. */
     if (row->attr & ROW_IGNMOD && in->flags & INSN_LOCK)
         m.skip = true;
-    /* [SDM2 "MASKMOVDQU"]: whether bytes that are not stored fault, and which of them a fault names, is the implementation's choice. AMD's MASKMOVQ has
-     * switched to MMX before it faults. */
+    /* [SDM2 "MASKMOVDQU"]: whether bytes that are not stored fault, and which of them a fault names, is the
+     * implementation's choice. AMD's MASKMOVQ has switched to MMX before it faults. */
     if (mask_named(row, " MASKMOVQ MASKMOVDQU ") && v->native.exception >= 0)
         m.skip = true;
-    /* [SDM2 "REP/REPE/REPZ/REPNE/REPNZ"]: a count of 0 runs no iteration; AMD checks the I/O permission before it looks at the count. */
-    if (mask_named(row, " INS OUTS ") && in->flags & (INSN_REP | INSN_REPNE) && !(v->before.r[REG_RCX] & mask_low(8u << in->asz)))
+    /* [SDM2 "REP/REPE/REPZ/REPNE/REPNZ"]: a count of 0 runs no iteration; AMD checks the I/O permission before it looks
+     * at the count. */
+    if (mask_named(row, " INS OUTS ") && in->flags & (INSN_REP | INSN_REPNE) &&
+        !(v->before.r[REG_RCX] & mask_low(8u << in->asz)))
         m.skip = true;
     /* A page fault in the middle of PUSHA or POPA: AMD has done the part before it. */
     if (mask_named(row, " PUSHA POPA ") && ours->exception == EXC_PF && v->native.exception == EXC_PF) {
@@ -113,8 +120,8 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     /* [SDM2 "FCOMI/FCOMIP/FUCOMI/FUCOMIP"]: C1 is cleared; AMD keeps it. */
     if (mask_named(row, " FCOMI FCOMIP FUCOMI FUCOMIP "))
         m.fsw |= 1 << 9;
-    /* Transcendental functions: neither vendor promises the last bit, nor, with it, C1, and whether a tiny result that happens to be exact
-     * underflows; nor anything outside of the functions' domains. */
+    /* Transcendental functions: neither vendor promises the last bit, nor, with it, C1, and whether a tiny result that
+     * happens to be exact underflows; nor anything outside of the functions' domains. */
     if (mask_named(row, " F2XM1 FYL2X FYL2XP1 FPTAN FPATAN FSIN FCOS FSINCOS ")) {
         unsigned exponent = v->before.fx.st[0].exponent & 0x7fff;
         m.fsw |= 1 << 9 | 1 << 4;
@@ -122,8 +129,8 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
         if ((mask_named(row, " F2XM1 ") && exponent >= 0x3fff) || (mask_named(row, " FYL2XP1 ") && exponent >= 0x3ffd))
             m.skip = true;
     }
-    /* [SDM3 "Alignment Check Exception (#AC)"]: whether unaligned 128-bit operands and masked stores raise it is the implementation's choice, and so is
-     * whether it goes before page faults. */
+    /* [SDM3 "Alignment Check Exception (#AC)"]: whether unaligned 128-bit operands and masked stores raise it is the
+     * implementation's choice, and so is whether it goes before page faults. */
     bool unaligned = v->before.rflags & FL_AC;
     if (unaligned && v->native.exception == EXC_AC && in->flags & INSN_MEM && ours->exception != EXC_AC &&
         mask_named(row, " MOVUPS MOVUPD MOVDQU LDDQU PCMPESTRI PCMPESTRM PCMPISTRI PCMPISTRM "))
@@ -136,7 +143,8 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     if (mask_named(row, " LDMXCSR ") && ours->exception == EXC_GP && v->native.state.fx.mxcsr >> 16 == 2)
         m.skip = true;
     /* SSE4A, which only AMD has: EXTRQ, INSERTQ, MOVNTSS, MOVNTSD. */
-    if (v->row == NO_ROW && (mask_contains(v, 0x0f, 0x2b) || mask_contains(v, 0x0f, 0x78) || mask_contains(v, 0x0f, 0x79)))
+    if (v->row == NO_ROW &&
+        (mask_contains(v, 0x0f, 0x2b) || mask_contains(v, 0x0f, 0x78) || mask_contains(v, 0x0f, 0x79)))
         m.skip = true;
     /* Extensions that the host has and cpu/insn.def has no rows for. */
     if (v->row == NO_ROW && (mask_contains(v, 0x0f, 0x38) || mask_contains(v, 0x0f, 0x3a)))
@@ -154,10 +162,11 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     if (v->row == NO_ROW && mask_contains(v, 0x0f, 0x01))
         m.skip = true;
     /* Bit offsets that reach far: AMD's processors check an address of their own on the way. */
-    if (mask_named(row, " BT BTS BTR BTC ") && v->bits == BITS_64 && ours->exception == EXC_PF && v->native.exception == EXC_GP && ours->address >> 47)
+    if (mask_named(row, " BT BTS BTR BTC ") && v->bits == BITS_64 && ours->exception == EXC_PF &&
+        v->native.exception == EXC_GP && ours->address >> 47)
         m.skip = true;
-    /* [SDM2 "Exceptions Type 4 (>=16 Byte Mem Arg, No Alignment, No Floating-point Exceptions)"]: without VEX, a misaligned operand is #GP(0); AMD's
-     * SHA instructions take it as it lies. */
+    /* [SDM2 "Exceptions Type 4 (>=16 Byte Mem Arg, No Alignment, No Floating-point Exceptions)"]: without VEX, a
+     * misaligned operand is #GP(0); AMD's SHA instructions take it as it lies. */
     if (strncmp(row->name, "SHA1", 4) == 0 || strncmp(row->name, "SHA256", 6) == 0)
         m.skip |= in->flags & INSN_MEM && ours->exception == EXC_GP && v->native.exception != EXC_GP;
     /* CMPS: either operand may be read first, when both fault. */

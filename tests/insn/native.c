@@ -1,11 +1,13 @@
 /* Running instructions on the host CPU.
  *
- * A child process loads a vector's state, enters the instruction with IRETQ (which also chooses the width of the code), and gets the state back in one of
- * two ways: behind the instruction stands a jump to the exit stub, which stores all registers without disturbing any; or the instruction faults, and the
- * signal handler takes the state from the signal frame. Branches and random bytes run with TF set, so that they come back by SIGTRAP.
+ * A child process loads a vector's state, enters the instruction with IRETQ (which also chooses the width of the code),
+ * and gets the state back in one of two ways: behind the instruction stands a jump to the exit stub, which stores all
+ * registers without disturbing any; or the instruction faults, and the signal handler takes the state from the signal
+ * frame. Branches and random bytes run with TF set, so that they come back by SIGTRAP.
  *
- * Kept true: what the child's own code needs lies at high addresses that no vector names; while a vector runs, FS and GS, and with them thread-local
- * storage, are the vector's, so neither the handler nor anything between entry and exit may use it.
+ * Kept true: what the child's own code needs lies at high addresses that no vector names; while a vector runs, FS and
+ * GS, and with them thread-local storage, are the vector's, so neither the handler nor anything between entry and exit
+ * may use it.
  */
 #include "native.h"
 
@@ -53,7 +55,7 @@ i32 windows_stray(const struct bench *bench, u8 *region)
     return stray;
 }
 
-/* ---- what the assembly shares with C ---------------------------------------------------------------------------------- */
+/* ---- what the assembly shares with C ----------------------------------------------------------------------------- */
 
 struct area {
     u64 r[16];
@@ -155,10 +157,11 @@ static __attribute__((noinline)) void enter(void)
         "5: pop %%rbp\n\t"
         "lea 128(%%rsp), %%rsp"
         : "+D"(in_out)
-        : AREA(back), AREA(host_rsp), AREA(fx), AREA(legacy), AREA(sel), AREA(fsgsbase), AREA(fs_base), AREA(gs_base), AREA(iret),
-          AREA(signalled), AREA(host_fs_base)
-        : "rax", "rcx", "rdx", "rbx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc", "xmm0", "xmm1", "xmm2",
-          "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+        : AREA(back), AREA(host_rsp), AREA(fx), AREA(legacy), AREA(sel), AREA(fsgsbase), AREA(fs_base), AREA(gs_base),
+          AREA(iret), AREA(signalled), AREA(host_fs_base)
+        : "rax", "rcx", "rdx", "rbx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc",
+          "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
+          "xmm13", "xmm14", "xmm15");
 }
 
 /* Writes the exit stub: 64-bit code that stores the registers in *area and goes to area->back. */
@@ -182,11 +185,19 @@ static void make_exit_stub(u8 *p)
     store32(p, offsetof(struct area, back));
 }
 
-/* ---- in the child ----------------------------------------------------------------------------------------------------- */
+/* ---- in the child ------------------------------------------------------------------------------------------------ */
 
-/* glibc's names for the registers in a signal frame (which _GNU_SOURCE would define) are also those of cpu/state.h: by number. */
+/* glibc's names for the registers in a signal frame (which _GNU_SOURCE would define) are also those of cpu/state.h: by
+ * number. */
 static const u8 greg_of[16] = {13, 14, 12, 11, 15, 10, 9, 8, 0, 1, 2, 3, 4, 5, 6, 7};
-enum { GREG_RIP = 16, GREG_EFL = 17, GREG_SELECTORS = 18 /* CS, GS, FS, SS */, GREG_ERR = 19, GREG_TRAPNO = 20, GREG_CR2 = 22 };
+enum {
+    GREG_RIP = 16,
+    GREG_EFL = 17,
+    GREG_SELECTORS = 18 /* CS, GS, FS, SS */,
+    GREG_ERR = 19,
+    GREG_TRAPNO = 20,
+    GREG_CR2 = 22
+};
 
 static struct { i32 exception; u32 error; u64 address, rip; } caught;
 
@@ -281,7 +292,7 @@ static NORETURN void child_main(int in, int out)
         __asm__ volatile("rdfsbase %0" : "=r"(area->host_fs_base));
     if (mprotect((void *)(uintptr_t)(bench->region + CODE_OFF), CODE_PAGES * PAGE, PROT_READ | PROT_EXEC) != 0)
         _exit(3);
-    for (unsigned page = 1; page < 7; page++)   /* present from now on: a fault says "protection" as Nestor's tables do */
+    for (unsigned page = 1; page < 7; page++) /* present from now on: a fault says "protection" as Nestor's tables do */
         if (page != 3)
             *(volatile u8 *)(uintptr_t)(bench->region + page * PAGE);
     u32 range[2];
@@ -297,7 +308,7 @@ static NORETURN void child_main(int in, int out)
     _exit(0);
 }
 
-/* ---- in the parent ---------------------------------------------------------------------------------------------------- */
+/* ---- in the parent ----------------------------------------------------------------------------------------------- */
 
 static void start_child(void)
 {
@@ -351,7 +362,8 @@ void native_run(unsigned n)
         char byte;
         struct pollfd ready = {.fd = from_child, .events = POLLIN};
         shared->current = range[0];
-        if (write(to_child, range, sizeof range) == (ssize_t)sizeof range && poll(&ready, 1, 20000) > 0 && read(from_child, &byte, 1) == 1)
+        if (write(to_child, range, sizeof range) == (ssize_t)sizeof range && poll(&ready, 1, 20000) > 0 &&
+            read(from_child, &byte, 1) == 1)
             return;
         u32 culprit = shared->current;
         stop_child();
@@ -361,7 +373,7 @@ void native_run(unsigned n)
     }
 }
 
-/* ---- what the host offers ---------------------------------------------------------------------------------------------- */
+/* ---- what the host offers ---------------------------------------------------------------------------------------- */
 
 static bool host_has(u32 leaf, u32 subleaf, char reg, unsigned bit)
 {
@@ -392,9 +404,15 @@ static void read_features(u32 *feature)
 static bool make_segment(unsigned entry, struct bench_segment *s, unsigned pages_limit)
 {
     bool bytes = !(s->access & AR_G);
-    struct user_desc d = {.entry_number = entry, .base_addr = s->base, .limit = bytes ? s->limit : pages_limit,
-                          .seg_32bit = !!(s->access & AR_DB), .contents = s->access >> 2 & 3, .read_exec_only = !(s->access & 2),
-                          .limit_in_pages = !bytes, .seg_not_present = 0, .useable = 0};
+    struct user_desc d = {.entry_number = entry,
+                          .base_addr = s->base,
+                          .limit = bytes ? s->limit : pages_limit,
+                          .seg_32bit = !!(s->access & AR_DB),
+                          .contents = s->access >> 2 & 3,
+                          .read_exec_only = !(s->access & 2),
+                          .limit_in_pages = !bytes,
+                          .seg_not_present = 0,
+                          .useable = 0};
     s->selector = (u16)(entry << 3 | 7);
     return syscall(SYS_modify_ldt, 0x11, &d, sizeof d) == 0;
 }
@@ -408,12 +426,14 @@ static void make_segments(struct bench *b)
     b->seg[BITS_32][SEG_CS] = (struct bench_segment){0x23, 0, 0xffffffff, FLAT | AR_CODE | AR_READABLE};
     memcpy(b->seg[BITS_16], b->seg[BITS_32], sizeof b->seg[BITS_16]);
     enum { SMALL = AR_P | AR_S | AR_DPL | AR_ACCESSED };
-    /* FS ends inside a window, GS is read-only and grows down from another; 16-bit code has CS, DS and ES at the region. */
+    /* FS ends inside a window, GS is read-only and grows down from another; 16-bit code has CS, DS and ES at the
+     * region. */
     struct bench_segment fs = {0, region, windows[1].off + 299, SMALL | AR_WRITABLE | AR_DB};
     struct bench_segment gs = {0, region, DATA_OFF + PAGE - 100, SMALL | AR_EXPAND_DOWN};
     struct bench_segment cs16 = {0, region, 0xffff, SMALL | AR_CODE | AR_READABLE};
     struct bench_segment ds16 = {0, region, 0xffff, SMALL | AR_WRITABLE};
-    b->ldt = make_segment(0, &fs, 0) && make_segment(1, &gs, 0) && make_segment(2, &cs16, 0) && make_segment(3, &ds16, 0);
+    b->ldt =
+        make_segment(0, &fs, 0) && make_segment(1, &gs, 0) && make_segment(2, &cs16, 0) && make_segment(3, &ds16, 0);
     if (!b->ldt)
         return;
     for (unsigned bits = BITS_16; bits <= BITS_32; bits++) {
@@ -445,7 +465,8 @@ bool native_init(struct bench *b)
     }
     b->region = (u64)(uintptr_t)low;
     if (b->region != 0x10000000)
-        fprintf(stderr, "hostcpu: the region is at %#llx: results of an index differ from other runs\n", (unsigned long long)b->region);
+        fprintf(stderr, "hostcpu: the region is at %#llx: results of an index differ from other runs\n",
+                (unsigned long long)b->region);
     b->exit_stub = b->region + CODE_OFF;
     memset(b->alias + CODE_OFF, 0xcc, CODE_PAGES * PAGE);
     make_exit_stub(b->alias + CODE_OFF);
@@ -464,7 +485,8 @@ bool native_init(struct bench *b)
 
 #else
 
-const struct window windows[4] = {{DATA_OFF, 128, 0}, {DATA_OFF + PAGE - 256, 512, 128}, {READONLY_OFF - 64, 128, 640}, {DATA_END - 64, 64, 768}};
+const struct window windows[4] = {
+    {DATA_OFF, 128, 0}, {DATA_OFF + PAGE - 256, 512, 128}, {READONLY_OFF - 64, 128, 640}, {DATA_END - 64, 64, 768}};
 i32 windows_stray(const struct bench *bench, u8 *region) { (void)bench, (void)region; return -1; }
 bool native_init(struct bench *bench)
 {

@@ -5,9 +5,10 @@
  *     page  0         1, 2            3         4, 5              6              7
  *           nothing   code, read-only nothing   data, writable    data, read-only nothing
  *
- * The data pages hold a pattern that never changes, except in a few windows around the borders between pages, which each vector fills. Operands are
- * steered into the windows; a write elsewhere is noticed (`stray`). The region lies below 2 GiB so that every addressing form reaches it, and
- * is smaller than 64 KiB so that 16-bit addresses do when a segment begins there.
+ * The data pages hold a pattern that never changes, except in a few windows around the borders between pages, which
+ * each vector fills. Operands are steered into the windows; a write elsewhere is noticed (`stray`). The region lies
+ * below 2 GiB so that every addressing form reaches it, and is smaller than 64 KiB so that 16-bit addresses do when a
+ * segment begins there.
  */
 #ifndef NESTOR_TESTS_INSN_VECTOR_H
 #define NESTOR_TESTS_INSN_VECTOR_H
