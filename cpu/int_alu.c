@@ -4,9 +4,6 @@
 #include "cpu/alu.h"
 #include "cpu/operand.h"
 
-#define WRITE_REG(bits, n, r) reg##bits##_set(cpu, n, r)
-#define NO_WRITE(bits, n, r) (void)(r)
-
 /* The forms of a two-operand instruction that writes its first operand. */
 #define DEFINE_FORMS(op, bits)                                                                                         \
     static enum flow op##_rg##bits(struct cpu *cpu, const struct insn *in)                                             \

@@ -56,8 +56,6 @@ HOT_INLINE unsigned count_mask(unsigned bits) { return bits == 64 ? 63 : 31; }
     HOT_INLINE u##bits shift_rcl##bits(struct cpu *cpu, u##bits a, unsigned n)                                         \
     {                                                                                                                  \
         unsigned m = n % (bits + 1), cf = flag_cf(cpu);                                                                \
-        if (m == 0 && bits < 32)                                                                                       \
-            m = 0;                                                                                                     \
         u128 wide = (u128)cf << bits | a;                                                                              \
         u128 turned = m ? (wide << m | wide >> (bits + 1 - m)) : wide;                                                 \
         u##bits r = (u##bits)turned;                                                                                   \
@@ -137,7 +135,7 @@ static u64 double_shift(struct cpu *cpu, unsigned osz, u64 a, u64 b, unsigned n,
     u64 mask = osz_mask(osz), r;
     unsigned cf;
     if (osz == OSZ_16) {
-        u64 wide = left ? a << 32 | b << 16 | a : a << 32 | b << 16 | a;
+        u64 wide = a << 32 | b << 16 | a;
         if (left) {
             r = wide << n >> 32 & mask;
             cf = (unsigned)(wide << n >> 48) & 1;
