@@ -44,8 +44,14 @@ static const struct { u16 feature, needs; } dependencies[] = {
     NEEDS(SSE4_2, SSE4_1) NEEDS(SSE4_2, POPCNT) NEEDS(PCLMULQDQ, SSE2) NEEDS(AES, SSE2) NEEDS(SHA, SSE2) NEEDS(GFNI, SSE2)
     NEEDS(XSAVE, FXSR) NEEDS(XSAVEOPT, XSAVE) NEEDS(XSAVEC, XSAVE) NEEDS(XGETBV1, XSAVE) NEEDS(XSAVES, XSAVEC)
     NEEDS(AVX, XSAVE) NEEDS(AVX, SSE4_2) NEEDS(F16C, AVX) NEEDS(FMA, AVX) NEEDS(AVX2, AVX)
-    NEEDS(VAES, AVX) NEEDS(VPCLMULQDQ, AVX) NEEDS(AVX512F, AVX2)
-    NEEDS(PKU, XSAVE) NEEDS(PKU, LM) NEEDS(PKS, LM) NEEDS(CET_SS, XSAVES)
+    NEEDS(VAES, AVX) NEEDS(VAES, AES) NEEDS(VPCLMULQDQ, AVX) NEEDS(VPCLMULQDQ, PCLMULQDQ) NEEDS(AVX_VNNI, AVX2)
+    NEEDS(AVX_IFMA, AVX2) NEEDS(AVX_VNNI_INT8, AVX2) NEEDS(AVX_VNNI_INT16, AVX2) NEEDS(AVX_NE_CONVERT, AVX2)
+    NEEDS(AVX512F, AVX2) NEEDS(AVX512F, FMA) NEEDS(AVX512F, F16C) NEEDS(AVX512DQ, AVX512F) NEEDS(AVX512CD, AVX512F)
+    NEEDS(AVX512BW, AVX512F) NEEDS(AVX512VL, AVX512F) NEEDS(AVX512IFMA, AVX512F) NEEDS(AVX512VNNI, AVX512F)
+    NEEDS(AVX512VPOPCNTDQ, AVX512F) NEEDS(AVX512VBMI, AVX512BW) NEEDS(AVX512VBMI2, AVX512BW)
+    NEEDS(AVX512BITALG, AVX512BW) NEEDS(AVX512BF16, AVX512BW) NEEDS(AVX512FP16, AVX512BW) NEEDS(AVX512FP16, AVX512DQ)
+    NEEDS(AVX512FP16, AVX512VL)
+    NEEDS(PKU, XSAVE) NEEDS(PKU, LM) NEEDS(PKS, LM) NEEDS(CET_SS, XSAVES) NEEDS(LAM, LM)
     NEEDS(LM, PAE) NEEDS(LM, SSE2) NEEDS(NX, PAE) NEEDS(SYSCALL, LM) NEEDS(PDPE1GB, LM) NEEDS(LA57, LM) NEEDS(PCID, LM)
     NEEDS(INVPCID, PCID) NEEDS(FSGSBASE, LM) NEEDS(LAHF_LM, LM) NEEDS(CX16, LM)
     NEEDS(X2APIC, APIC) NEEDS(TSC_DEADLINE, APIC) NEEDS(ARAT, APIC)
@@ -386,9 +392,14 @@ static struct cpuid_result basic_leaf(const struct cpu *cpu, u32 leaf, u32 suble
         break;
     case 6:
         r.eax = feature_word(cpu, 6, 0, R_EAX);
+        r.ecx = feature_word(cpu, 6, 0, R_ECX);
         break;
     case 7:
-        if (subleaf == 0) {
+        if (subleaf == 1) {
+            r.eax = feature_word(cpu, 7, 1, R_EAX);
+            r.edx = feature_word(cpu, 7, 1, R_EDX);
+        } else if (subleaf == 0) {
+            r.eax = (feature_word(cpu, 7, 1, R_EAX) | feature_word(cpu, 7, 1, R_EDX)) != 0;     /* the last subleaf */
             r.ebx = feature_word(cpu, 7, 0, R_EBX);
             r.ecx = feature_word(cpu, 7, 0, R_ECX) | (cpu->sys.cr4 & CR4_PKE ? 1u << 4 /* OSPKE */ : 0);
             r.edx = feature_word(cpu, 7, 0, R_EDX);
@@ -441,6 +452,7 @@ static struct cpuid_result extended_leaf(const struct cpu *cpu, u32 leaf)
         break;
     case 0x80000008:
         r.eax = cpu_model_of(cpu)->physical_bits | (cpu_has(cpu, FEATURE_LA57) ? 57u : 48u) << 8;
+        r.ebx = feature_word(cpu, 0x80000008, 0, R_EBX);
         break;
     default:
         break;
