@@ -80,7 +80,7 @@ void emulate_init(const struct bench *b)
     cpu.sys.cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
     cpu.sys.cr3 = TABLES;
     cpu.sys.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_UMIP;
-    cpu.sys.xcr0 = cpu_has(&cpu, FEATURE_AVX) ? 7 : 3;
+    cpu.sys.xcr0 = b->avx ? 7 : 3;
     cpu.sys.efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
     set_task();
     cpu_mode_update(&cpu);
@@ -106,8 +106,9 @@ static void set_segments(const struct vector *v)
     s[SEG_SS] = (struct segment){.limit = 0xffffffff, .selector = 0x2b, .access = FLAT | AR_DB | AR_WRITABLE};
 }
 
-static void set_fpu(const struct fx_image *fx)
+static void set_fpu(const struct user_state *state)
 {
+    const struct fx_image *fx = &state->fx;
     struct cpu_fpu *f = &cpu.fpu;
     unsigned top = fx->fsw >> 11 & 7;
     f->fcw = fx->fcw;
@@ -120,13 +121,17 @@ static void set_fpu(const struct fx_image *fx)
     }
     x87_update_summary(&cpu);
     f->mxcsr = fx->mxcsr;
-    for (unsigned n = 0; n < 16; n++)
+    for (unsigned n = 0; n < 16; n++) {
+        memset(f->v[n], 0, sizeof f->v[n]);
         memcpy(f->v[n], fx->xmm[n], 16);
+        memcpy(f->v[n] + 2, state->ymm_high[n], 16);
+    }
 }
 
-static void get_fpu(struct fx_image *fx)
+static void get_fpu(struct user_state *state)
 {
     const struct cpu_fpu *f = &cpu.fpu;
+    struct fx_image *fx = &state->fx;
     unsigned top = f->fsw >> 11 & 7;
     memset(fx, 0, sizeof *fx);
     fx->fcw = f->fcw;
@@ -137,8 +142,10 @@ static void get_fpu(struct fx_image *fx)
         fx->st[n].exponent = f->st[(top + n) & 7].exponent;
     }
     fx->mxcsr = f->mxcsr;
-    for (unsigned n = 0; n < 16; n++)
+    for (unsigned n = 0; n < 16; n++) {
         memcpy(fx->xmm[n], f->v[n], 16);
+        memcpy(state->ymm_high[n], f->v[n] + 2, 16);
+    }
 }
 
 /* Runs one instruction; a repeated one until it is done. */
@@ -171,7 +178,7 @@ void emulate_run(const struct vector *v, struct outcome *out)
     memcpy(cpu.core.r, v->before.r, sizeof v->before.r);
     cpu.core.rip = bench->region + vector_insn_off(v) - base;
     cpu_set_rflags(&cpu, v->before.rflags);
-    set_fpu(&v->before.fx);
+    set_fpu(&v->before);
     cpu.event.valid = 0;
     cpu.event.attention = 0;
     cpu.event.blocking = 0;
@@ -197,7 +204,7 @@ void emulate_run(const struct vector *v, struct outcome *out)
     out->state.rflags = cpu_rflags(&cpu);
     out->state.fs_base = cpu.seg.s[SEG_FS].base;
     out->state.gs_base = cpu.seg.s[SEG_GS].base;
-    get_fpu(&out->state.fx);
+    get_fpu(&out->state);
     windows_get(region, out->memory);
     out->stray = windows_stray(bench, region);
 }

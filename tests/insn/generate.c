@@ -18,23 +18,20 @@
 
 /* ---- which rows -------------------------------------------------------------------------------------------------- */
 
-enum row_file { FILE_INT, FILE_BMI, FILE_SYS, FILE_FAR, FILE_VMX, FILE_X87, FILE_SSE, FILES };
-#define INSN(...) +1
-static const unsigned rows_of_file[FILES] = {
-    [FILE_INT] = 0
-#include "cpu/insn_int.def"
-    , [FILE_BMI] = 0
-#include "cpu/insn_bmi.def"
-    , [FILE_SYS] = 0
+enum row_kind { KIND_GENERAL, KIND_SYSTEM, KIND_FAR, KIND_VMX, KIND_X87, KIND_VECTOR };
+
+/* Rows of these files are run only where families[] below names their handler family. */
+#define INSN(mnemonic, enc, ops, ...) {#mnemonic, enc, ops, KIND},
+static const struct { const char *name, *encoding, *operands; u8 kind; } restricted[] = {
+#define KIND KIND_SYSTEM
 #include "cpu/insn_sys.def"
-    , [FILE_FAR] = 0
+#undef KIND
+#define KIND KIND_FAR
 #include "cpu/insn_far.def"
-    , [FILE_VMX] = 0
+#undef KIND
+#define KIND KIND_VMX
 #include "cpu/insn_vmx.def"
-    , [FILE_X87] = 0
-#include "cpu/insn_x87.def"
-    , [FILE_SSE] = 0
-#include "cpu/insn_sse.def"
+#undef KIND
 };
 #undef INSN
 
@@ -43,14 +40,6 @@ const struct insn_row *vector_row(const struct vector *v)
     static const struct insn_row none = {
         .name = "(undefined)", .encoding = "", .operands = "", .attributes = "", .flags = "", .family_name = ""};
     return v->row == NO_ROW ? &none : &insn_rows[v->row];
-}
-
-static enum row_file file_of(unsigned row)
-{
-    unsigned file = 0;
-    while (file + 1 < FILES && row >= rows_of_file[file])
-        row -= rows_of_file[file++];
-    return (enum row_file)file;
 }
 
 static bool one_of(const char *name, const char *names)
@@ -63,48 +52,65 @@ static bool one_of(const char *name, const char *names)
 /* System and far rows that user code may run with an effect on nothing else, or that are refused to it. What depends on
  * tables (LAR, far branches), on time, on the kernel (INT, SYSCALL, UMIP) or on values of the host's own is left out.
  */
-static const char *const families[FILES] = {
-    [FILE_SYS] = " mov_from_cr mov_to_cr mov_from_dr mov_to_dr clts lmsw lgdt lidt invlpg invd wbinvd clflush hint "
+static const char *const families[] = {
+    [KIND_SYSTEM] = " mov_from_cr mov_to_cr mov_from_dr mov_to_dr clts lmsw lgdt lidt invlpg invd wbinvd clflush hint "
                  "pause rdmsr wrmsr "
                  "swapgs rdfsbase rdgsbase wrfsbase wrgsbase hlt xsetbv in_imm out_imm in_dx out_dx ins outs ",
-    [FILE_FAR] = " cli sti int3 into bound undefined push_es push_cs push_ss push_ds push_fs push_gs mov_from_segment "
+    [KIND_FAR] = " cli sti int3 into bound undefined push_es push_cs push_ss push_ds push_fs push_gs mov_from_segment "
                  "pushf popf lldt ltr ",
-    [FILE_VMX] = "",
+    [KIND_VMX] = "",
 };
 /* Of the others: what loads or stores images with fields of the host's own, approximations, and what Linux does on
  * behalf of the program. */
 static const char *const left_out = " fldenv fnstenv frstor fnsave fwait rcpps rcpss rsqrtps rsqrtss ";
 
-static bool row_allowed(const struct bench *bench, unsigned number, unsigned bits)
+static bool uses_letter(const struct insn_row *row, const char *letters)
+{
+    for (unsigned i = 0; i < row->operand_count; i++)
+        if (row->operand[i].letter && strchr(letters, row->operand[i].letter))
+            return true;
+    return false;
+}
+
+static u8 kind_of(const struct insn_row *row)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(restricted); i++)
+        if (strcmp(restricted[i].name, row->name) == 0 && strcmp(restricted[i].encoding, row->encoding) == 0 &&
+            strcmp(restricted[i].operands, row->operands) == 0)
+            return restricted[i].kind;
+    if (row->vector == VECTOR_LEGACY && row->map == 0 && (row->opcode & 0xf8) == 0xd8)
+        return KIND_X87;
+    if (uses_letter(row, "VWHULPQN") || one_of(row->name, " LDMXCSR STMXCSR VLDMXCSR VSTMXCSR "))
+        return KIND_VECTOR;
+    return KIND_GENERAL;
+}
+
+static bool row_allowed(const struct bench *bench, unsigned number, unsigned kind, unsigned bits)
 {
     const struct insn_row *row = &insn_rows[number];
-    enum row_file file = file_of(number);
     if (row->attr & (bits == BITS_64 ? ROW_I64 : ROW_O64))
         return false;
     if (row->feature && !(bench->feature[row->feature / 32] >> row->feature % 32 & 1))
         return false;
     if (row->vector == VECTOR_EVEX || one_of(row->family_name, left_out))
         return false;
-    if (families[file])
-        return one_of(row->family_name, families[file]);
-    return true;
+    return kind >= ARRAY_SIZE(families) || !families[kind] || one_of(row->family_name, families[kind]);
 }
 
 bool plan_make(struct plan *plan, const struct bench *bench, unsigned bits, const char *name, u64 seed)
 {
     *plan = (struct plan){.bench = bench, .seed = seed, .bits = (u8)bits, .random_share = name ? 0 : 16};
     insn_table_init();
-    unsigned sum = 0;
-    for (unsigned i = 0; i < FILES; i++)
-        sum += rows_of_file[i];
-    if (sum != insn_row_count || sum > ARRAY_SIZE(plan->rows))
-        panic("tests/insn/generate.c does not know all files of cpu/insn.def (%u rows of %u)", sum, insn_row_count);
-    for (unsigned i = 0; i < insn_row_count; i++)
-        if (row_allowed(bench, i, bits)) {
+    if (insn_row_count > ARRAY_SIZE(plan->rows))
+        panic("tests/insn/generate.h: room for %u rows of %u", (unsigned)ARRAY_SIZE(plan->rows), insn_row_count);
+    for (unsigned i = 0; i < insn_row_count; i++) {
+        plan->kind[i] = kind_of(&insn_rows[i]);
+        if (row_allowed(bench, i, plan->kind[i], bits)) {
             plan->allowed[i] = true;
             if (!name || strcasecmp(name, insn_rows[i].name) == 0)
                 plan->rows[plan->count++] = (u16)i;
         }
+    }
     return plan->count != 0;
 }
 
@@ -171,24 +177,41 @@ static u64 random_double(struct rng *r)
         return (rng64(r) & 0x800fffffffffffff) | (u64)(0x380 - 30 + rng_below(r, 320)) << 52;
     return rng64(r);
 }
+static u16 random_half(struct rng *r)
+{
+    static const u16 some[] = {0, 0x8000, 0x3c00, 0xbc00, 0x7c00, 0xfc00, 0x7e00, 0x7c01, 1, 0x03ff, 0x0400, 0x7bff};
+    return rng_chance(r, 40) ? some[rng_below(r, ARRAY_SIZE(some))] : (u16)rng64(r);
+}
 static void random_lanes(struct maker *m, u64 *q, unsigned n)
 {
-    unsigned kind = rng_below(&m->rng, 4);
+    struct rng *r = &m->rng;
+    unsigned kind = rng_below(r, 9);
     for (unsigned i = 0; i < n; i++)
-        q[i] = kind == 0 ? random_value(m) : kind == 1 ? random_double(&m->rng)
-             : kind == 2 ? random_single(&m->rng) | (u64)random_single(&m->rng) << 32 : rng64(&m->rng);
+        switch (kind) {
+        case 0: case 1: q[i] = random_value(m); break;
+        case 2: case 3: q[i] = random_double(r); break;
+        case 4: case 5: q[i] = random_single(r) | (u64)random_single(r) << 32; break;
+        case 6:
+            q[i] = random_half(r) | (u64)random_half(r) << 16 | (u64)random_half(r) << 32 | (u64)random_half(r) << 48;
+            break;
+        default: q[i] = rng64(r);
+        }
 }
 
-static void random_fpu(struct maker *m, struct fx_image *fx)
+static void random_fpu(struct maker *m, struct user_state *state)
 {
     struct rng *r = &m->rng;
-    enum row_file file = m->v->row == NO_ROW ? FILE_INT : file_of(m->v->row);
+    struct fx_image *fx = &state->fx;
+    unsigned kind = m->v->row == NO_ROW ? KIND_GENERAL : m->plan->kind[m->v->row];
     *fx = (struct fx_image){.fcw = 0x37f, .mxcsr = 0x1f80};
     for (unsigned i = 0; i < 16; i += 2)
         random_lanes(m, fx->xmm[i], 4);
-    if (file == FILE_SSE) {
+    if (m->plan->bench->avx)
+        for (unsigned i = 0; i < 16; i += 2)
+            random_lanes(m, state->ymm_high[i], 4);
+    if (kind == KIND_VECTOR) {
         fx->mxcsr |= rng_below(r, 4) << 13;
-        if (rng_chance(r, 15))
+        if (rng_chance(r, 20))
             fx->mxcsr = (u32)rng64(r) & 0xffff;
         if (rng_chance(r, 10))
             fx->mxcsr |= 0x8040;
@@ -203,7 +226,7 @@ static void random_fpu(struct maker *m, struct fx_image *fx)
             fx->st[i].mantissa = rng_chance(r, 30) ? 0 : rng64(r);
         }
     }
-    if (file == FILE_X87) {
+    if (kind == KIND_X87) {
         fx->ftw = rng_chance(r, 60) ? 0xff : (u8)rng64(r);
         fx->fsw = (u16)(rng64(r) & 0x7800);
         if (rng_chance(r, 30))
@@ -222,6 +245,8 @@ static u64 random_target(struct maker *m)
     struct rng *r = &m->rng;
     u64 region = m->plan->bench->region;
     unsigned dice = rng_below(r, 100);
+    if (dice < 33)
+        return region + windows[1].off + 32 * rng_below(r, windows[1].bytes / 32);
     if (dice < 66)
         return region + windows[1].off + 16 * rng_below(r, windows[1].bytes / 16);
     if (dice < 82)
@@ -436,14 +461,6 @@ static bool row_can_be_memory(const struct insn_row *row)
     if (row->reg_only || row->modrm == MODRM_FIXED || row->modrm == MODRM_NONE || row->attr & ROW_IGNMOD)
         return false;
     return true;
-}
-
-static bool uses_letter(const struct insn_row *row, const char *letters)
-{
-    for (unsigned i = 0; i < row->operand_count; i++)
-        if (row->operand[i].letter && strchr(letters, row->operand[i].letter))
-            return true;
-    return false;
 }
 
 static bool is_stack_row(const struct insn_row *row)
@@ -789,7 +806,7 @@ bool generate_vector(const struct plan *plan, u64 index, struct vector *v)
             encode_row(&m, &insn_rows[v->row]);
         }
         const struct insn_row *row = vector_row(v);
-        random_fpu(&m, &v->before.fx);
+        random_fpu(&m, &v->before);
         steer(&m);
         struct insn in;
         enum decode_result result = insn_decode(plan->bench->feature, v->bits, m.bytes, 15, &in);

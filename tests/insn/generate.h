@@ -12,6 +12,7 @@ struct plan {
     unsigned count;
     u16 rows[4096];
     bool allowed[4096];        /* by row */
+    u8 kind[4096];             /* by row: enum row_kind of generate.c */
     unsigned random_share;     /* one vector in so many is made of random bytes; 0: none */
 };
 

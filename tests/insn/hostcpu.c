@@ -57,13 +57,19 @@ static void PRINTF_LIKE(2, 3) differ(struct report *r, const char *format, ...)
 
 #define LL(x) (unsigned long long)(x)
 
-static void compare_fpu(struct report *r, const struct fx_image *a, const struct fx_image *b, const struct mask *mask,
-                        unsigned xmms)
+static void compare_fpu(struct report *r, const struct user_state *host, const struct user_state *ours,
+                        const struct mask *mask, unsigned xmms)
 {
+    const struct fx_image *a = &host->fx, *b = &ours->fx;
     for (unsigned n = 0; n < xmms; n++)
         if (memcmp(a->xmm[n], b->xmm[n], 16) != 0)
             differ(r, "    xmm%-2u  host %016llx %016llx  nestor %016llx %016llx\n", n, LL(a->xmm[n][1]),
                    LL(a->xmm[n][0]), LL(b->xmm[n][1]), LL(b->xmm[n][0]));
+    for (unsigned n = 0; n < xmms && bench.avx; n++)
+        if (memcmp(host->ymm_high[n], ours->ymm_high[n], 16) != 0)
+            differ(r, "    ymm%-2u upper half  host %016llx %016llx  nestor %016llx %016llx\n", n,
+                   LL(host->ymm_high[n][1]), LL(host->ymm_high[n][0]), LL(ours->ymm_high[n][1]),
+                   LL(ours->ymm_high[n][0]));
     if (a->mxcsr != b->mxcsr)
         differ(r, "    mxcsr  host %04x  nestor %04x\n", a->mxcsr, b->mxcsr);
     if (a->fcw != b->fcw)
@@ -111,7 +117,7 @@ static void compare(struct report *r, const struct vector *v, const struct outco
         (host->state.fs_base != ours->state.fs_base || host->state.gs_base != ours->state.gs_base))
         differ(r, "    fs, gs  host %llx %llx  nestor %llx %llx\n", LL(host->state.fs_base), LL(host->state.gs_base),
                LL(ours->state.fs_base), LL(ours->state.gs_base));
-    compare_fpu(r, &host->state.fx, &ours->state.fx, mask, v->bits == BITS_64 ? 16 : 8);
+    compare_fpu(r, &host->state, &ours->state, mask, v->bits == BITS_64 ? 16 : 8);
     for (unsigned i = 0; i < 4 && !mask->memory; i++)
         for (unsigned at = windows[i].at; at < windows[i].at + windows[i].bytes; at++)
             if (host->memory[at] != ours->memory[at])
@@ -152,6 +158,10 @@ static void print_state(const struct vector *v)
     for (unsigned n = 0; n < 16; n += 2)
         printf("    xmm%-2u %016llx %016llx    xmm%-2u %016llx %016llx\n", n, LL(v->before.fx.xmm[n][1]),
                LL(v->before.fx.xmm[n][0]), n + 1, LL(v->before.fx.xmm[n + 1][1]), LL(v->before.fx.xmm[n + 1][0]));
+    for (unsigned n = 0; n < 16 && bench.avx; n += 2)
+        printf("    ymm%-2u %016llx %016llx .. ymm%-2u %016llx %016llx ..\n", n, LL(v->before.ymm_high[n][1]),
+               LL(v->before.ymm_high[n][0]), n + 1, LL(v->before.ymm_high[n + 1][1]),
+               LL(v->before.ymm_high[n + 1][0]));
     for (unsigned n = 0; n < 8; n++)
         printf("    st%u %04x %016llx%s", n, v->before.fx.st[n].exponent, LL(v->before.fx.st[n].mantissa),
                n % 4 == 3 ? "\n" : "");

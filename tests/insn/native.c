@@ -63,10 +63,12 @@ struct area {
     u64 iret[5];               /* RIP, CS, RFLAGS, RSP, SS, as IRETQ pops them */
     u64 fs_base, gs_base, host_fs_base;
     u32 legacy;                /* 16- or 32-bit code: segment registers are loaded from sel */
-    u32 fsgsbase, signalled, pad;
+    u32 fsgsbase, signalled, avx;
     u16 sel[4];                /* DS, ES, FS, GS */
-    u64 pad2;
-    struct fx_image fx;        /* 16-byte aligned */
+    /* What XSAVE stores of x87, SSE and AVX state; without AVX, FXSAVE's part of it. */
+    struct fx_image fx __attribute__((aligned(64)));
+    u64 header[8];
+    u64 ymm_high[16][2];
 };
 
 struct shared {
@@ -93,7 +95,14 @@ static __attribute__((noinline)) void enter(void)
         "lea 9f(%%rip), %%rax\n\t"
         "mov %%rax, %c[back](%%rdi)\n\t"
         "mov %%rsp, %c[host_rsp](%%rdi)\n\t"
-        "fxrstor64 %c[fx](%%rdi)\n\t"
+        "cmpl $0, %c[avx](%%rdi)\n\t"
+        "je 7f\n\t"
+        "mov $7, %%eax\n\t"
+        "xor %%edx, %%edx\n\t"
+        "xrstor64 %c[fx](%%rdi)\n\t"
+        "jmp 8f\n\t"
+        "7: fxrstor64 %c[fx](%%rdi)\n\t"
+        "8:\n\t"
         "cmpl $0, %c[legacy](%%rdi)\n\t"
         "je 1f\n\t"
         "mov %c[sel](%%rdi), %%ds\n\t"
@@ -128,37 +137,47 @@ static __attribute__((noinline)) void enter(void)
         "mov 120(%%rdi), %%r15\n\t"
         "mov 56(%%rdi), %%rdi\n\t"
         "iretq\n\t"
-        /* Back, with RAX the area and RSP as it was. */
+        /* Back, with RAX the area and RSP as it was; a signal's return has loaded the vector's registers again. */
         "9: pushq $0x202\n\t"
         "popfq\n\t"
-        "cmpl $0, %c[signalled](%%rax)\n\t"
+        "mov %%rax, %%rdi\n\t"
+        "cmpl $0, %c[avx](%%rdi)\n\t"
+        "je 6f\n\t"
+        "cmpl $0, %c[signalled](%%rdi)\n\t"
+        "jne 7f\n\t"
+        "mov $7, %%eax\n\t"
+        "xor %%edx, %%edx\n\t"
+        "xsave64 %c[fx](%%rdi)\n\t"
+        "7: vzeroupper\n\t"
+        "jmp 3f\n\t"
+        "6: cmpl $0, %c[signalled](%%rdi)\n\t"
         "jne 3f\n\t"
-        "fxsave64 %c[fx](%%rax)\n\t"
+        "fxsave64 %c[fx](%%rdi)\n\t"
         "3: fninit\n\t"
         "pushq $0x1f80\n\t"
         "ldmxcsr (%%rsp)\n\t"
         "add $8, %%rsp\n\t"
         "xor %%ecx, %%ecx\n\t"
-        "cmpl $0, %c[legacy](%%rax)\n\t"
+        "cmpl $0, %c[legacy](%%rdi)\n\t"
         "je 4f\n\t"
         "mov %%ecx, %%ds\n\t"
         "mov %%ecx, %%es\n\t"
         "mov %%ecx, %%fs\n\t"
         "mov %%ecx, %%gs\n\t"
-        "4: cmpl $0, %c[fsgsbase](%%rax)\n\t"
+        "4: cmpl $0, %c[fsgsbase](%%rdi)\n\t"
         "je 5f\n\t"
         "rdfsbase %%rdx\n\t"
-        "mov %%rdx, %c[fs_base](%%rax)\n\t"
+        "mov %%rdx, %c[fs_base](%%rdi)\n\t"
         "rdgsbase %%rdx\n\t"
-        "mov %%rdx, %c[gs_base](%%rax)\n\t"
-        "mov %c[host_fs_base](%%rax), %%rdx\n\t"
+        "mov %%rdx, %c[gs_base](%%rdi)\n\t"
+        "mov %c[host_fs_base](%%rdi), %%rdx\n\t"
         "wrfsbase %%rdx\n\t"
         "wrgsbase %%rcx\n\t"
         "5: pop %%rbp\n\t"
         "lea 128(%%rsp), %%rsp"
         : "+D"(in_out)
         : AREA(back), AREA(host_rsp), AREA(fx), AREA(legacy), AREA(sel), AREA(fsgsbase), AREA(fs_base), AREA(gs_base),
-          AREA(iret), AREA(signalled), AREA(host_fs_base)
+          AREA(iret), AREA(signalled), AREA(avx), AREA(host_fs_base)
         : "rax", "rcx", "rdx", "rbx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc",
           "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
           "xmm13", "xmm14", "xmm15");
@@ -210,7 +229,11 @@ static void on_signal(int number, siginfo_t *info, void *context)
     for (unsigned n = 0; n < 16; n++)
         area->r[n] = (u64)g[greg_of[n]];
     area->flags = (u64)g[GREG_EFL];
-    memcpy(&area->fx, ((ucontext_t *)context)->uc_mcontext.fpregs, sizeof area->fx);
+    /* The kernel's frame is an XSAVE image: the upper halves follow its header. */
+    const u8 *image = (const u8 *)((ucontext_t *)context)->uc_mcontext.fpregs;
+    memcpy(&area->fx, image, sizeof area->fx);
+    if (area->avx)
+        memcpy(area->ymm_high, image + sizeof area->fx + sizeof area->header, sizeof area->ymm_high);
     caught.exception = (i32)g[GREG_TRAPNO];
     caught.error = (u32)g[GREG_ERR];
     caught.address = (u64)g[GREG_CR2];
@@ -238,6 +261,9 @@ static void run_vector(struct vector *v)
     u64 base = legacy ? seg[SEG_CS].base : 0, start = bench->region + vector_insn_off(v) - base;
     memcpy(area->r, v->before.r, sizeof area->r);
     area->fx = v->before.fx;
+    memset(area->header, 0, sizeof area->header);
+    area->header[0] = 7;
+    memcpy(area->ymm_high, v->before.ymm_high, sizeof area->ymm_high);
     area->fs_base = v->before.fs_base;
     area->gs_base = v->before.gs_base;
     area->legacy = legacy;
@@ -270,6 +296,7 @@ static void run_vector(struct vector *v)
     memcpy(out->state.r, area->r, sizeof area->r);
     out->state.rflags = area->flags & ~(u64)(v->single_step ? FL_TF : 0);
     out->state.fx = area->fx;
+    memcpy(out->state.ymm_high, area->ymm_high, sizeof area->ymm_high);
     out->state.fs_base = area->fs_base;
     out->state.gs_base = area->gs_base;
     windows_get(region, out->memory);
@@ -288,6 +315,7 @@ static NORETURN void child_main(int in, int out)
     for (unsigned i = 0; i < ARRAY_SIZE(signals); i++)
         sigaction(signals[i], &action, NULL);
     area->fsgsbase = bench->fsgsbase;
+    area->avx = bench->avx;
     if (bench->fsgsbase)
         __asm__ volatile("rdfsbase %0" : "=r"(area->host_fs_base));
     if (mprotect((void *)(uintptr_t)(bench->region + CODE_OFF), CODE_PAGES * PAGE, PROT_READ | PROT_EXEC) != 0)
@@ -400,6 +428,23 @@ static void read_features(u32 *feature)
             feature[all[i].number / 32] |= 1u << all[i].number % 32;
 }
 
+/* Whether the kernel keeps YMM registers; where it does not, the host counts as one without. */
+static bool host_avx(void)
+{
+    u32 low, high;
+    if (!host_has(1, 0, 'C', 28) || !host_has(1, 0, 'C', 27))
+        return false;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & 6) == 6;
+}
+
+static void drop_avx(u32 *feature)
+{
+    static const u16 all[] = {FEATURE_AVX, FEATURE_AVX2, FEATURE_FMA, FEATURE_F16C, FEATURE_VAES, FEATURE_VPCLMULQDQ};
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        feature[all[i] / 32] &= ~(1u << all[i] % 32);
+}
+
 /* A segment of the LDT; access in the format of struct segment. */
 static bool make_segment(unsigned entry, struct bench_segment *s, unsigned pages_limit)
 {
@@ -479,6 +524,9 @@ bool native_init(struct bench *b)
     }
     b->fsgsbase = getauxval(AT_HWCAP2) & 2;
     read_features(b->feature);
+    b->avx = host_avx();
+    if (!b->avx)
+        drop_avx(b->feature);
     make_segments(b);
     return true;
 }

@@ -45,6 +45,7 @@ struct fx_image {
 
 struct user_state {
     struct fx_image fx;
+    u64 ymm_high[16][2];       /* the upper halves of YMM0-15, 0 where the host has none */
     u64 r[16];
     u64 rip, rflags;
     u64 fs_base, gs_base;      /* counts in 64-bit code only */
@@ -93,6 +94,7 @@ struct bench {
     u8 pattern[DATA_BYTES];
     struct bench_segment seg[3][6];    /* by width of code; not used for BITS_64 */
     bool fsgsbase;             /* FS and GS bases can be set natively */
+    bool avx;                  /* the host has YMM registers, and its kernel lets them be used */
     bool ldt;                  /* so can segments of the LDT: FS and GS in 32-bit code, 16-bit code */
     u32 feature[FEATURE_WORDS];/* of the host */
     u64 exit_stub;             /* la of the code that ends a native run */
