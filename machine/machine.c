@@ -23,6 +23,8 @@
 static void host_put(void *arg, enum host_stream stream, u8 byte)
 {
     struct machine *m = arg;
+    m->output.bytes++;
+    m->output.hash = (m->output.hash ^ byte ^ (u64)stream << 8) * 0x100000001b3ull;    /* FNV-1a's step */
     m->frontend.put(m->frontend.arg, stream, byte);
 }
 
@@ -124,6 +126,14 @@ static bool create_cpus(struct machine *m, char *message, size_t message_size)
     return true;
 }
 
+/* The engine's run loop. An engine that this host has not is refused by name. */
+static bool choose_engine(struct machine *m, char *message, size_t message_size)
+{
+    static void (*const run_of[ENGINE_COUNT])(struct cpu *cpu) = {[ENGINE_INTERP] = cpu_run};
+    m->run = run_of[m->config.engine];
+    return m->run || hostio_error(message, message_size, "--engine: this engine is not built for this host; there is interp");
+}
+
 struct machine *machine_create(const struct machine_config *config, const struct machine_frontend *frontend,
                                char *message, size_t message_size)
 {
@@ -143,7 +153,7 @@ struct machine *machine_create(const struct machine_config *config, const struct
         free(m);
         return NULL;
     }
-    if (!create_cpus(m, message, message_size)) {
+    if (!choose_engine(m, message, message_size) || !create_cpus(m, message, message_size)) {
         machine_free(m);
         return NULL;
     }

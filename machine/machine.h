@@ -36,6 +36,9 @@
 #define MACHINE_ACPI_START 0xe0000u    /* tables lie in [start, end); to 1 MiB the memory is marked reserved */
 #define MACHINE_ACPI_END 0xfd000u
 
+/* How instructions run. Every engine gives the same state at the same instruction count. */
+enum machine_engine { ENGINE_INTERP, ENGINE_CALLS, ENGINE_JIT, ENGINE_COUNT };
+
 /* What a user can ask for. Strings and images stay the caller's and must live as long as the machine. */
 struct machine_config {
     u64 memory;                        /* bytes, multiple of 4096 */
@@ -50,6 +53,7 @@ struct machine_config {
     bool no_reboot;                    /* a reset ends the run */
     bool stats;                        /* count VM exits by level and reason */
     u64 epoch_seconds;                 /* wall clock at machine start */
+    enum machine_engine engine;
 };
 
 /* Where the machine's bytes go to and come from. */
@@ -79,6 +83,7 @@ struct machine {
     struct cpu *cpu;                   /* cpu_count of them */
     unsigned cpu_count;
     struct interp *interp;             /* decoded blocks, shared by all vCPUs */
+    void (*run)(struct cpu *cpu);      /* the engine's run loop: cpu_run's contract (cpu/interp.h) */
     struct clock clock;
     struct host host;
 
@@ -103,6 +108,7 @@ struct machine {
         u64 skipped;                   /* ns that passed while every vCPU slept: virtual ns = icount + skipped */
         u64 turn_end;                  /* icount at which the next vCPU has its turn */
         u64 asleep_since;              /* ns at which the last vCPU fell asleep, valid while all sleep */
+        u64 run_to;                    /* icount at which machine_run_to returns */
         unsigned turn;                 /* the vCPU whose turn it is */
         bool running;                  /* it is inside cpu_run */
         u64 trace_start, trace_stop;   /* icounts between which tracing is on */
@@ -110,6 +116,9 @@ struct machine {
 
     /* Input of the first serial port that has not found room yet. */
     struct { u8 byte[64]; unsigned first, count; unsigned timer; bool open; } input;
+
+    /* What has been sent to the outside: any stream, in order. */
+    struct { u64 bytes, hash; } output;
 
     u64 random;                        /* state of the deterministic generator behind RDRAND */
     bool reset_wanted;
@@ -136,6 +145,10 @@ void machine_set_trace(struct machine *m, struct trace *trace, u64 start, u64 st
 
 /* Runs until something ends the run; returns what. */
 enum machine_end machine_run(struct machine *m);
+
+/* The same, but returns MACHINE_RUNS as soon as the machine has run `icount` instructions in all. To go on from there
+ * changes nothing in the execution. */
+enum machine_end machine_run_to(struct machine *m, u64 icount);
 
 /* Ends the run at the next block boundary. From callbacks of devices and front ends while machine_run is active; the
  * first reason wins. */

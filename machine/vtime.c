@@ -64,6 +64,8 @@ void vtime_init(struct machine *m)
     m->clock.earliest = CLOCK_NEVER;
     m->time.trace_start = MACHINE_NO_LIMIT;
     m->time.trace_stop = MACHINE_NO_LIMIT;
+    m->time.turn_end = QUANTUM;
+    m->time.asleep_since = CLOCK_NEVER;
 }
 
 /* ---- turns -------------------------------------------------------------------------------------------------------- */
@@ -111,14 +113,14 @@ static bool run_slice(struct machine *m)
     struct cpu *cpu = &m->cpu[m->time.turn];
     u64 start = m->time.icount;
     cpu->time.now = start;
-    u64 stop = min64(m->time.turn_end, m->config.max_insns);
+    u64 stop = min64(m->time.turn_end, min64(m->config.max_insns, m->time.run_to));
     stop = min64(stop, icount_of_ns(m, m->clock.earliest));
     stop = min64(stop, trace_boundary(m));
     stop = min64(stop, vmx_next_deadline(cpu));
     /* A deadline that has come but was not taken (a timer of a blocked frame) must not stop the world. */
     cpu->stop_at = stop > start ? stop : start + 1;
     m->time.running = true;
-    cpu_run(cpu);
+    m->run(cpu);
     m->time.running = false;
     m->time.icount = cpu->time.now;
     cpu->event.attention &= ~(u32)ATT_STOP;
@@ -211,10 +213,14 @@ static void skip_time(struct machine *m)
 
 enum machine_end machine_run(struct machine *m)
 {
+    return machine_run_to(m, MACHINE_NO_LIMIT);
+}
+
+enum machine_end machine_run_to(struct machine *m, u64 icount)
+{
     char message[256];
-    m->time.turn_end = m->time.icount + QUANTUM;
-    m->time.asleep_since = CLOCK_NEVER;
-    while (m->end == MACHINE_RUNS) {
+    m->time.run_to = icount;
+    while (m->end == MACHINE_RUNS && m->time.icount < icount) {
         trace_switch(m);
         if (m->time.icount >= m->config.max_insns)
             machine_finish(m, MACHINE_MAX_INSNS, 0);

@@ -7,6 +7,7 @@
 int command_run(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_dump(int argc, char **argv);
+int command_lockstep(int argc, char **argv);
 
 /* Prints "nestor: MESSAGE" on stderr. Returns `status`. */
 int command_error(int status, const char *message);

@@ -9,12 +9,14 @@
 static const char usage[] =
     "usage: nestor COMMAND …\n"
     "  run      run a kernel on the emulated machine (`nestor run --help`)\n"
+    "  lockstep run two engines side by side and compare the machine's state (`nestor lockstep --help`)\n"
     "  bench    measure what instructions, memory accesses and VM exits cost on this host\n"
     "  dump     print the tables the emulator is made of: insns, fields, controls, checks, exits, cpus, policies\n"
     "  --version, --help\n";
 
 static const struct { const char *name; int (*run)(int argc, char **argv); } commands[] = {
     {"run", command_run},
+    {"lockstep", command_lockstep},
     {"bench", command_bench},
     {"dump", command_dump},
 };
@@ -55,6 +57,6 @@ int main(int argc, char **argv)
         snprintf(message, sizeof(message), "%s: a command of the script `nestor` in the source tree", argv[1]);
         return command_error(STATUS_USAGE, message);
     }
-    snprintf(message, sizeof(message), "%s: unknown command; expected run, bench or dump (`nestor --help`)", argv[1]);
+    snprintf(message, sizeof(message), "%s: unknown command; expected run, lockstep, bench or dump (`nestor --help`)", argv[1]);
     return command_error(STATUS_USAGE, message);
 }

@@ -28,6 +28,7 @@ const char options_usage[] =
     "  --trace-start N        trace from this instruction count on\n"
     "  --trace-stop N         … and up to this one\n"
     "  --stats                at the end, print what was executed and every VM exit by level and reason\n"
+    "  --state-hash           at the end, print a hash of each section of the machine's state\n"
     "exit status: 0 powered off or matched; (v<<1)|1 for v written to isa-debug-exit (port 0xf4); 3 --max-insns reached;\n"
     "             4 triple fault or halted for ever; 64 and above: usage or host errors\n";
 
@@ -194,13 +195,29 @@ static int set_display(struct parsing *p, const char *option, char *value)
     return usage_error(p, option, value, "none");
 }
 
+static const char *const engine_names[ENGINE_COUNT] = {"interp", "calls", "jit"};
+
+const char *options_engine_name(enum machine_engine engine)
+{
+    return engine_names[engine];
+}
+
+bool options_parse_engine(const char *text, size_t length, enum machine_engine *engine)
+{
+    for (unsigned i = 0; i < ENGINE_COUNT; i++) {
+        if (strlen(engine_names[i]) == length && memcmp(engine_names[i], text, length) == 0) {
+            *engine = (enum machine_engine)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static int set_engine(struct parsing *p, const char *option, char *value)
 {
-    if (strcmp(value, "interp") == 0)
-        return 0;
-    if (strcmp(value, "jit") == 0 || strcmp(value, "calls") == 0)
-        return hostio_error(p->message, p->message_size, "%s %s: not implemented yet", option, value), STATUS_USAGE;
-    return usage_error(p, option, value, "interp");
+    if (!options_parse_engine(value, strlen(value), &p->options->machine.engine))
+        return usage_error(p, option, value, "interp, calls or jit");
+    return 0;
 }
 
 static int add_trace(struct parsing *p, const char *option, char *value)
@@ -240,6 +257,7 @@ static const struct option {
     {"trace-start",    FUNCTION,    0,                                           set_trace_start},
     {"trace-stop",     FUNCTION,    0,                                           set_trace_stop},
     {"stats",          FLAG,        offsetof(struct options, machine.stats),     NULL},
+    {"state-hash",     FLAG,        offsetof(struct options, state_hash),        NULL},
     {"no-reboot",      FLAG,        offsetof(struct options, machine.no_reboot), NULL},
     {"help",           FLAG,        offsetof(struct options, help),              NULL},
     {"disk",           ABSENT,      0,                                           NULL},
@@ -309,4 +327,31 @@ int options_parse(struct options *options, int argc, char **argv, char *message,
             return status;
     }
     return 0;
+}
+
+int options_read_images(struct options *o, char *message, size_t message_size)
+{
+    if (!o->kernel) {
+        hostio_error(message, message_size, "--kernel is missing: nothing to run (`nestor run --help`)");
+        return STATUS_USAGE;
+    }
+    if (!hostio_read_file(&o->machine.kernel, "--kernel", o->kernel, message, message_size) ||
+        (o->initrd && !hostio_read_file(&o->machine.initrd, "--initrd", o->initrd, message, message_size)))
+        return STATUS_INPUT;
+    if (o->machine.kernel.size == 0) {
+        hostio_error(message, message_size, "--kernel %s: the file is empty", o->kernel);
+        return STATUS_INPUT;
+    }
+    for (unsigned i = 0; i < o->machine.module_count; i++)
+        if (!hostio_read_file(&o->machine.module[i].image, "--module", o->module[i], message, message_size))
+            return STATUS_INPUT;
+    return 0;
+}
+
+void options_free_images(struct options *o)
+{
+    hostio_free_image(&o->machine.kernel);
+    hostio_free_image(&o->machine.initrd);
+    for (unsigned i = 0; i < o->machine.module_count; i++)
+        hostio_free_image(&o->machine.module[i].image);
 }

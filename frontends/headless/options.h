@@ -18,12 +18,22 @@ struct options {
     const char *trace[OPTIONS_TRACES]; /* CATS:FILE */
     unsigned trace_count;
     u64 trace_start, trace_stop;
+    bool state_hash;
     bool help;
 };
 
 /* Parses the words after `nestor run` (changed in place: modules are cut at their comma). 0, or an exit status with the
  * message set. */
 int options_parse(struct options *options, int argc, char **argv, char *message, size_t message_size);
+
+/* Reads the images that the options name into options->machine. 0, or an exit status with the message set; what was read
+ * is to be freed in any case. */
+int options_read_images(struct options *options, char *message, size_t message_size);
+void options_free_images(struct options *options);
+
+const char *options_engine_name(enum machine_engine engine);
+/* The engine whose name the `length` bytes at `text` are. False: none. */
+bool options_parse_engine(const char *text, size_t length, enum machine_engine *engine);
 
 /* A size with an optional suffix K, M, G or T (powers of 1024); plain numbers count in `unit` bytes. False: not one. */
 bool options_parse_size(const char *text, u64 unit, u64 *size);

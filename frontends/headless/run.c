@@ -6,6 +6,7 @@
 #include "frontends/headless/status.h"
 
 #include "debug/trace.h"
+#include "machine/sections.h"
 #include "machine/stats.h"
 
 #include <errno.h>
@@ -120,26 +121,6 @@ static int open_outputs(struct run *s)
     return 0;
 }
 
-static int read_images(struct run *s)
-{
-    struct options *o = &s->options;
-    if (!o->kernel) {
-        hostio_error(s->message, MESSAGE_MAX, "--kernel is missing: nothing to run (`nestor run --help`)");
-        return STATUS_USAGE;
-    }
-    if (!hostio_read_file(&o->machine.kernel, "--kernel", o->kernel, s->message, MESSAGE_MAX) ||
-        (o->initrd && !hostio_read_file(&o->machine.initrd, "--initrd", o->initrd, s->message, MESSAGE_MAX)))
-        return STATUS_INPUT;
-    if (o->machine.kernel.size == 0) {
-        hostio_error(s->message, MESSAGE_MAX, "--kernel %s: the file is empty", o->kernel);
-        return STATUS_INPUT;
-    }
-    for (unsigned i = 0; i < o->machine.module_count; i++)
-        if (!hostio_read_file(&o->machine.module[i].image, "--module", o->module[i], s->message, MESSAGE_MAX))
-            return STATUS_INPUT;
-    return 0;
-}
-
 static u64 trace_icount(void *arg)
 {
     return machine_icount(((struct run *)arg)->machine);
@@ -164,7 +145,7 @@ static int set_up(struct run *s)
 {
     int status = open_outputs(s);
     if (!status)
-        status = read_images(s);
+        status = options_read_images(&s->options, s->message, MESSAGE_MAX);
     if (status)
         return status;
     const struct machine_frontend frontend = {.put = put, .get = s->input ? get : NULL, .wait = wait_for_input, .arg = s};
@@ -202,9 +183,17 @@ static int report_end(struct run *s)
     panic("the run ended without a reason");
 }
 
+static void print_state_hash(struct machine *m)
+{
+    struct section section;
+    sections_settle(m);
+    for (unsigned n = 0; section_get(m, n, &section); n++)
+        fprintf(stderr, "state %-16s %016llx\n", section.name, (unsigned long long)section_hash(&section));
+    fprintf(stderr, "state %-16s %016llx\n", "all", (unsigned long long)sections_hash(m, true));
+}
+
 static void tear_down(struct run *s)
 {
-    struct options *o = &s->options;
     hostio_console_close();
     if (s->machine)
         machine_free(s->machine);
@@ -213,10 +202,7 @@ static void tear_down(struct run *s)
     for (unsigned i = 0; i < HOST_STREAMS; i++)
         if (s->stream[i] && s->stream[i] != stdout && s->stream[i] != stderr && i != HOST_DEBUG_402)
             fclose(s->stream[i]);
-    hostio_free_image(&o->machine.kernel);
-    hostio_free_image(&o->machine.initrd);
-    for (unsigned i = 0; i < o->machine.module_count; i++)
-        hostio_free_image(&o->machine.module[i].image);
+    options_free_images(&s->options);
     if (s->compiled)
         regfree(&s->until);
     free(s);
@@ -250,6 +236,8 @@ int command_run(int argc, char **argv)
     status = report_end(s);
     if (s->options.machine.stats)
         stats_print(s->machine, elapsed, stderr);
+    if (s->options.state_hash)
+        print_state_hash(s->machine);
     tear_down(s);
     return status;
 }

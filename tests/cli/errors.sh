@@ -58,7 +58,6 @@ refused "--serial pigeon: expected" run --serial pigeon
 refused "--serial tcp:99" run --serial tcp:99
 refused "--debugcon x: expected" run --debugcon x
 refused "--engine warp: expected" run --engine warp
-refused "--engine jit: not implemented yet" run --engine jit
 refused "--display sdl: not implemented yet" run --display sdl
 for option in disk cdrom bios record gdb snapshot-every; do
     refused "--$option: not implemented yet" run --"$option" x

@@ -1,0 +1,40 @@
+#!/bin/bash
+# `nestor lockstep` on whole machines: no difference where there is none, at any distance of the comparisons, and --state-hash
+# tells the same machine from another one.
+# usage: lockstep.sh NESTOR NEST_ELF
+nestor=$1
+nest=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+lockstep() {
+    local want=$1 status=0
+    shift
+    timeout 100 "$nestor" lockstep "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+    if [ "$status" != "$want" ]; then
+        echo "FAILED: nestor lockstep $*: status $status, expected $want"
+        cat "$work/err"
+        failed=1
+    fi
+}
+
+for every in 100k 1009; do
+    lockstep 0 --engines interp,interp --every "$every" --memory-every 3M --kernel "$nest" --append levels=2 --policy transparent
+    grep -q 'no difference between interp and interp' "$work/err" || { echo "FAILED: no verdict"; failed=1; }
+done
+lockstep 0 --engines interp,interp --kernel "$nest" --append levels=1 --until-serial 'L1'
+lockstep 64 --engines interp
+lockstep 64 --engines interp,warp
+lockstep 64 --every 0
+lockstep 64 --every
+lockstep 64 --engines interp,interp --kernel "$nest" --trace all:-
+lockstep 66 --engines interp,interp --kernel "$work/missing"
+
+hash_of() {
+    "$nestor" run --kernel "$nest" --append levels=2 --state-hash "$@" 2>&1 >/dev/null | grep '^state all ' | tr -s ' '
+}
+one=$(hash_of --policy transparent)
+[ -n "$one" ] && [ "$one" = "$(hash_of --policy transparent)" ] || { echo "FAILED: two runs, two hashes"; failed=1; }
+[ "$one" != "$(hash_of --policy hardware)" ] || { echo "FAILED: two policies, one hash"; failed=1; }
+exit $failed
