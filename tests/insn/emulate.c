@@ -14,6 +14,7 @@
 #include "mmu/bus.h"
 #include "mmu/tlb.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define RAM (1u << 20)
@@ -55,6 +56,14 @@ static void map_region(void)
 static void set_task(void)
 {
     cpu.seg.s[SEG_TR] = (struct segment){.limit = 0x66, .selector = 0x40, .access = AR_P | 11};
+}
+
+bool emulate_offers(const char *flags)
+{
+    static struct cpu scratch;
+    char model[200], message[200];
+    snprintf(model, sizeof model, "base,+%s", flags);
+    return cpu_model_set(&scratch, model, message, sizeof message);
 }
 
 void emulate_init(const struct bench *b)

@@ -8,6 +8,9 @@
 /* Makes the CPU, with the host's CPUID features, and its memory. */
 void emulate_init(const struct bench *bench);
 
+/* Whether Nestor can turn on all these CPUID flags: "avx,+avx2 ...". */
+bool emulate_offers(const char *flags);
+
 /* Runs one vector. */
 void emulate_run(const struct vector *v, struct outcome *out);
 

@@ -130,6 +130,9 @@ struct maker {
     i64 disp;
     unsigned scale;
     u64 address_mask;
+    int gather_index;          /* the vector register of indexes, -1 none */
+    bool gather_quads;         /* 64-bit indexes */
+    bool spoilt;               /* made undefined on purpose: the decoder may find no row */
     int rip_disp;              /* place of a RIP-relative displacement, -1 none */
 };
 
@@ -403,15 +406,22 @@ static unsigned row_imm_bytes(const struct insn_row *row, unsigned osz, unsigned
     }
 }
 
-static void encode_vector_prefix(struct maker *m, const struct insn_row *row, unsigned rex)
+/* What makes the encoding of a VEX row undefined [SDM2 "Vector Length Transition and Programming Considerations",
+ * "#UD Equations"]: now and then one of them is done. L and W matter to some rows only; the decoder tells. */
+enum spoil { SPOIL_NONE, SPOIL_PREFIX, SPOIL_VVVV, SPOIL_L, SPOIL_W };
+
+static void encode_vector_prefix(struct maker *m, const struct insn_row *row, unsigned rex, enum spoil spoil)
 {
     struct rng *r = &m->rng;
     static const u8 pp_of[] = {[PREFIX_ANY] = 0, [PREFIX_NP] = 0, [PREFIX_66] = 1, [PREFIX_F3] = 2, [PREFIX_F2] = 3};
     unsigned pp = pp_of[row->prefix], l = row->l >= 0 ? (unsigned)row->l : rng_below(r, 2), vvvv = 15;
-    for (unsigned i = 0; i < row->operand_count; i++)
-        if (row->operand[i].letter == 'B' || row->operand[i].letter == 'H')
-            vvvv = rng_below(r, m->v->bits == BITS_64 ? 16 : 8) ^ 15;
     bool w = row->w >= 0 ? row->w : rng_chance(r, 50);
+    if (row->uses_vvvv || spoil == SPOIL_VVVV)
+        vvvv = rng_below(r, m->v->bits == BITS_64 ? 16 : 8) ^ 15;
+    if (spoil == SPOIL_L)
+        l ^= 1;
+    if (spoil == SPOIL_W)
+        w = !w;
     if (row->map == 1 && !w && !(rex & 3) && rng_chance(r, 50)) {
         put(m, 0xc5);
         put(m, (rex & 4 ? 0 : 0x80) | vvvv << 3 | l << 2 | pp);
@@ -420,6 +430,49 @@ static void encode_vector_prefix(struct maker *m, const struct insn_row *row, un
     put(m, 0xc4);
     put(m, (~rex & 7) << 5 | row->map);
     put(m, (w ? 0x80 : 0) | vvvv << 3 | l << 2 | pp);
+}
+
+/* Gathers: SIB's index is a vector of indexes. Most elements lie in the windows, some where they fault; the mask (VEX.vvvv)
+ * takes its signs from what random_fpu() has made. */
+static void encode_gather(struct maker *m, const struct insn_row *row, unsigned asz, unsigned reg, int seg, unsigned rex)
+{
+    struct rng *r = &m->rng;
+    unsigned mod = rng_below(r, 3), sib = (unsigned)rng64(r) & 0xff;
+    bool rm_other = rng_chance(r, 2);      /* #UD: no SIB byte */
+    if (mod == 0 && (sib & 7) == 5)
+        mod = 2;
+    put(m, mod << 6 | reg << 3 | (rm_other ? 0 : 4));
+    m->memory = true;
+    m->address_mask = mask_low(8u << asz);
+    m->scale = sib >> 6;
+    m->base_reg = (int)((rm_other ? 0 : sib & 7) | (rex & 1 ? 8 : 0));
+    m->index_reg = -1;
+    if (!rm_other)
+        put(m, sib);
+    bool ss_default = m->base_reg == REG_RSP || m->base_reg == REG_RBP;
+    m->seg_base = segment_base(m, seg >= 0 ? (unsigned)seg : ss_default ? SEG_SS : SEG_DS);
+    m->disp = mod == 1 ? (i8)rng64(r) : mod == 2 ? (i32)rng64(r) : 0;
+    put_n(m, (u64)m->disp, mod == 1 ? 1 : mod == 2 ? 4 : 0);
+    m->gather_index = (int)((sib >> 3 & 7) | (rex & 2 ? 8 : 0));
+    m->gather_quads = strchr(row->name, 'Q') != NULL && strstr(row->name, "GATHERQ") != NULL;
+}
+
+/* The vector of indexes, once the registers are there. */
+static void suit_gather(struct maker *m)
+{
+    struct rng *r = &m->rng;
+    struct user_state *s = &m->v->before;
+    u8 indexes[32];
+    for (unsigned i = 0; i < (m->gather_quads ? 4 : 8); i++) {
+        i64 index = (i64)rng_below(r, 128) - 64;
+        if (rng_chance(r, 5))
+            index = (i64)((rng_below(r, 2 * PAGE) + (rng_chance(r, 50) ? 0 : (u64)-4 * PAGE)) >> m->scale);
+        if (rng_chance(r, 1))
+            index = (i64)rng64(r);
+        memcpy(indexes + i * (m->gather_quads ? 8 : 4), &index, m->gather_quads ? 8 : 4);
+    }
+    memcpy(s->fx.xmm[m->gather_index], indexes, 16);
+    memcpy(s->ymm_high[m->gather_index], indexes + 16, 16);
 }
 
 static void encode_legacy_prefixes(struct maker *m, const struct insn_row *row, bool opsize, bool addrsize, bool lock,
@@ -471,6 +524,7 @@ static bool is_branch_row(const struct insn_row *row)
 {
     return row->imm == IMM_JB || row->imm == IMM_JZ || one_of(row->name, " JMP CALL RET ");
 }
+static bool is_gather(const struct insn_row *row) { return strstr(row->name, "GATHER"); }
 static bool is_string_row(const struct insn_row *row) { return row->attr & ROW_REPS; }
 
 /* The instruction of a row. */
@@ -512,9 +566,14 @@ static void encode_row(struct maker *m, const struct insn_row *row)
             rex |= 0x48;
     }
     bool rex_w = rex & 8;
+    enum spoil spoil = vex && rng_chance(r, 6) ? 1 + rng_below(r, 4) : SPOIL_NONE;
+    m->spoilt = spoil != SPOIL_NONE;
     encode_legacy_prefixes(m, row, opsize, addrsize, lock, seg);
     if (vex) {
-        encode_vector_prefix(m, row, rex);
+        static const u8 forbidden[] = {0x66, 0xf2, 0xf3, 0xf0, 0x41, 0x48};
+        if (spoil == SPOIL_PREFIX)
+            put(m, forbidden[rng_below(r, bits == BITS_64 ? 6 : 4)]);
+        encode_vector_prefix(m, row, rex, spoil);
     } else {
         if (rex)
             put(m, rex);
@@ -531,7 +590,9 @@ static void encode_row(struct maker *m, const struct insn_row *row)
         put(m, row->modrm_value | (rng_below(r, 8) & (u8)~row->modrm_mask));
     } else if (row->modrm != MODRM_NONE) {
         unsigned reg = row->modrm == MODRM_DIGIT ? row->modrm_value : rng_below(r, 8), at;
-        if (memory)
+        if (is_gather(row) && memory)
+            encode_gather(m, row, asz, reg, seg, rex);
+        else if (memory)
             encode_memory(m, asz, reg, seg, rex, &at);
         else
             put(m, (row->attr & ROW_IGNMOD ? (unsigned)rng64(r) & 0xc0 : 0xc0) | reg << 3 | rng_below(r, 8));
@@ -574,9 +635,11 @@ static void encode_row(struct maker *m, const struct insn_row *row)
     }
 }
 
-/* Whether these bytes are a VEX- or EVEX-encoded instruction: rows for most of those are missing, the host has them. */
+/* Whether these bytes are a VEX- or EVEX-encoded instruction that the host may have and cpu/insn.def has no row for. */
 static bool is_vector_encoding(const struct maker *m)
 {
+    if (m->plan->bench->vex_whole)
+        return false;
     static const char prefixes[] = "\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3";
     const u8 *p = m->bytes;
     bool long_code = m->v->bits == BITS_64;
@@ -787,10 +850,18 @@ static void random_state(struct maker *m)
     }
 }
 
+/* Whether bytes that were spoilt may run as what the decoder takes them for: nothing at all, or another row of the plan. */
+static bool spoilt_row(const struct maker *m, u16 row)
+{
+    if (row == NO_ROW)
+        return m->plan->bench->vex_whole && !may_call_kernel(m);
+    return m->plan->allowed[row];
+}
+
 bool generate_vector(const struct plan *plan, u64 index, struct vector *v)
 {
     for (unsigned attempt = 0;; attempt++) {
-        struct maker m = {.plan = plan, .v = v, .base_reg = -1, .index_reg = -1, .rip_disp = -1};
+        struct maker m = {.plan = plan, .v = v, .base_reg = -1, .index_reg = -1, .gather_index = -1, .rip_disp = -1};
         m.rng = rng_for(plan->seed, index, attempt);
         memset(v, 0, offsetof(struct vector, native));
         v->index = index;
@@ -808,8 +879,14 @@ bool generate_vector(const struct plan *plan, u64 index, struct vector *v)
         const struct insn_row *row = vector_row(v);
         random_fpu(&m, &v->before);
         steer(&m);
+        if (m.gather_index >= 0)
+            suit_gather(&m);
         struct insn in;
         enum decode_result result = insn_decode(plan->bench->feature, v->bits, m.bytes, 15, &in);
+        if (m.spoilt && result == DECODE_OK && in.row != v->row && m.n <= 15 && spoilt_row(&m, in.row)) {
+            v->row = in.row;
+            row = vector_row(v);
+        }
         if (m.n > 15 || in.row != v->row) {
             /* Another, more specific row (NOP for XCHG …): try again. Not forever: then the decoder does not find this
              * row at all. */
@@ -821,7 +898,7 @@ bool generate_vector(const struct plan *plan, u64 index, struct vector *v)
             return false;
         }
         suit_row(&m, row, &in);
-        if (result != DECODE_OK || in.length != m.n) {
+        if (result != DECODE_OK || (in.length != m.n && !m.spoilt)) {
             fprintf(stderr, "hostcpu: %s \"%s\", index %llu:", row->name, row->encoding, (unsigned long long)index);
             for (unsigned i = 0; i < m.n; i++)
                 fprintf(stderr, " %02x", m.bytes[i]);

@@ -301,6 +301,7 @@ int main(int argc, char **argv)
         bench.pattern[i] = (u8)rng64(&r);
     if (!native_init(&bench))
         return SKIPPED;
+    bench.vex_whole = emulate_offers("avx,+avx2,+fma,+f16c,+vaes,+vpclmulqdq,+bmi1,+bmi2");
     emulate_init(&bench);
     printf("hostcpu: seed %llu%s%s\n", LL(options.seed), bench.fsgsbase ? "" : ", no FSGSBASE",
            bench.ldt ? "" : ", no LDT");

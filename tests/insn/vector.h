@@ -95,6 +95,7 @@ struct bench {
     struct bench_segment seg[3][6];    /* by width of code; not used for BITS_64 */
     bool fsgsbase;             /* FS and GS bases can be set natively */
     bool avx;                  /* the host has YMM registers, and its kernel lets them be used */
+    bool vex_whole;            /* Nestor has every extension that VEX encodes and the host has: what is left is undefined */
     bool ldt;                  /* so can segments of the LDT: FS and GS in 32-bit code, 16-bit code */
     u32 feature[FEATURE_WORDS];/* of the host */
     u64 exit_stub;             /* la of the code that ends a native run */
