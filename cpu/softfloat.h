@@ -1,6 +1,6 @@
-/* IEEE 754 arithmetic in integers, as x86 does it: binary32, binary64 and the x87's 80-bit format; every rounding mode,
- * every exception, denormals-are-zero, flush-to-zero, precision control. The host's floating point is never used, so
- * results are the same on every host.
+/* IEEE 754 arithmetic in integers, as x86 does it: binary16, binary32, binary64 and the x87's 80-bit format; every
+ * rounding mode, every exception, denormals-are-zero, flush-to-zero, precision control. The host's floating point is
+ * never used, so results are the same on every host.
  *
  * A function takes operands as bit patterns and a struct float_env: the controls it obeys, and the flags it adds to.
  * Flags, masks and rounding modes are numbered as in MXCSR and in the x87 words. What an *unmasked* exception changes
@@ -45,48 +45,56 @@ struct f80 {
     u16 exponent;
 };
 
-#define F32_NAN 0xffc00000u                     /* the default ("real indefinite") QNaNs */
+#define F16_NAN 0xfe00u                         /* the default ("real indefinite") QNaNs */
+#define F32_NAN 0xffc00000u
 #define F64_NAN 0xfff8000000000000ull
 #define F80_NAN ((struct f80){0xc000000000000000ull, 0xffff})
 
 enum float_relation { FLOAT_LESS, FLOAT_EQUAL, FLOAT_GREATER, FLOAT_UNORDERED };
 
-/* ---- binary32 and binary64 --------------------------------------------------------------------------------------- */
+/* ---- binary16, binary32 and binary64 ----------------------------------------------------------------------------- */
 
-u32 f32_add(u32 a, u32 b, struct float_env *e);
-u32 f32_sub(u32 a, u32 b, struct float_env *e);
-u32 f32_mul(u32 a, u32 b, struct float_env *e);
-u32 f32_div(u32 a, u32 b, struct float_env *e);
-u32 f32_sqrt(u32 a, struct float_env *e);
-u64 f64_add(u64 a, u64 b, struct float_env *e);
-u64 f64_sub(u64 a, u64 b, struct float_env *e);
-u64 f64_mul(u64 a, u64 b, struct float_env *e);
-u64 f64_div(u64 a, u64 b, struct float_env *e);
-u64 f64_sqrt(u64 a, struct float_env *e);
+enum { FMA_NEGATE_PRODUCT = 1, FMA_NEGATE_ADDEND = 2 };
 
-/* MINxx and MAXxx: the second operand when either is a NaN or both are zeros. */
-u32 f32_min(u32 a, u32 b, struct float_env *e);
-u32 f32_max(u32 a, u32 b, struct float_env *e);
-u64 f64_min(u64 a, u64 b, struct float_env *e);
-u64 f64_max(u64 a, u64 b, struct float_env *e);
+/* f16_add, f32_add, f64_add ... */
+#define DECLARE_ARITHMETIC(bits)                                                                                       \
+    u##bits f##bits##_add(u##bits a, u##bits b, struct float_env *e);                                                  \
+    u##bits f##bits##_sub(u##bits a, u##bits b, struct float_env *e);                                                  \
+    u##bits f##bits##_mul(u##bits a, u##bits b, struct float_env *e);                                                  \
+    u##bits f##bits##_div(u##bits a, u##bits b, struct float_env *e);                                                  \
+    u##bits f##bits##_sqrt(u##bits a, struct float_env *e);                                                            \
+    /* +-(a * b) +- c rounded once; `negate`: FMA_*. Of several NaNs the first wins. */                                \
+    u##bits f##bits##_fma(u##bits a, u##bits b, u##bits c, unsigned negate, struct float_env *e);                      \
+    /* MINxx and MAXxx: the second operand when either is a NaN or both are zeros. */                                  \
+    u##bits f##bits##_min(u##bits a, u##bits b, struct float_env *e);                                                  \
+    u##bits f##bits##_max(u##bits a, u##bits b, struct float_env *e);                                                  \
+    /* Comparison; `quiet`: only signalling NaNs are invalid. */                                                       \
+    enum float_relation f##bits##_compare(u##bits a, u##bits b, bool quiet, struct float_env *e);                      \
+    /* Rounding by `rounding` to `digits` binary digits behind the point; `exact` reports inexactness. */              \
+    u##bits f##bits##_round(u##bits a, unsigned digits, unsigned rounding, bool exact, struct float_env *e);           \
+    /* Conversions to integers by `rounding`. Out of range: FLOAT_INVALID and the integer indefinite. */               \
+    i32 f##bits##_to_i32(u##bits a, unsigned rounding, struct float_env *e);                                           \
+    i64 f##bits##_to_i64(u##bits a, unsigned rounding, struct float_env *e);                                           \
+    u32 f##bits##_to_u32(u##bits a, unsigned rounding, struct float_env *e);                                           \
+    u64 f##bits##_to_u64(u##bits a, unsigned rounding, struct float_env *e);                                           \
+    u##bits f##bits##_from_i64(i64 v, struct float_env *e);                                                            \
+    u##bits f##bits##_from_u64(u64 v, struct float_env *e);
+DECLARE_ARITHMETIC(16)
+DECLARE_ARITHMETIC(32)
+DECLARE_ARITHMETIC(64)
+#undef DECLARE_ARITHMETIC
 
-/* Comparison; `quiet`: only signalling NaNs are invalid. */
-enum float_relation f32_compare(u32 a, u32 b, bool quiet, struct float_env *e);
-enum float_relation f64_compare(u64 a, u64 b, bool quiet, struct float_env *e);
-
-/* Rounding to an integral value by `rounding`; `exact` reports inexactness. */
-u32 f32_round(u32 a, unsigned rounding, bool exact, struct float_env *e);
-u64 f64_round(u64 a, unsigned rounding, bool exact, struct float_env *e);
-
-/* Conversions to integers by `rounding`. Out of range: FLOAT_INVALID and the integer indefinite. */
-i32 f32_to_i32(u32 a, unsigned rounding, struct float_env *e);
-i64 f32_to_i64(u32 a, unsigned rounding, struct float_env *e);
-i32 f64_to_i32(u64 a, unsigned rounding, struct float_env *e);
-i64 f64_to_i64(u64 a, unsigned rounding, struct float_env *e);
-u32 f32_from_i64(i64 v, struct float_env *e);
-u64 f64_from_i64(i64 v, struct float_env *e);
-u64 f64_from_f32(u32 a, struct float_env *e);
+i16 f16_to_i16(u16 a, unsigned rounding, struct float_env *e);
+u16 f16_to_u16(u16 a, unsigned rounding, struct float_env *e);
+u16 f16_from_f32(u32 a, struct float_env *e);
+u16 f16_from_f64(u64 a, struct float_env *e);
+u32 f32_from_f16(u16 a, struct float_env *e);
 u32 f32_from_f64(u64 a, struct float_env *e);
+u64 f64_from_f16(u16 a, struct float_env *e);
+u64 f64_from_f32(u32 a, struct float_env *e);
+
+/* bfloat16, whose instructions have an environment of their own. */
+u16 bf16_from_f32(u32 a);
 
 /* ---- the 80-bit format ------------------------------------------------------------------------------------------- */
 

@@ -219,8 +219,8 @@ static unsigned round_mode(const struct cpu *cpu, const struct insn *in)
     return in->imm & 4 ? cpu->fpu.mxcsr >> 13 & 3 : in->imm & 3;
 }
 
-FOUR_FORMS(round, f32_round(b, round_mode(cpu, in), !(in->imm & 8), &e),
-           f64_round(b, round_mode(cpu, in), !(in->imm & 8), &e))
+FOUR_FORMS(round, f32_round(b, 0, round_mode(cpu, in), !(in->imm & 8), &e),
+           f64_round(b, 0, round_mode(cpu, in), !(in->imm & 8), &e))
 
 /* ---- dot products (SSE4.1) --------------------------------------------------------------------------------------- */
 
