@@ -68,6 +68,8 @@ struct prefixes {
     u8 vector;                 /* enum row_vector */
     u8 map, pp, l, vvvv, w, opmask, r_high, v_high, z, b;
     bool vvvv_named;           /* VEX.vvvv is not 1111b (its top bit, which names nothing outside 64-bit code, counts) */
+    u8 raw_vvvv, raw_r;        /* as they stand, turned to positive, whatever the mode */
+    bool reserved;             /* a bit of EVEX that must be 0 is not, or the other way round */
 };
 
 static bool prefix_matches(const struct insn_row *row, const struct prefixes *p)
@@ -83,6 +85,29 @@ static bool prefix_matches(const struct insn_row *row, const struct prefixes *p)
     }
 }
 
+static bool has(const u32 *features, unsigned feature) { return features[feature / 32] >> (feature % 32) & 1; }
+
+/* EVEX.b of a register form: L'L is a rounding mode, or means nothing, and all 512 bits (or one scalar) are meant. */
+static bool embedded_rounding(const struct insn_row *row, const struct prefixes *p, bool memory)
+{
+    return p->b && !memory && row->attr & (ROW_ER | ROW_SAE);
+}
+
+/* Vector length, and the features that encoding and length ask for [SDM2 "Detection of AVX-512 Instruction Groups Operating at 256 and
+ * 128-bit Vector Lengths"]: what exists for 128 bits alone, or for scalars, does not need AVX512VL. */
+static bool length_matches(const u32 *features, const struct insn_row *row, const struct prefixes *p, bool memory)
+{
+    if (!p->vector)
+        return true;
+    if (row->base_feature && !has(features, row->base_feature))
+        return false;
+    if (embedded_rounding(row, p, memory) || (row->attr & ROW_LIG && p->l < 3))
+        return true;
+    if (p->vector == VECTOR_EVEX && p->l < 2 && row->lengths != 1 && !has(features, FEATURE_AVX512VL))
+        return false;
+    return row->lengths >> p->l & 1;
+}
+
 /* The most specific row for this opcode; the ModRM byte is looked at only when some candidate has one. */
 static const struct insn_row *find_row(const u32 *features, enum cpu_bits bits, const struct prefixes *p, unsigned space,
                                        u8 opcode, struct reader *r)
@@ -92,12 +117,14 @@ static const struct insn_row *find_row(const u32 *features, enum cpu_bits bits, 
         const struct insn_row *row = &insn_rows[*list];
         if (row->attr & (bits == BITS_64 ? ROW_I64 : ROW_O64))
             continue;
-        if (row->feature && !(features[row->feature / 32] >> (row->feature % 32) & 1))
+        if (row->feature && !has(features, row->feature))
             continue;
         bool w = p->vector ? p->w : p->rex & 8;
-        if (!prefix_matches(row, p) || (row->w >= 0 && row->w != (int)w) || (row->l >= 0 && row->l != (int)p->l))
+        if (!prefix_matches(row, p) || (row->w >= 0 && row->w != (int)w))
             continue;
         if (row->modrm == MODRM_NONE) {
+            if (!length_matches(features, row, p, false))
+                continue;
             /* F3 90 is PAUSE; with REX.B it is XCHG with R8. */
             if (opcode == 0x90 && space == 0 && row->prefix == PREFIX_F3 && p->rex & 1)
                 continue;
@@ -113,7 +140,7 @@ static const struct insn_row *find_row(const u32 *features, enum cpu_bits bits, 
         }
         u8 modrm = r->bytes[r->at];
         bool memory = modrm < 0xc0;
-        if ((row->mem_only && !memory) || (row->reg_only && memory))
+        if ((row->mem_only && !memory) || (row->reg_only && memory) || !length_matches(features, row, p, memory))
             continue;
         if (row->modrm == MODRM_FIXED && (modrm & row->modrm_mask) != row->modrm_value)
             continue;
@@ -124,10 +151,36 @@ static const struct insn_row *find_row(const u32 *features, enum cpu_bits bits, 
     return NULL;
 }
 
-static void decode_memory(struct reader *r, const struct prefixes *p, struct insn *in, u8 modrm)
+/* Bytes that one unit of an EVEX disp8 stands for. */
+static unsigned disp8_scale(const struct insn_row *row, const struct prefixes *p)
+{
+    static const u8 fixed[] = {[TUPLE_T1S8] = 1, [TUPLE_T1S16] = 2, [TUPLE_T1F32] = 4, [TUPLE_T1F64] = 8, [TUPLE_M128] = 16};
+    unsigned bytes = 16u << p->l, element = row->attr & ROW_HALVES ? 2 : p->w ? 8 : 4;
+    if (p->vector != VECTOR_EVEX)
+        return 1;
+    switch (row->tuple) {
+    case TUPLE_FV: return p->b ? element : bytes;
+    case TUPLE_HV: return p->b ? (row->attr & ROW_HALVES ? 2 : 4) : bytes / 2;
+    case TUPLE_QV: return p->b ? 2 : bytes / 4;
+    case TUPLE_FVM: return bytes;
+    case TUPLE_HVM: return bytes / 2;
+    case TUPLE_QVM: return bytes / 4;
+    case TUPLE_OVM: return bytes / 8;
+    case TUPLE_T1S: return p->w ? 8 : 4;
+    case TUPLE_T2: return p->w ? 16 : 8;
+    case TUPLE_T4: return p->w ? 32 : 16;
+    case TUPLE_T8: return 32;
+    case TUPLE_DUP: return p->l == 0 ? 8 : bytes;
+    case TUPLE_NONE: return 1;
+    default: return fixed[row->tuple];
+    }
+}
+
+static void decode_memory(struct reader *r, const struct insn_row *row, const struct prefixes *p, struct insn *in, u8 modrm)
 {
     unsigned mod = modrm >> 6, rm = modrm & 7;
     unsigned seg = SEG_DS;
+    int disp8 = (int)disp8_scale(row, p);
     in->base = in->index = REG_ZERO;
     if (in->asz == 1) {
         static const u8 bases[8] = {REG_RBX, REG_RBX, REG_RBP, REG_RBP, REG_RSI, REG_RDI, REG_RBP, REG_RBX};
@@ -138,7 +191,7 @@ static void decode_memory(struct reader *r, const struct prefixes *p, struct ins
             in->base = REG_ZERO;
             in->disp = (i16)take(r, 2);
         } else if (mod == 1) {
-            in->disp = (i8)take8(r);
+            in->disp = (i8)take8(r) * disp8;
         } else if (mod == 2) {
             in->disp = (i16)take(r, 2);
         }
@@ -150,8 +203,11 @@ static void decode_memory(struct reader *r, const struct prefixes *p, struct ins
             u8 sib = take8(r);
             in->scale = sib >> 6;
             unsigned index = (sib >> 3 & 7) | (p->rex & 2 ? 8 : 0);
-            in->index = index == 4 ? REG_ZERO : (u8)index;
-            if (in->index == REG_ZERO)
+            if (row->attr & ROW_VSIB)
+                in->imm2 = (u8)(index | (p->v_high ? 16 : 0));
+            else if (index != 4)
+                in->index = (u8)index;
+            else
                 in->scale = 0;
             in->base = (u8)((sib & 7) | (p->rex & 1 ? 8 : 0));
             no_base = (sib & 7) == 5 && mod == 0;
@@ -166,7 +222,7 @@ static void decode_memory(struct reader *r, const struct prefixes *p, struct ins
             in->base = REG_ZERO;
             in->disp = (i32)take(r, 4);
         } else if (mod == 1) {
-            in->disp = (i8)take8(r);
+            in->disp = (i8)take8(r) * disp8;
         } else if (mod == 2) {
             in->disp = (i32)take(r, 4);
         }
@@ -236,7 +292,7 @@ static void decode_sizes(const struct insn_row *row, const struct prefixes *p, e
     switch (row->osz) {
     case SIZE_BYTE: in->osz = OSZ_8; break;
     case SIZE_Y: in->osz = bits == BITS_64 && (w || row->attr & ROW_F64) ? OSZ_64 : OSZ_32; break;
-    default: in->osz = (u8)effective; break;
+    default: in->osz = (u8)effective; break;   /* of vector rows set where their length is known */
     }
 }
 
@@ -267,14 +323,18 @@ static void decode_vector_prefix(struct reader *r, u8 first, enum cpu_bits bits,
             p->v_high = !(c & 8);
             p->b = c >> 4 & 1;
             p->z = c >> 7;
+            p->reserved = a & 8 || !(b & 4);
         } else {
             p->l = b >> 2 & 1;
         }
     }
     p->vvvv_named = p->vvvv != 0 || p->v_high;
+    p->raw_vvvv = p->vvvv;
+    p->raw_r = (u8)((p->rex & 4 ? 1 : 0) | p->r_high << 1);
     if (bits != BITS_64) {
         p->rex &= 0x40;
         p->vvvv &= 7;
+        p->r_high = p->v_high = 0;
     }
     p->opsize = p->pp == 1;
     p->rep = p->pp == 2 ? 0xf3 : p->pp == 3 ? 0xf2 : 0;
@@ -346,6 +406,29 @@ static u8 take_prefixes(struct reader *r, enum cpu_bits bits, struct prefixes *p
     }
 }
 
+/* #UD by what the bits of VEX and EVEX mean for this row [SDM2 "#UD Equations for EVEX", "VEX Encoding Considerations"]. */
+static bool vector_undefined(const struct insn_row *row, const struct prefixes *p, const struct insn *in)
+{
+    bool memory = in->flags & INSN_MEM;
+    bool named = row->attr & ROW_VSIB ? p->raw_vvvv != 0 : p->vvvv_named;
+    if (named && !row->uses_vvvv)
+        return true;
+    if ((row->k_reg && p->raw_r) || (row->k_vvvv && p->raw_vvvv & 8))
+        return true;
+    if (row->attr & ROW_VSIB && (in->asz == 1 || (in->modrm & 7) != 4))
+        return true;
+    if (p->vector != VECTOR_EVEX)
+        return false;
+    if (p->reserved || (row->gpr_reg && p->raw_r & 2))
+        return true;
+    if (p->b && (memory ? row->tuple != TUPLE_FV && row->tuple != TUPLE_HV && row->tuple != TUPLE_QV
+                        : !(row->attr & (ROW_ER | ROW_SAE))))
+        return true;
+    if (p->z && (!p->opmask || row->k_dest || (memory && row->mem_dest) || row->attr & ROW_NEEDMASK))
+        return true;
+    return row->attr & ROW_NOMASK ? p->opmask != 0 : row->attr & ROW_NEEDMASK && p->opmask == 0;
+}
+
 enum decode_result insn_decode(const u32 *features, enum cpu_bits bits, const u8 *bytes, unsigned n, struct insn *in)
 {
     struct reader r = {.bytes = bytes, .n = n};
@@ -389,7 +472,7 @@ enum decode_result insn_decode(const u32 *features, enum cpu_bits bits, const u8
                  ((p.vector ? p.w : p.rex & 8) ? INSN_REX_W : 0) | (p.vector == VECTOR_VEX ? INSN_VEX : 0) |
                  (p.vector == VECTOR_EVEX ? INSN_EVEX : 0) | (p.b ? INSN_EVEX_B : 0) | (p.z ? INSN_EVEX_Z : 0);
     in->vvvv = (u8)(p.vvvv | (p.v_high ? 16 : 0));
-    in->vl = p.l;
+    in->vl = row->attr & ROW_LIG ? 0 : p.l;
     in->opmask = p.opmask;
     in->asz = bits == BITS_64 ? (p.addrsize ? 2 : 3) : (bits == BITS_32) != p.addrsize ? 2 : 1;
     decode_sizes(row, &p, bits, in);
@@ -403,9 +486,15 @@ enum decode_result insn_decode(const u32 *features, enum cpu_bits bits, const u8
         in->reg = row->reg_byte ? byte_register(reg, rex) : (u8)reg;
         if (modrm < 0xc0 && !(row->attr & ROW_IGNMOD)) {
             in->flags |= INSN_MEM;
-            decode_memory(&r, &p, in, modrm);
+            decode_memory(&r, row, &p, in, modrm);
         } else {
-            unsigned rm = (modrm & 7) | rex_b | (p.vector == VECTOR_EVEX && p.rex & 2 ? 16 : 0);
+            unsigned rm = (modrm & 7) | rex_b | (p.vector == VECTOR_EVEX && p.rex & 2 && !row->gpr_rm ? 16 : 0);
+            if (row->k_rm)
+                rm &= 7;
+            if (embedded_rounding(row, &p, false)) {
+                in->imm2 = p.l;
+                in->vl = row->attr & ROW_LIG ? 0 : 2;
+            }
             in->rm = row->rm_byte ? byte_register(rm, rex) : (u8)rm;
         }
     } else if (row->plus_r) {
@@ -424,8 +513,12 @@ enum decode_result insn_decode(const u32 *features, enum cpu_bits bits, const u8
         in->disp += r.at;
     if (p.lock && !(row->attr & ROW_LOCK && in->flags & INSN_MEM))
         return finish(&r, in, undefined);
-    if (p.vvvv_named && !row->uses_vvvv)
+    if (p.vector && vector_undefined(row, &p, in))
         return finish(&r, in, undefined);
+    if (row->osz == SIZE_VECTOR)
+        in->osz = in->opmask || in->flags & INSN_EVEX_B ? 3 : in->vl;
+    if (row->dest_vvvv)
+        in->reg = in->vvvv;
     if (row->attr & ROW_PROT && bits != BITS_64)
         return finish(&r, in, protected_only);
     return finish(&r, in, (*row->family)[(in->flags & INSN_MEM ? 4 : 0) + in->osz]);

@@ -50,12 +50,12 @@ struct insn {
     u8 scale;                  /* log2: 0..3 */
     u8 seg;                    /* SEG_* whose base is added: SEG_NONE for flat 64-bit segments */
     u8 arch_seg;               /* SEG_* of the operand as the program wrote it or by default (faults, VMX information) */
-    u8 osz;                    /* OSZ_*: operand size of this instruction */
+    u8 osz;                    /* OSZ_*: operand size of this instruction; vector instructions: vl, or 3 with an opmask, broadcast or rounding */
     u8 asz;                    /* address size: 1 = 16 bits, 2 = 32, 3 = 64 */
     u8 vvvv;                   /* VEX/EVEX second source */
-    u8 vl;                     /* vector length: 0 = 128, 1 = 256, 2 = 512 */
-    u8 opmask;                 /* EVEX aaa */
-    u8 imm2;                   /* second immediate (ENTER), is4 register, or low byte of a far pointer's selector */
+    u8 vl;                     /* vector length: 0 = 128 (also scalars), 1 = 256, 2 = 512 */
+    u8 opmask;                 /* EVEX aaa; 0: no masking */
+    u8 imm2;                   /* second immediate (ENTER); VSIB: the index vector; EVEX.b of a register form: L'L, the rounding mode */
     u8 modrm;                  /* the raw byte */
     u16 selector;              /* far pointers */
 };

@@ -1,12 +1,12 @@
-/* Packed-integer arithmetic on vectors of 8 bytes (MMX) or 16 bytes (SSE), in plain C: d = s op t.
+/* Packed-integer arithmetic on vectors of 8 bytes (MMX), 16 (SSE), 32 or 64 (AVX), in plain C: d = s op t.
  *
  * Every operation is `packed_NAME(d, s, t, n)` on n bytes of memory at d, s and t, which may be the same; it is inlined
  * with a constant n, so that the compiler can turn the lane loops into the host's own vector instructions. Operations
- * that move data between lanes (packs, unpacks, horizontal sums) treat n bytes as one unit, as the 128-bit lanes of
- * wider vectors want it.
+ * that move data between lanes (packs, unpacks, horizontal sums) treat n bytes as one unit; wider vectors are made of 128-bit
+ * lanes, each of which is such a unit.
  *
  * The lists at the end name all operations with this shape, for the files that make handlers of them (cpu/mmx.c,
- * cpu/sse_int.c).
+ * cpu/sse_int.c, cpu/vec_int.c).
  * [SDM2 "Instruction Set Reference"]
  */
 #ifndef NESTOR_CPU_PACKED_H
@@ -14,7 +14,7 @@
 
 #include "cpu/base.h"
 
-#define PACKED_MAX 16          /* bytes of the longest vector */
+#define PACKED_MAX 64          /* bytes of the longest vector */
 
 HOT_INLINE int packed_sat_i8(int v) { return v > 127 ? 127 : v < -128 ? -128 : v; }
 HOT_INLINE int packed_sat_u8(int v) { return v > 255 ? 255 : v < 0 ? 0 : v; }

@@ -36,11 +36,24 @@ static void parse_attributes(struct insn_row *row)
         {"LOCK", ROW_LOCK}, {"END", ROW_END}, {"I64", ROW_I64}, {"O64", ROW_O64}, {"D64", ROW_D64}, {"F64", ROW_F64},
         {"PROT", ROW_PROT}, {"BYTE", ROW_BYTE}, {"NOMEM", ROW_NOMEM}, {"MEM", ROW_MEM}, {"REPS", ROW_REPS},
         {"PREFIXED", ROW_PREFIXED}, {"IGNMOD", ROW_IGNMOD}, {"NOREP", ROW_NOREP}, {"0", 0},
+        {"VSIB", ROW_VSIB}, {"NOMASK", ROW_NOMASK}, {"NEEDMASK", ROW_NEEDMASK}, {"WHOLE", ROW_WHOLE}, {"ER", ROW_ER}, {"SAE", ROW_SAE},
+        {"HALVES", ROW_HALVES},
+    };
+    static const struct { const char *name; u8 tuple; } tuples[] = {
+        {"FV", TUPLE_FV}, {"HV", TUPLE_HV}, {"QV", TUPLE_QV}, {"FVM", TUPLE_FVM}, {"HVM", TUPLE_HVM}, {"QVM", TUPLE_QVM},
+        {"OVM", TUPLE_OVM}, {"T1S", TUPLE_T1S}, {"T1S8", TUPLE_T1S8}, {"T1S16", TUPLE_T1S16}, {"T1F32", TUPLE_T1F32},
+        {"T1F64", TUPLE_T1F64}, {"T2", TUPLE_T2}, {"T4", TUPLE_T4}, {"T8", TUPLE_T8}, {"M128", TUPLE_M128}, {"DUP", TUPLE_DUP},
     };
     char text[128];
     snprintf(text, sizeof text, "%s", row->attributes);
     for (char *save, *token = strtok_r(text, "| ", &save); token; token = strtok_r(NULL, "| ", &save)) {
-        size_t i = 0;
+        size_t i = 0, t = 0;
+        while (t < ARRAY_SIZE(tuples) && strcmp(tuples[t].name, token) != 0)
+            t++;
+        if (t < ARRAY_SIZE(tuples)) {
+            row->tuple = tuples[t].tuple;
+            continue;
+        }
         while (i < ARRAY_SIZE(known) && strcmp(known[i].name, token) != 0)
             i++;
         if (i == ARRAY_SIZE(known))
@@ -67,10 +80,10 @@ static void parse_vector_prefix(struct insn_row *row, char *token)
     row->vector = strcmp(part, "VEX") == 0 ? VECTOR_VEX : VECTOR_EVEX;
     row->prefix = PREFIX_NP;
     while ((part = strtok_r(NULL, ".", &save))) {
-        if (strcmp(part, "128") == 0 || strcmp(part, "LZ") == 0 || strcmp(part, "L0") == 0) row->l = 0;
-        else if (strcmp(part, "256") == 0 || strcmp(part, "L1") == 0) row->l = 1;
-        else if (strcmp(part, "512") == 0) row->l = 2;
-        else if (strcmp(part, "LIG") == 0) row->l = -1;
+        if (strcmp(part, "128") == 0 || strcmp(part, "LZ") == 0 || strcmp(part, "L0") == 0) row->lengths |= 1;
+        else if (strcmp(part, "256") == 0 || strcmp(part, "L1") == 0) row->lengths |= 2;
+        else if (strcmp(part, "512") == 0) row->lengths |= 4;
+        else if (strcmp(part, "LIG") == 0) row->attr |= ROW_LIG;
         else if (strcmp(part, "NP") == 0) row->prefix = PREFIX_NP;
         else if (strcmp(part, "66") == 0) row->prefix = PREFIX_66;
         else if (strcmp(part, "F3") == 0) row->prefix = PREFIX_F3;
@@ -85,6 +98,9 @@ static void parse_vector_prefix(struct insn_row *row, char *token)
         else if (strcmp(part, "WIG") == 0) row->w = -1;
         else bad_row(row, "unknown part of the vector prefix", part);
     }
+    if (!row->lengths)
+        row->lengths = row->vector == VECTOR_VEX ? 3 : 7;
+    row->l = (i8)(row->lengths == 1 ? 0 : row->lengths == 2 ? 1 : row->lengths == 4 ? 2 : -1);
 }
 
 static void parse_encoding(struct insn_row *row)
@@ -160,7 +176,7 @@ static bool one_of(const char *text, const char *list)
 static void parse_operand(struct insn_row *row, char *token)
 {
     static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    static const char sizes[] = "  b w d q v z y dq x p a s pd ps sd ss sb pi qq oq t bs f l h ";
+    static const char sizes[] = "  b w d q v z y dq x p a s pd ps sd ss sb sh ph pi qq oq t bs f l h g e k ";
     static const char fixed[] = " AL AX EAX RAX rAX eAX CL CX ECX RCX DL DX EDX RDX BX RBX AH BP SP 1 3 CS DS ES FS GS SS XMM0 ST ST0 ST1 "
                                 "rCX rDX rBX rSP rBP rSI rDI ";
     if (row->operand_count == ROW_OPERANDS)
@@ -198,7 +214,7 @@ static void parse_operands(struct insn_row *row)
     snprintf(text, sizeof text, "%s", row->operands);
     for (char *save, *token = strtok_r(text, " ", &save); token; token = strtok_r(NULL, " ", &save))
         parse_operand(row, token);
-    bool v = false, y = false, b = false;
+    bool v = false, y = false, b = false, vector = false;
     for (unsigned i = 0; i < row->operand_count; i++) {
         const struct row_operand *op = &row->operand[i];
         const char *s = op->size;
@@ -209,10 +225,26 @@ static void parse_operands(struct insn_row *row)
             y = true;
         if ((byte && op->letter && strchr("EGZMOXYR", op->letter)) || strcmp(op->fixed, "AL") == 0)
             b = true;
+        bool written = strchr(op->access, 'w') != NULL;
         switch (op->letter) {
-        case 'B': case 'H': row->uses_vvvv = 1; break;
+        case 'K':
+            row->uses_vvvv |= s[0] == 'h';
+            row->k_reg |= s[0] == 'g';
+            row->k_rm |= s[0] == 'e' || s[0] == 'k';
+            row->k_vvvv |= s[0] == 'h';
+            row->k_dest |= written;
+            row->reg_only |= s[0] == 'k';
+            break;
+        case 'G': row->gpr_reg = 1; break;
+        case 'E': row->gpr_rm = 1; break;
+        case 'H':
+            row->dest_vvvv |= written && row->modrm == MODRM_DIGIT;
+            row->uses_vvvv = 1;
+            break;
+        case 'B': row->uses_vvvv = 1; break;
         case 'M': row->mem_only = 1; break;
-        case 'R': case 'U': case 'N': row->reg_only = 1; break;
+        case 'R': row->gpr_rm = row->reg_only = 1; break;
+        case 'U': case 'N': row->reg_only = 1; break;
         case 'I':
             set_imm(row, byte ? IMM_B : strcmp(s, "bs") == 0 ? IMM_BS : strcmp(s, "w") == 0 ? IMM_W
                        : strcmp(s, "z") == 0 ? IMM_Z : strcmp(s, "v") == 0 ? IMM_V : strcmp(s, "d") == 0 ? IMM_D : IMM_NONE);
@@ -224,6 +256,10 @@ static void parse_operands(struct insn_row *row)
         case 'O': set_imm(row, IMM_MOFFS); break;
         case 'L': set_imm(row, IMM_IS4); break;
         }
+        if (strchr("EMUWK", op->letter) && op->letter && !(op->letter == 'K' && s[0] != 'e') && written)
+            row->mem_dest = 1;
+        if (op->letter && strchr("VHWUK", op->letter))
+            vector = true;
         if (byte && (op->letter == 'G'))
             row->reg_byte = 1;
         if (byte && op->letter == 'Z')
@@ -232,6 +268,13 @@ static void parse_operands(struct insn_row *row)
             row->rm_byte = 1;
     }
     row->osz = row->attr & ROW_BYTE ? SIZE_BYTE : v ? SIZE_EFFECTIVE : y ? SIZE_Y : b ? SIZE_BYTE : SIZE_EFFECTIVE;
+    vector &= row->vector != VECTOR_LEGACY;
+    if (row->vector == VECTOR_EVEX)
+        row->base_feature = FEATURE_AVX512F;
+    else if (vector && !row->k_reg && !row->k_rm)
+        row->base_feature = FEATURE_AVX;
+    if (vector && !v && !y)
+        row->osz = SIZE_VECTOR;
     if (row->attr & ROW_MEM)
         row->mem_only = 1;
     if (row->attr & ROW_NOMEM)
@@ -266,7 +309,7 @@ static bool overlaps(const struct insn_row *a, const struct insn_row *b)
         return false;
     if ((a->mem_only && b->reg_only) || (a->reg_only && b->mem_only))
         return false;
-    if ((a->w >= 0 && b->w >= 0 && a->w != b->w) || (a->l >= 0 && b->l >= 0 && a->l != b->l))
+    if ((a->w >= 0 && b->w >= 0 && a->w != b->w) || (a->vector && !(a->lengths & b->lengths)))
         return false;
     if ((a->attr & ROW_I64 && b->attr & ROW_O64) || (a->attr & ROW_O64 && b->attr & ROW_I64))
         return false;

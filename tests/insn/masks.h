@@ -39,6 +39,17 @@ static inline bool mask_named(const struct insn_row *row, const char *names)
     return strstr(names, find) != NULL;
 }
 
+/* VEX-encoded, with a memory operand of 128 or 256 bits. */
+static inline bool mask_wide_vector(const struct insn_row *row)
+{
+    static const char *const sizes[] = {"x", "dq", "qq", "ps", "pd"};
+    for (unsigned i = 0; row->vector != VECTOR_LEGACY && i < row->operand_count; i++)
+        for (unsigned k = 0; (row->operand[i].letter == 'W' || row->operand[i].letter == 'M') && k < ARRAY_SIZE(sizes); k++)
+            if (strcmp(row->operand[i].size, sizes[k]) == 0)
+                return true;
+    return false;
+}
+
 static inline bool mask_contains(const struct vector *v, u8 first, u8 second)
 {
     for (unsigned i = 0; i + 1 < v->length; i++)
@@ -133,7 +144,7 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
      * implementation's choice, and so is whether it goes before page faults. */
     bool unaligned = v->before.rflags & FL_AC;
     if (unaligned && v->native.exception == EXC_AC && in->flags & INSN_MEM && ours->exception != EXC_AC &&
-        mask_named(row, " MOVUPS MOVUPD MOVDQU LDDQU PCMPESTRI PCMPESTRM PCMPISTRI PCMPISTRM "))
+        (mask_named(row, " MOVUPS MOVUPD MOVDQU LDDQU PCMPESTRI PCMPESTRM PCMPISTRI PCMPISTRM ") || mask_wide_vector(row)))
         m.skip = true;
     if (unaligned && ours->exception == EXC_AC && mask_named(row, " MASKMOVQ MASKMOVDQU "))
         m.skip = true;
