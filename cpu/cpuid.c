@@ -1,10 +1,8 @@
-/* CPUID, the CPU models and the command-line words that choose among their features.
+/* CPUID.
  *
- * A model is a row of cpu/models.def, a feature a row of cpu/features.def; a CPU's enabled features are bits of
- * cpu->feature, and every answer is computed from them and from the registers that CPUID reflects (CR4, XCR0,
- * IA32_XSS, IA32_APIC_BASE, IA32_MISC_ENABLE). What a hypervisor or a policy shows instead is vmx/'s business.
- *
- * Kept true: a flag that Nestor cannot do is never shown, and asking for it is refused with a clear line.
+ * Every answer is computed from the enabled features (bits of cpu->feature), the model's row (cpu/models.def) and the
+ * registers that CPUID reflects (CR4, XCR0, IA32_XSS, IA32_APIC_BASE, IA32_MISC_ENABLE). What a hypervisor or a policy
+ * shows instead is vmx/'s business.
  *
  * Follows [SDM2 "CPUID—CPU Identification"], [SDM1 "Enumeration of CPU Support for XSAVE Instructions and
  * XSAVE-Supported Features"].
@@ -13,195 +11,6 @@
 #include "cpu/model.h"
 
 #include <stdio.h>
-
-/* ---- models ---------------------------------------------------------------------------------------------------- */
-
-static const struct cpu_model models[] = {
-#define MODEL(name_, brand_, signature_, microcode_, leaf_, pa_bits_, banks_, mtrrs_, capabilities_, text_, features_)  \
-    {.name = name_, .brand = brand_, .text = text_, .features = features_, .signature = signature_,                    \
-     .microcode = microcode_, .max_leaf = leaf_, .physical_bits = pa_bits_, .mc_banks = banks_, .mtrrs = mtrrs_,       \
-     .arch_capabilities = capabilities_},
-#include "cpu/models.def"
-};
-
-static const bool implemented[FEATURE_COUNT] = {
-#define IMPLEMENTED(feature) [FEATURE_##feature] = true,
-#include "cpu/models.def"
-};
-
-static const char *const feature_names[FEATURE_COUNT] = {
-#define FEATURE(name, text, leaf, subleaf, reg, bit) [FEATURE_##name] = text,
-#include "cpu/features.def"
-#undef FEATURE
-};
-
-/* `feature` is meaningless without `needs`. */
-/* clang-format off */
-static const struct { u16 feature, needs; } dependencies[] = {
-#define NEEDS(feature, needs) {FEATURE_##feature, FEATURE_##needs},
-    NEEDS(MMX, FPU) NEEDS(FXSR, FPU)
-    NEEDS(SSE, FXSR) NEEDS(SSE, MMX) NEEDS(SSE2, SSE) NEEDS(SSE3, SSE2) NEEDS(SSSE3, SSE3) NEEDS(SSE4_1, SSSE3)
-    NEEDS(SSE4_2, SSE4_1) NEEDS(SSE4_2, POPCNT) NEEDS(PCLMULQDQ, SSE2) NEEDS(AES, SSE2) NEEDS(SHA, SSE2) NEEDS(GFNI, SSE2)
-    NEEDS(XSAVE, FXSR) NEEDS(XSAVEOPT, XSAVE) NEEDS(XSAVEC, XSAVE) NEEDS(XGETBV1, XSAVE) NEEDS(XSAVES, XSAVEC)
-    NEEDS(AVX, XSAVE) NEEDS(AVX, SSE4_2) NEEDS(F16C, AVX) NEEDS(FMA, AVX) NEEDS(AVX2, AVX)
-    NEEDS(VAES, AVX) NEEDS(VAES, AES) NEEDS(VPCLMULQDQ, AVX) NEEDS(VPCLMULQDQ, PCLMULQDQ) NEEDS(AVX_VNNI, AVX2)
-    NEEDS(AVX_IFMA, AVX2) NEEDS(AVX_VNNI_INT8, AVX2) NEEDS(AVX_VNNI_INT16, AVX2) NEEDS(AVX_NE_CONVERT, AVX2)
-    NEEDS(AVX512F, AVX2) NEEDS(AVX512F, FMA) NEEDS(AVX512F, F16C) NEEDS(AVX512DQ, AVX512F) NEEDS(AVX512CD, AVX512F)
-    NEEDS(AVX512BW, AVX512F) NEEDS(AVX512VL, AVX512F) NEEDS(AVX512IFMA, AVX512F) NEEDS(AVX512VNNI, AVX512F)
-    NEEDS(AVX512VPOPCNTDQ, AVX512F) NEEDS(AVX512VBMI, AVX512BW) NEEDS(AVX512VBMI2, AVX512BW)
-    NEEDS(AVX512BITALG, AVX512BW) NEEDS(AVX512BF16, AVX512BW) NEEDS(AVX512FP16, AVX512BW) NEEDS(AVX512FP16, AVX512DQ)
-    NEEDS(AVX512FP16, AVX512VL)
-    NEEDS(PKU, XSAVE) NEEDS(PKU, LM) NEEDS(PKS, LM) NEEDS(CET_SS, XSAVES) NEEDS(LAM, LM)
-    NEEDS(LM, PAE) NEEDS(LM, SSE2) NEEDS(NX, PAE) NEEDS(SYSCALL, LM) NEEDS(PDPE1GB, LM) NEEDS(LA57, LM) NEEDS(PCID, LM)
-    NEEDS(INVPCID, PCID) NEEDS(FSGSBASE, LM) NEEDS(LAHF_LM, LM) NEEDS(CX16, LM)
-    NEEDS(X2APIC, APIC) NEEDS(TSC_DEADLINE, APIC) NEEDS(ARAT, APIC)
-    NEEDS(RDTSCP, TSC) NEEDS(TSC_ADJUST, TSC) NEEDS(INVARIANT_TSC, TSC) NEEDS(TSC_DEADLINE, TSC)
-    NEEDS(VMX, MSR) NEEDS(VMX, LM) NEEDS(MCA, MCE) NEEDS(CLFLUSHOPT, CLFLUSH) NEEDS(CLWB, CLFLUSH)
-#undef NEEDS
-};
-/* clang-format on */
-
-const struct cpu_model *cpu_model_of(const struct cpu *cpu)
-{
-    return cpu->model ? cpu->model : &models[0];
-}
-
-static void feature_set(struct cpu *cpu, unsigned feature, bool on)
-{
-    u32 bit = 1u << (feature % 32);
-    if (on)
-        cpu->feature[feature / 32] |= bit;
-    else
-        cpu->feature[feature / 32] &= ~bit;
-}
-
-/* The feature named by the n characters at text; FEATURE_COUNT when there is none. */
-static unsigned feature_named(const char *text, size_t n)
-{
-    for (unsigned f = 0; f < FEATURE_COUNT; f++)
-        if (f != FEATURE_BASE && strlen(feature_names[f]) == n && !memcmp(feature_names[f], text, n))
-            return f;
-    return FEATURE_COUNT;
-}
-
-/* Takes a feature away together with all that need it. Every pass but the last removes at least one, so this ends. */
-static void feature_remove(struct cpu *cpu, unsigned feature)
-{
-    bool changed = true;
-    feature_set(cpu, feature, false);
-    while (changed) {
-        changed = false;
-        for (size_t n = 0; n < ARRAY_SIZE(dependencies); n++)
-            if (cpu_has(cpu, dependencies[n].feature) && !cpu_has(cpu, dependencies[n].needs)) {
-                feature_set(cpu, dependencies[n].feature, false);
-                changed = true;
-            }
-    }
-}
-
-static const struct cpu_model *model_named(const char *text, size_t n)
-{
-    for (size_t m = 0; m < ARRAY_SIZE(models); m++)
-        if (strlen(models[m].name) == n && !memcmp(models[m].name, text, n))
-            return &models[m];
-    return NULL;
-}
-
-/* A list of the names for messages. */
-static void model_names(char *out, size_t size)
-{
-    size_t used = 0;
-    out[0] = 0;
-    for (size_t m = 0; m < ARRAY_SIZE(models) && used < size; m++)
-        used += (size_t)snprintf(out + used, size - used, "%s%s", m ? ", " : "", models[m].name);
-}
-
-bool cpu_model_set(struct cpu *cpu, const char *text, char *message, size_t message_size)
-{
-    size_t n = strcspn(text, ",");
-    const struct cpu_model *model = model_named(text, n);
-    if (!model) {
-        char names[128];
-        model_names(names, sizeof names);
-        snprintf(message, message_size, "CPU model '%.*s' is unknown; the models are: %s", (int)n, text, names);
-        return false;
-    }
-
-    /* Nothing is changed before the whole text is understood. */
-    struct cpu result = {.model = model};
-    feature_set(&result, FEATURE_BASE, true);
-    for (const char *p = model->features; *p; p += strcspn(p, ","), p += *p == ',')
-        feature_set(&result, feature_named(p, strcspn(p, ",")), true);
-
-    for (const char *p = text + n; *p;) {
-        p++;                                   /* the comma */
-        size_t length = strcspn(p, ",");
-        if (length < 2 || (*p != '+' && *p != '-')) {
-            snprintf(message, message_size, "CPU option '%.*s' is not understood; expected +FLAG or -FLAG", (int)length,
-                     p);
-            return false;
-        }
-        unsigned feature = feature_named(p + 1, length - 1);
-        if (feature == FEATURE_COUNT) {
-            snprintf(message, message_size, "CPU flag '%.*s' is unknown ('nestor dump cpus' lists the flags)",
-                     (int)length - 1, p + 1);
-            return false;
-        }
-        if (*p == '-') {
-            feature_remove(&result, feature);
-        } else if (!implemented[feature]) {
-            snprintf(message, message_size, "CPU flag '%s' is not implemented yet", feature_names[feature]);
-            return false;
-        } else {
-            feature_set(&result, feature, true);
-        }
-        p += length;
-    }
-    for (size_t k = 0; k < ARRAY_SIZE(dependencies); k++)
-        if (cpu_has(&result, dependencies[k].feature) && !cpu_has(&result, dependencies[k].needs)) {
-            snprintf(message, message_size, "CPU flag '%s' needs '%s'", feature_names[dependencies[k].feature],
-                     feature_names[dependencies[k].needs]);
-            return false;
-        }
-    cpu->model = model;
-    memcpy(cpu->feature, result.feature, sizeof cpu->feature);
-    return true;
-}
-
-void cpu_models_print(FILE *out)
-{
-    for (size_t m = 0; m < ARRAY_SIZE(models); m++) {
-        fprintf(out, "%s\n    %s\n    \"%s\", signature 0x%08x, %u physical-address bits\n    flags:", models[m].name,
-                models[m].text, models[m].brand, models[m].signature, models[m].physical_bits);
-        unsigned column = 80;
-        for (const char *p = models[m].features; *p; p += strcspn(p, ","), p += *p == ',') {
-            unsigned length = (unsigned)strcspn(p, ",");
-            if (column + length > 76) {
-                fprintf(out, "\n       ");
-                column = 7;
-            }
-            fprintf(out, " %.*s", (int)length, p);
-            column += length + 1;
-        }
-        fprintf(out, "\n");
-    }
-    for (unsigned pass = 0; pass < 2; pass++) {
-        fprintf(out, "%s",
-                pass == 0 ? "flags for --cpu MODEL,+FLAG,-FLAG:\n   " : "flags that are not implemented yet:\n   ");
-        for (unsigned f = 0, column = 3; f < FEATURE_COUNT; f++) {
-            if (f == FEATURE_BASE || implemented[f] != (pass == 0))
-                continue;
-            unsigned length = (unsigned)strlen(feature_names[f]) + 1;
-            if (column + length > 76) {
-                fprintf(out, "\n   ");
-                column = 3;
-            }
-            fprintf(out, " %s", feature_names[f]);
-            column += length;
-        }
-        fprintf(out, "\n");
-    }
-}
 
 /* ---- extended states ------------------------------------------------------------------------------------------- */
 
@@ -310,23 +119,31 @@ static struct cpuid_result leaf_1(const struct cpu *cpu)
 
 static struct cpuid_result leaf_4_cache(const struct cpu *cpu, u32 subleaf)
 {
-    static const struct { u8 type, level, ways; u16 sets; bool shared; } caches[] = {
-        {1, 1, 8, 64, false},                               /* 32 KiB data */
-        {2, 1, 8, 64, false},                               /* 32 KiB instructions */
-        {3, 2, 16, 1024, false},                            /* 1 MiB */
-        {3, 3, 16, 16384, true},                            /* 16 MiB */
-    };
+    const struct cpu_model *model = cpu_model_of(cpu);
     unsigned ids = 1u << id_bits(cpu_count(cpu));
-    if (subleaf >= ARRAY_SIZE(caches))
+    if (subleaf >= ARRAY_SIZE(model->cache) || !model->cache[subleaf].type)
         return (struct cpuid_result){0};
-    unsigned sharing = caches[subleaf].shared ? ids : 1;
+    const struct cpu_cache *cache = &model->cache[subleaf];
+    unsigned sharing = cache->shared ? ids : 1;
     return (struct cpuid_result){
-        .eax = caches[subleaf].type | (u32)caches[subleaf].level << 5 | 1u << 8 | ((sharing - 1) & 0xfff) << 14 |
+        .eax = cache->type | (u32)cache->level << 5 | 1u << 8 | ((sharing - 1) & 0xfff) << 14 |
                ((ids > 64 ? 64 : ids) - 1) << 26,
-        .ebx = 63u | (caches[subleaf].ways - 1u) << 22,
-        .ecx = caches[subleaf].sets - 1u,
-        .edx = caches[subleaf].shared ? 1u << 1 : 0,        /* inclusive of the lower levels */
+        .ebx = 63u | (cache->ways - 1u) << 22,
+        .ecx = cache->sets - 1u,
+        .edx = cache->shared ? 1u << 1 : 0,                 /* inclusive of the lower levels */
     };
+}
+
+/* The second-level cache as 80000006H tells it: KiB, associativity (a code), bytes a line. */
+static u32 leaf_80000006_cache(const struct cpu *cpu)
+{
+    for (unsigned n = 0; n < ARRAY_SIZE(cpu_model_of(cpu)->cache); n++) {
+        const struct cpu_cache *cache = &cpu_model_of(cpu)->cache[n];
+        unsigned code = cache->ways == 8 ? 6 : cache->ways == 16 ? 8 : 7 /* see leaf 4 */;
+        if (cache->level == 2)
+            return cache->sets * cache->ways / 16 << 16 | code << 12 | 64u;
+    }
+    return 0;
 }
 
 /* One thread a core, all cores in one package. */
@@ -381,9 +198,10 @@ static struct cpuid_result basic_leaf(const struct cpu *cpu, u32 leaf, u32 suble
         break;
     case 1:
         return leaf_1(cpu);
-    case 2:                                                 /* data and code TLBs 4K x 64; caches: see leaf 4 */
-        r.eax = 0xffb20301;
-        break;
+    case 2: {
+        const u32 *bytes = cpu_model_of(cpu)->leaf_2;
+        return (struct cpuid_result){bytes[0], bytes[1], bytes[2], bytes[3]};
+    }
     case 4:
         return leaf_4_cache(cpu, subleaf);
     case 5:
@@ -405,7 +223,7 @@ static struct cpuid_result basic_leaf(const struct cpu *cpu, u32 leaf, u32 suble
             r.edx = feature_word(cpu, 7, 0, R_EDX);
         }
         break;
-    case 0xb:
+    case 0xb: case 0x1f:
         return leaf_b_topology(cpu, subleaf);
     case 0xd:
         return leaf_d_xsave(cpu, subleaf);
@@ -445,7 +263,7 @@ static struct cpuid_result extended_leaf(const struct cpu *cpu, u32 leaf)
         break;
     }
     case 0x80000006:
-        r.ecx = 1024u << 16 | 8u << 12 | 64u;               /* L2: KiB, 16 ways, line */
+        r.ecx = leaf_80000006_cache(cpu);
         break;
     case 0x80000007:
         r.edx = feature_word(cpu, 0x80000007, 0, R_EDX);
@@ -470,4 +288,20 @@ struct cpuid_result cpu_cpuid(struct cpu *cpu, u32 leaf, u32 subleaf)
         return (struct cpuid_result){leaf, 0x7473654e, 0x654e726f, 0x726f7473};
     /* Past the end, Intel processors answer with the highest basic leaf. */
     return basic_leaf(cpu, leaf > max ? max : leaf, subleaf, max);
+}
+
+void cpu_leaves_print(struct cpu *cpu, FILE *out)
+{
+    u32 last[2] = {cpu_cpuid(cpu, 0, 0).eax, cpu_cpuid(cpu, 0x80000000, 0).eax};
+    fprintf(out, "leaf      subleaf   eax       ebx       ecx       edx\n");
+    for (unsigned half = 0; half < 2; half++)
+        for (u32 leaf = half << 31; leaf <= last[half]; leaf++) {
+            /* Which leaves have subleaves, and how many may hold something. */
+            u32 subleaves = leaf == 4 ? 5 : leaf == 7 ? 2 : leaf == 0xb || leaf == 0x1f ? 3 : leaf == 0xd ? 20 : 1;
+            for (u32 subleaf = 0; subleaf < subleaves; subleaf++) {
+                struct cpuid_result r = cpu_cpuid(cpu, leaf, subleaf);
+                if (subleaf == 0 || r.eax | r.ebx | r.edx)
+                    fprintf(out, "%08x  %08x  %08x  %08x  %08x  %08x\n", leaf, subleaf, r.eax, r.ebx, r.ecx, r.edx);
+            }
+        }
 }

@@ -9,24 +9,44 @@
 
 #include <stdio.h>
 
+/* Steps of VMX in time: a model offers the controls that vmx/generations.def dates to its generation or before it. */
+enum cpu_generation { GENERATION_NEHALEM, GENERATION_WESTMERE, GENERATION_IVY_BRIDGE, GENERATION_HASWELL,
+                      GENERATION_BROADWELL, GENERATION_SKYLAKE, GENERATION_ICELAKE, GENERATION_SAPPHIRE_RAPIDS,
+                      GENERATION_NEWEST, GENERATION_COUNT };
+
+struct cpu_cache {             /* of 64-byte lines; all zero: none */
+    u8 type;                   /* as in CPUID leaf 4: 1 data, 2 instructions, 3 both */
+    u8 level, ways, shared;    /* shared: by all cores, and inclusive of their caches */
+    u32 sets;
+};
+
 struct cpu_model {
     const char *name;          /* as on the command line */
     const char *brand;         /* CPUID's brand string, at most 47 characters */
     const char *text;          /* one line for people */
-    const char *features;      /* names of features.def, separated by commas */
+    const char *features;      /* names of features.def, separated by commas: what the processor has */
     u32 signature;             /* CPUID.1:EAX: family, model, stepping */
     u32 microcode;             /* revision, IA32_BIOS_SIGN_ID[63:32] */
     u32 max_leaf;              /* highest basic CPUID leaf */
+    u32 leaf_2[4];             /* cache and TLB descriptors; EDX is last */
     u8 physical_bits;          /* MAXPHYADDR */
     u8 mc_banks;               /* machine-check banks, at most 10 */
     u8 mtrrs;                  /* variable-range MTRR pairs, at most 10 */
+    u8 generation;             /* enum cpu_generation */
+    struct { u8 version, general, fixed; } pmu;    /* with feature `pmu`: architectural version, counters (at most 8, 3) */
+    struct cpu_cache cache[4];
     u64 arch_capabilities;     /* IA32_ARCH_CAPABILITIES */
+    u64 perf_capabilities;     /* IA32_PERF_CAPABILITIES */
 };
+#define PERF_CAP_FULL_WIDTH BIT(13)
 
 /* The model of a CPU; the first model (`base`) before any was chosen. */
 const struct cpu_model *cpu_model_of(const struct cpu *cpu);
-/* Prints the models and every feature with whether it can be had, for `nestor dump cpus`. */
+/* Prints the models, with what they have and what of the real processors is left out, and every feature with whether it
+ * can be had, for `nestor dump cpus`. */
 void cpu_models_print(FILE *out);
+/* Prints every CPUID leaf of this CPU, for `nestor dump cpus MODEL`. */
+void cpu_leaves_print(struct cpu *cpu, FILE *out);
 
 /* ---- extended states [SDM1 "Managing State Using the XSAVE Feature Set"] --------------------------------------- */
 

@@ -151,7 +151,34 @@ static bool apic_base_write(struct cpu *cpu, u32 msr, u64 value)
 
 /* ---- speculation and microcode --------------------------------------------------------------------------------- */
 
-#define SPEC_CTRL_BITS 3                   /* IBRS, STIBP; SSBD and later bits have no CPUID flag here */
+/* IBRS, STIBP (ignored by processors without hyper-threading, but there with IBRS [SDM4 "Architectural MSRs"]), SSBD. */
+static u64 spec_ctrl_bits(const struct cpu *cpu)
+{
+    return (cpu_has(cpu, FEATURE_SPEC_CTRL) ? 3 : 0) | (cpu_has(cpu, FEATURE_STIBP) ? 2 : 0) |
+           (cpu_has(cpu, FEATURE_SSBD) ? 4 : 0);
+}
+
+static bool spec_ctrl_read(struct cpu *cpu, u32 msr, u64 *value)
+{
+    (void)msr;
+    *value = cpu->sys.spec_ctrl;
+    return spec_ctrl_bits(cpu) != 0;
+}
+
+static bool spec_ctrl_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    (void)msr;
+    if (!spec_ctrl_bits(cpu) || value & ~spec_ctrl_bits(cpu))
+        return false;
+    cpu->sys.spec_ctrl = value;
+    return true;
+}
+
+static bool flush_cmd_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    (void)cpu, (void)msr;
+    return !(value & ~1ull);               /* L1D_FLUSH: no cache to be flushed */
+}
 
 static bool pred_cmd_write(struct cpu *cpu, u32 msr, u64 value)
 {

@@ -98,7 +98,8 @@ struct cpu_sys {
     u64 tsc_offset;            /* TSC = machine's TSC + tsc_offset, written by WRMSR to IA32_TIME_STAMP_COUNTER / _ADJUST */
     u64 mcg_status, mcg_ctl, mc[10][4], smbase, bios_sign_id, s_cet, u_cet, pl_ssp[4], ssp_table, ssp;
     u64 perf_global_ctrl, perf_fixed_ctrl, perf_fixed[4], perf_evtsel[8], perf_pmc[8], perf_global_status;
-    u64 spare[16];             /* for later MSRs without a change of the layout */
+    u64 pkg_cst_config_control, power_ctl;
+    u64 spare[14];             /* for later MSRs without a change of the layout */
 };
 
 /* ---- x87 and vectors ------------------------------------------------------------------------------------------- */

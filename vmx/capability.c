@@ -8,6 +8,7 @@
 
 #include "cpu/features.h"
 #include "cpu/mode.h"
+#include "cpu/model.h"
 #include "vmx/fields.h"
 #include "vmx/vmx.h"
 
@@ -48,6 +49,20 @@ const char *vmx_control_word_text(unsigned word)
     return word < VMX_WORD_COUNT ? text[word] : "?";
 }
 
+/* The generation of processors that a control came with. A control without a row: the newest. */
+static const u8 generation_of[CTL_COUNT] = {
+#define SINCE(word, name, generation) [CTL_##word##_##name] = GENERATION_##generation + 1,
+#include "vmx/generations.def"
+#undef SINCE
+};
+
+bool vmx_control_in_generation(unsigned control, unsigned generation)
+{
+    return generation >= GENERATION_NEWEST || (generation_of[control] && generation + 1u >= generation_of[control]);
+}
+
+static inline unsigned generation(const struct cpu *cpu) { return cpu_model_of(cpu)->generation; }
+
 static inline bool offered(const struct cpu *cpu, unsigned feature)
 {
     return feature == FEATURE_BASE || (feature != FEATURE_NEVER && cpu_has(cpu, feature));
@@ -57,7 +72,7 @@ bool vmx_control_supported(const struct cpu *cpu, unsigned control)
 {
     if (control >= CTL_COUNT)
         return control == CTL_ALWAYS;
-    return offered(cpu, controls[control].feature);
+    return offered(cpu, controls[control].feature) && vmx_control_in_generation(control, generation(cpu));
 }
 
 u64 vmx_allowed_0(enum vmx_control_word word)
@@ -80,6 +95,10 @@ u64 vmx_allowed_1(const struct cpu *cpu, enum vmx_control_word word)
         allowed[VMX_WORD_##word_] |= 1ull << (bit_);
 #include "vmx/controls.def"
 #undef CONTROL
+    if (UNLIKELY(generation(cpu) < GENERATION_NEWEST))
+        for (unsigned n = 0; n < CTL_COUNT; n++)
+            if (!vmx_control_in_generation(n, generation(cpu)))
+                allowed[controls[n].word] &= ~(1ull << controls[n].bit);
     return allowed[word] | vmx_allowed_0(word);
 }
 
@@ -92,20 +111,21 @@ static u64 basic(void)
            | BIT(55);                      /* the TRUE MSRs exist */
 }
 
-static u64 misc(void)
+static u64 misc(const struct cpu *cpu)
 {
     return VMX_TIMER_RATE | VMX_MISC_STORE_LMA | VMX_MISC_ACTIVITY_HLT | VMX_MISC_ACTIVITY_SHUTDOWN
            | VMX_MISC_ACTIVITY_WAIT_SIPI | (u64)VMX_CR3_TARGETS << 16 | (VMX_MSR_LIST_MAX / 512 - 1) << 25
-           | VMX_MISC_ZERO_LENGTH;
+           | (generation(cpu) >= GENERATION_SKYLAKE ? VMX_MISC_ZERO_LENGTH : 0);
 }
 
 static u64 ept_vpid(const struct cpu *cpu)
 {
     u64 value = 0;
     if (vmx_control_supported(cpu, CTL_SECONDARY_EPT))
-        value |= VMX_EPT_CAP_EXECUTE_ONLY | VMX_EPT_CAP_WALK_4 | VMX_EPT_CAP_WALK_5 | VMX_EPT_CAP_UC | VMX_EPT_CAP_WB
-                 | VMX_EPT_CAP_2M | VMX_EPT_CAP_1G | VMX_EPT_CAP_INVEPT | VMX_EPT_CAP_ACCESSED_DIRTY
-                 | VMX_EPT_CAP_INVEPT_SINGLE | VMX_EPT_CAP_INVEPT_ALL;
+        value |= VMX_EPT_CAP_EXECUTE_ONLY | VMX_EPT_CAP_WALK_4 | VMX_EPT_CAP_UC | VMX_EPT_CAP_WB | VMX_EPT_CAP_2M
+                 | VMX_EPT_CAP_1G | VMX_EPT_CAP_INVEPT | VMX_EPT_CAP_INVEPT_SINGLE | VMX_EPT_CAP_INVEPT_ALL
+                 | (generation(cpu) >= GENERATION_HASWELL ? VMX_EPT_CAP_ACCESSED_DIRTY : 0)
+                 | (generation(cpu) >= GENERATION_ICELAKE ? VMX_EPT_CAP_WALK_5 : 0);
     if (vmx_control_supported(cpu, CTL_SECONDARY_VPID))
         value |= VMX_VPID_CAP_INVVPID | VMX_VPID_CAP_ADDRESS | VMX_VPID_CAP_SINGLE | VMX_VPID_CAP_ALL
                  | VMX_VPID_CAP_SINGLE_KEEP_GLOBAL;
@@ -132,7 +152,7 @@ u64 vmx_capability(const struct cpu *cpu, u32 msr)
     case MSR_IA32_VMX_ENTRY_CTLS:
         return control_msr(cpu, VMX_WORD_VMENTRY, DEFAULT1_VMENTRY);
     case MSR_IA32_VMX_MISC:
-        return misc();
+        return misc(cpu);
     case MSR_IA32_VMX_CR0_FIXED0:
         return CR0_PE | CR0_NE | CR0_PG;
     case MSR_IA32_VMX_CR0_FIXED1:

@@ -72,6 +72,8 @@ u64 vmx_allowed_0(enum vmx_control_word word);
 u64 vmx_allowed_1(const struct cpu *cpu, enum vmx_control_word word);
 /* The control (enum vmx_control) may be set to 1. CTL_ALWAYS: true; CTL_NEVER: false. */
 bool vmx_control_supported(const struct cpu *cpu, unsigned control);
+/* Processors of this generation (enum cpu_generation) have the control. For controls proper only. */
+bool vmx_control_in_generation(unsigned control, unsigned generation);
 
 /* The rows of controls.def, by number. */
 struct vmx_control_info {

@@ -198,7 +198,15 @@ static bool eptp_memory_type(u64 eptp)
 
 static bool eptp_reserved_clear(const struct cpu *cpu, u64 eptp)
 {
-    return (eptp & 0xf80) == 0 && (eptp & ~mask_low(cpu_physical_bits(cpu))) == 0;
+    /* Bit 6 enables accessed and dirty flags, where there are such. */
+    bool flags = vmx_capability(cpu, MSR_IA32_VMX_EPT_VPID_CAP) & VMX_EPT_CAP_ACCESSED_DIRTY;
+    return (eptp & (flags ? 0xf80 : 0xfc0)) == 0 && (eptp & ~mask_low(cpu_physical_bits(cpu))) == 0;
+}
+
+/* 1 to 15 bytes; 0 where IA32_VMX_MISC says so. */
+static bool injection_length(const struct cpu *cpu, u64 length)
+{
+    return length <= 15 && (length || vmx_capability(cpu, MSR_IA32_VMX_MISC) & VMX_MISC_ZERO_LENGTH);
 }
 
 /* Bits 5:3 are one less than the levels of the walk. */

@@ -30,6 +30,11 @@ dumped fields "$(rows FIELD vmx/fields.def)" '^0x6820 .*guest_rflags' '^0x0000 .
 dumped controls 80 'PIN_EXTERNAL_INTERRUPT_EXITING' 'SECONDARY_EPT ' 'SECONDARY_UNRESTRICTED_GUEST'
 dumped checks "$(rows CHECK vmx/checks.def)" 'PIN_CONTROLS_RESERVED' 'SDM3 "VM-Execution Control Fields"'
 dumped exits "$(rows EXIT vmx/exits.def)" '^ *48 +EPT_VIOLATION' '^ *10 +CPUID'
-dumped cpus 2 '^base' ' vmx '
+dumped cpus 100 '^base' ' vmx ' '^haswell' 'real processor that Nestor leaves out' '^flags that Nestor does not implement:'
 dumped policies 2 '^hardware +[a-z]' '^transparent +[A-Za-z]'
+
+# With a model: its CPUID leaves, its VMX controls.
+[ "$("$nestor" dump cpus nehalem | grep -c '^00000001  00000000  000106a5 ')" = 1 ] || { echo "FAILED: dump cpus nehalem"; failed=1; }
+"$nestor" dump controls nehalem | grep -q 'UNRESTRICTED_GUEST .*off on this CPU' || { echo "FAILED: dump controls nehalem"; failed=1; }
+"$nestor" dump controls haswell | grep -q 'UNRESTRICTED_GUEST .*off on this CPU' && { echo "FAILED: dump controls haswell"; failed=1; }
 exit $failed

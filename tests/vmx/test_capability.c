@@ -1,6 +1,8 @@
 /* The capability MSRs agree with each other, with the controls' rows, and with what hypervisors insist on. */
 #include "tests/vmx/bench_vmcs.h"
 
+#include "cpu/model.h"
+
 static u64 rdmsr(u32 msr)
 {
     u64 value = 0;
@@ -304,9 +306,39 @@ START_TEST(exit_names)
 }
 END_TEST
 
+/* A processor model offers the controls of its generation: each later one has at least those of the one before. */
+START_TEST(generations)
+{
+    static const char *const models[] = {"nehalem", "haswell", "skylake", "icelake", "sapphire-rapids", "max"};
+    bench_model("nehalem");
+    ck_assert(vmx_control_supported(&cpu, CTL_SECONDARY_EPT) && vmx_control_supported(&cpu, CTL_SECONDARY_VPID));
+    ck_assert(!vmx_control_supported(&cpu, CTL_SECONDARY_UNRESTRICTED_GUEST));
+    ck_assert(!vmx_control_supported(&cpu, CTL_SECONDARY_PML));
+    ck_assert(!(rdmsr(MSR_IA32_VMX_EPT_VPID_CAP) & (VMX_EPT_CAP_ACCESSED_DIRTY | VMX_EPT_CAP_WALK_5)));
+    ck_assert(!(rdmsr(MSR_IA32_VMX_MISC) & VMX_MISC_ZERO_LENGTH));
+    ck_assert(!vmx_eptp_valid(&cpu, 0x1000 | 6 | 3 << 3 | 1 << 6));
+    ck_assert(vmx_eptp_valid(&cpu, 0x1000 | 6 | 3 << 3));
+    bench_model("haswell");
+    ck_assert(vmx_control_supported(&cpu, CTL_SECONDARY_UNRESTRICTED_GUEST));
+    ck_assert(!vmx_control_supported(&cpu, CTL_SECONDARY_PML) && !vmx_control_supported(&cpu, CTL_SECONDARY_TSC_SCALING));
+    ck_assert(vmx_eptp_valid(&cpu, 0x1000 | 6 | 3 << 3 | 1 << 6));
+    for (unsigned word = 0; word < VMX_WORD_COUNT; word++) {
+        u64 before = 0;
+        for (size_t m = 0; m < ARRAY_SIZE(models); m++) {
+            bench_model(models[m]);
+            ck_assert_msg(!(before & ~vmx_allowed_1(&cpu, word)), "%s, word %u", models[m], word);
+            before = vmx_allowed_1(&cpu, word);
+        }
+    }
+    /* Only models of the newest generation have what no row dates. */
+    for (unsigned n = 0; n < CTL_COUNT; n++)
+        ck_assert(vmx_control_in_generation(n, GENERATION_NEWEST));
+}
+END_TEST
+
 int main(void)
 {
-    const TTest *const tests[] = {basic, control_pairs, controls_follow_features, what_kvm_needs, misc_and_fixed_bits,
+    const TTest *const tests[] = {generations, basic, control_pairs, controls_follow_features, what_kvm_needs, misc_and_fixed_bits,
                                   msrs_that_are_not, feature_control, counters, nested_account, exit_names};
     return bench_run_with("VMX capabilities", tests, ARRAY_SIZE(tests), bench_hypervisor_setup);
 }
