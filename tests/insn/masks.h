@@ -180,8 +180,8 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
      * misaligned operand is #GP(0); AMD's SHA instructions take it as it lies. */
     if (strncmp(row->name, "SHA1", 4) == 0 || strncmp(row->name, "SHA256", 6) == 0)
         m.skip |= in->flags & INSN_MEM && ours->exception == EXC_GP && v->native.exception != EXC_GP;
-    /* CMPS: either operand may be read first, when both fault. */
-    if (mask_named(row, " CMPS ") && ours->exception >= 0 && v->native.exception >= 0 &&
+    /* CMPS and MOVS: which operand faults first, when both do, is the CPU's choice. */
+    if (mask_named(row, " CMPS MOVS ") && ours->exception >= 0 && v->native.exception >= 0 &&
         (ours->exception != v->native.exception || ours->address != v->native.address))
         m.skip = true;
     /* Linux shows user programs page faults at kernel addresses as protection violations. */
