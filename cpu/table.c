@@ -362,6 +362,11 @@ const u16 *insn_candidates(unsigned space, u8 opcode)
     return candidates[space][opcode];
 }
 
+void insn_row_key(const struct insn_row *row, char *text, size_t size)
+{
+    snprintf(text, size, "%s \"%s\" \"%s\"", row->name, row->encoding, row->operands);
+}
+
 void insn_table_print(FILE *out)
 {
     insn_table_init();

@@ -68,6 +68,9 @@ void insn_table_init(void);
 /* Candidate rows of an opcode, most specific first; ends with 0xffff. `space`: map for legacy encodings (0-3), 8 + map for VEX, 16 + map for EVEX. */
 const u16 *insn_candidates(unsigned space, u8 opcode);
 
+/* The columns that name a row, in one line: `MOV "88 /r" "w:Eb r:Gb"`. */
+void insn_row_key(const struct insn_row *row, char *text, size_t size);
+
 /* `nestor dump insns`. */
 void insn_table_print(FILE *out);
 

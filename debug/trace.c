@@ -7,6 +7,7 @@
 #include "debug/trace.h"
 
 #include "cpu/insn.h"
+#include "cpu/table.h"
 #include "debug/disasm.h"
 
 #include <errno.h>
@@ -22,7 +23,7 @@ static const char *const class_names[TRACE_CLASS_COUNT] = {
 #undef CLASS
 };
 
-enum format { FORMAT_TEXT, FORMAT_JSON_LINES, FORMAT_PERFETTO };
+enum format { FORMAT_TEXT, FORMAT_JSON_LINES, FORMAT_PERFETTO, FORMAT_ROWS };
 
 struct trace_output {
     FILE *file;
@@ -31,6 +32,7 @@ struct trace_output {
     /* FORMAT_PERFETTO: the level each vCPU was last seen at, and since when. */
     struct { u64 since; u32 level; } seen[TRACKS];
     bool any;
+    bool *rows;                        /* FORMAT_ROWS: by row of cpu/insn.def, executed */
 };
 
 struct trace_sink {
@@ -123,7 +125,7 @@ static void sink_emit(struct trace *trace, struct cpu *cpu, enum trace_class cla
     sink->last = icount;
     for (unsigned i = 0; i < sink->count; i++) {
         struct trace_output *out = &sink->output[i];
-        if (!(out->mask >> class & 1))
+        if (!(out->mask >> class & 1) || out->format == FORMAT_ROWS)
             continue;
         if (out->format == FORMAT_PERFETTO) {
             write_perfetto(out, icount, cpu, class_names[class], name, fields, count);
@@ -140,8 +142,37 @@ static void sink_emit(struct trace *trace, struct cpu *cpu, enum trace_class cla
     }
 }
 
+/* Marks the row where that is all an output wants; true when another wants the instruction itself. */
+static bool mark_rows(struct trace_sink *sink, const struct insn *in)
+{
+    bool wanted = false;
+    for (unsigned i = 0; i < sink->count; i++) {
+        struct trace_output *out = &sink->output[i];
+        if (!(out->mask >> TRACE_INSN & 1))
+            continue;
+        if (out->format != FORMAT_ROWS)
+            wanted = true;
+        else if (in->row < insn_row_count)
+            out->rows[in->row] = true;
+    }
+    return wanted;
+}
+
+static void write_rows(const struct trace_output *out)
+{
+    char key[200];
+    for (unsigned i = 0; i < insn_row_count; i++)
+        if (out->rows[i]) {
+            insn_row_key(&insn_rows[i], key, sizeof(key));
+            fprintf(out->file, "%s\n", key);
+        }
+    fputs("end\n", out->file);
+}
+
 static void sink_insn(struct trace *trace, struct cpu *cpu, const struct insn *in)
 {
+    if (!mark_rows((struct trace_sink *)trace, in))
+        return;
     u8 bytes[15];
     char hex[2 * sizeof(bytes) + 1] = "", text[128];
     u64 la = cpu->seg.s[SEG_CS].base + cpu->core.rip;
@@ -214,10 +245,16 @@ bool trace_add_output(struct trace *trace, const char *spec, char *message, size
     }
     const char *file = colon + 1;
     out.format = ends_with(file, ".perfetto.json") ? FORMAT_PERFETTO
-               : ends_with(file, ".json") || ends_with(file, ".jsonl") ? FORMAT_JSON_LINES : FORMAT_TEXT;
+               : ends_with(file, ".json") || ends_with(file, ".jsonl") ? FORMAT_JSON_LINES
+               : ends_with(file, ".rows") ? FORMAT_ROWS : FORMAT_TEXT;
+    if (out.format == FORMAT_ROWS && !(out.rows = calloc(insn_row_count, sizeof(*out.rows)))) {
+        snprintf(message, message_size, "--trace %s: the host has not enough memory", spec);
+        return false;
+    }
     out.file = strcmp(file, "-") == 0 ? stderr : fopen(file, "w");
     if (!out.file) {
         snprintf(message, message_size, "--trace %s: cannot write %s: %s", spec, file, strerror(errno));
+        free(out.rows);
         return false;
     }
     sink->output[sink->count++] = out;
@@ -242,6 +279,9 @@ void trace_free(struct trace *trace)
                 write_slice(out, cpu, sink->last);
             fputs(out->any ? "\n]\n" : "[]\n", out->file);
         }
+        if (out->format == FORMAT_ROWS)
+            write_rows(out);
+        free(out->rows);
         if (out->file == stderr)
             fflush(stderr);
         else

@@ -1,5 +1,6 @@
 /* System instructions in VMX non-root operation: what they ask the frames, in which order with their other checks,
  * and what they do when no frame wants them. */
+#define BENCH_WITHOUT_TABLE
 #include "tests/cpu/bench_cpu.h"
 #include "tests/cpu/mock_vmx.h"
 

@@ -25,7 +25,10 @@ static const char *decoded(const char *model, enum cpu_bits bits, const u8 *byte
     cpu.mode.protected_mode = true;
     cpu.sys.cr0 &= ~(u64)(CR0_EM | CR0_TS);
     cpu.sys.cr4 |= CR4_OSFXSR;
-    return in.handler(&cpu, &in) == FLOW_NEXT ? insn_rows[in.row].name : "-";
+    if (in.handler(&cpu, &in) != FLOW_NEXT)
+        return "-";
+    rows_note(in.row);
+    return insn_rows[in.row].name;
 }
 
 START_TEST(vex_forms)

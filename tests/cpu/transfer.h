@@ -17,6 +17,7 @@
 #include "cpu/mode.h"
 #include "cpu/operand.h"
 #include "cpu/segment.h"
+#include "tests/rows.h"
 
 enum { GDT = 0x1000, IDT = 0x2000, TSS = 0x3000, LDT = 0x4000, TSS_B = 0x5000, TABLES = 0x10000, STACK0 = 0x8000, STACK3 = 0x9000,
        STACK_IST = 0xa000, STACK1 = 0xb000 };
@@ -183,6 +184,7 @@ static enum flow run(const insn_family family, struct insn in)
         in.base = REG_ZERO;
     if (!in.index)
         in.index = REG_ZERO;
+    rows_note_family(family);
     enum flow flow = family[(in.flags & INSN_MEM ? 4 : 0) + in.osz](cpu, &in);
     if (flow == FLOW_NEXT)
         cpu->core.rip += in.length;

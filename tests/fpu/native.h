@@ -19,6 +19,7 @@
 #include "cpu/table.h"
 #include "cpu/x87.h"
 #include "mmu/access.h"
+#include "tests/rows.h"
 
 #define ARENA 0x10000u         /* la of the memory operand in the emulated machine */
 
@@ -111,6 +112,7 @@ static inline enum flow emulate(struct run *r, const u8 *code, unsigned length)
     cpu->event.valid = 0;
     cpu->event.attention = 0;
 
+    rows_note(in.row);
     enum flow flow = in.handler(cpu, &in);
 
     r->trapped = flow == FLOW_EVENT && (cpu->event.vector == EXC_MF || cpu->event.vector == EXC_XM);

@@ -97,6 +97,15 @@ static bool row_allowed(const struct bench *bench, unsigned number, unsigned kin
     return kind >= ARRAY_SIZE(families) || !families[kind] || one_of(row->family_name, families[kind]);
 }
 
+bool plan_lacks_feature(const struct bench *bench, unsigned row)
+{
+    const struct insn_row *r = &insn_rows[row];
+    unsigned bits = r->attr & ROW_I64 ? BITS_32 : BITS_64;
+    struct bench all = {0};
+    memset(all.feature, 0xff, sizeof all.feature);
+    return row_allowed(&all, row, kind_of(r), bits) && !row_allowed(bench, row, kind_of(r), bits);
+}
+
 bool plan_make(struct plan *plan, const struct bench *bench, unsigned bits, const char *name, u64 seed)
 {
     *plan = (struct plan){.bench = bench, .seed = seed, .bits = (u8)bits, .random_share = name ? 0 : 16};

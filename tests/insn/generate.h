@@ -19,6 +19,9 @@ struct plan {
 /* Chooses the rows for code of width `bits`, all or those called `name`. False when there is none. */
 bool plan_make(struct plan *plan, const struct bench *bench, unsigned bits, const char *name, u64 seed);
 
+/* The row would be run if the host had its CPUID feature. */
+bool plan_lacks_feature(const struct bench *bench, unsigned row);
+
 /* Makes vector `index` of the plan: the same for the same seed, index and rows. False, with a message, when Nestor's
  * decoder contradicts the encoding. */
 bool generate_vector(const struct plan *plan, u64 index, struct vector *v);

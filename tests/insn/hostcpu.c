@@ -14,6 +14,7 @@
 #include "generate.h"
 #include "native.h"
 #include "random.h"
+#include "tests/rows.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -185,6 +186,8 @@ static void judge(const struct vector *v)
         count->skipped++;
         return;
     }
+    if (ours.exception != EXC_UD || strcmp(vector_row(v)->family_name, "undefined") == 0)
+        rows_note(v->row);
     struct report r = {.n = 0};
     compare(&r, v, &ours, &mask);
     if (r.differences || options.one) {
@@ -315,6 +318,9 @@ int main(int argc, char **argv)
     }
     if (options.by_row)
         print_rows();
+    for (unsigned i = 0; i < insn_row_count; i++)
+        if (plan_lacks_feature(&bench, i))
+            rows_excuse(i);
     unsigned rows = 0, failing = 0;
     for (unsigned i = 0; i <= insn_row_count; i++) {
         rows += counts[i].vectors != 0;

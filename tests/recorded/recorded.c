@@ -12,6 +12,7 @@
 #include "cpu/mode.h"
 #include "mmu/bus.h"
 #include "mmu/tlb.h"
+#include "tests/rows.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -270,6 +271,7 @@ int main(int argc, char **argv)
     cpu.interp = interp_new(&bus);
     if (!cpu.interp || !tlb_init(&cpu))
         return 2;
+    rows_trace(&cpu);
     unsigned long total = 0, failed = 0, left_out = 0;
     static u8 record[MOST_RECORD];
     int c;
