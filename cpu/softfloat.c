@@ -132,8 +132,8 @@ HOT_INLINE i32 divide_significands(u64 a, u64 b, u64 *sig, u64 *rest)
     return adjust;
 }
 
-/* The root of sig / 2^63 * 2^exp; returns its exponent. Two halves: 32 bits by trial, the other 32 by one division. */
-HOT_INLINE i32 root_significand(u64 sig, i32 exp, u64 *root, u64 *rest)
+/* The root of sig / 2^63 * 2^exp. Two halves: 32 bits by trial, the other 32 by one division. */
+i32 float_root(u64 sig, i32 exp, u64 *root, u64 *rest)
 {
     bool odd = exp & 1;
     u64 high = odd ? sig : sig >> 1, low = odd ? 0 : sig << 63;
@@ -260,7 +260,7 @@ HOT_INLINE i32 root_significand(u64 sig, i32 exp, u64 *root, u64 *rest)
             return a;                                                                                                  \
         if (denormals(e, x.denormal))                                                                                  \
             return a;                                                                                                  \
-        i32 exp = root_significand(x.sig, x.exp, &sig, &rest);                                                         \
+        i32 exp = float_root(x.sig, x.exp, &sig, &rest);                                                         \
         return pack##bits(e, false, exp, sig, rest);                                                                   \
     }                                                                                                                  \
                                                                                                                        \

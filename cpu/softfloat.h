@@ -93,8 +93,48 @@ u32 f32_from_f64(u64 a, struct float_env *e);
 u64 f64_from_f16(u16 a, struct float_env *e);
 u64 f64_from_f32(u32 a, struct float_env *e);
 
-/* bfloat16, whose instructions have an environment of their own. */
+/* ---- what AVX-512 added ------------------------------------------------------------------------------------------ */
+
+#define DECLARE_AVX512(bits)                                                                                           \
+    /* The exponent as a number; the significand in an interval: imm8 of VGETMANT. */                                  \
+    u##bits f##bits##_getexp(u##bits a, struct float_env *e);                                                          \
+    u##bits f##bits##_getmant(u##bits a, unsigned imm, struct float_env *e);                                           \
+    /* a * 2^floor(b). */                                                                                              \
+    u##bits f##bits##_scalef(u##bits a, u##bits b, struct float_env *e);                                               \
+    /* a - f_round(a, ...). */                                                                                         \
+    u##bits f##bits##_reduce(u##bits a, unsigned digits, unsigned rounding, bool exact, struct float_env *e);          \
+    /* Whether a is of one of the classes of imm8 of VFPCLASS. */                                                      \
+    bool f##bits##_classify(u##bits a, unsigned imm, const struct float_env *e);
+DECLARE_AVX512(16)
+DECLARE_AVX512(32)
+DECLARE_AVX512(64)
+#undef DECLARE_AVX512
+
+/* VRANGE, and VFIXUPIMM: `table` has a response of four bits for each kind of `a`. */
+u32 f32_range(u32 a, u32 b, unsigned imm, struct float_env *e);
+u64 f64_range(u64 a, u64 b, unsigned imm, struct float_env *e);
+u32 f32_fixup(u32 old, u32 a, u32 table, unsigned imm, struct float_env *e);
+u64 f64_fixup(u64 old, u64 a, u32 table, unsigned imm, struct float_env *e);
+
+/* ---- approximations, which report nothing ------------------------------------------------------------------------ */
+
+/* RCPPS, RSQRTPS: relative error below 1.5 * 2^-12; denormals are zeros. */
+u32 f32_rcp12(u32 a);
+u32 f32_rsqrt12(u32 a);
+/* VRCP14PS ...: below 2^-14; they obey denormals-are-zero and flush-to-zero. */
+u32 f32_rcp14(u32 a, struct float_env *e);
+u64 f64_rcp14(u64 a, struct float_env *e);
+u32 f32_rsqrt14(u32 a, struct float_env *e);
+u64 f64_rsqrt14(u64 a, struct float_env *e);
+/* VRCPPH, VRSQRTPH: to nearest. */
+u16 f16_rcp(u16 a);
+u16 f16_rsqrt(u16 a);
+
+/* ---- bfloat16, whose instructions have an environment of their own ----------------------------------------------- */
+
 u16 bf16_from_f32(u32 a);
+/* sum + products of the high and of the low halves of a and b. */
+u32 bf16_dot(u32 sum, u32 a, u32 b);
 
 /* ---- the 80-bit format ------------------------------------------------------------------------------------------- */
 

@@ -75,6 +75,9 @@ COLD struct rounded float_round_tiny(struct float_env *e, unsigned f, unsigned d
 COLD struct rounded float_round_huge(struct float_env *e, unsigned f, unsigned drop, bool sign, i32 exp, u64 sig,
                                      bool inexact);
 
+/* The root of sig / 2^63 * 2^exp, bit 63 of sig set; returns its exponent. (cpu/softfloat.c) */
+i32 float_root(u64 sig, i32 exp, u64 *root, u64 *rest);
+
 /* Rounds (sig + rest / 2^64) / 2^63 * 2^exp, bit 63 of sig set, to `precision` bits of format f. */
 HOT_INLINE struct rounded round_result(struct float_env *e, unsigned f, unsigned precision, bool sign, i32 exp, u64 sig,
                                        u64 rest)

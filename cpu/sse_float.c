@@ -264,69 +264,6 @@ FAMILY_ONE(dppd, dppd)
 
 /* ---- approximations ---------------------------------------------------------------------------------------------- */
 
-/* RCP and RSQRT: no exceptions, denormals count as zeros, tiny results become zeros, relative error below 1.5 *
- * 2^-12 [SDM2 "RCPPS—..."]. The processor's tables are not architectural; here the result is the correctly rounded
- * one with 12 bits of significand. */
-static u32 twelve_bits(bool sign, i32 biased, u64 sig)          /* sig: leading bit in bit 63 */
-{
-    sig += 1ull << 51;
-    if (!(sig >> 63)) {        /* carried out */
-        sig = 1ull << 63;
-        biased++;
-    }
-    if (biased <= 0)
-        return (u32)sign << 31;
-    if (biased >= 255)
-        return (u32)sign << 31 | 0x7f800000u;
-    return (u32)sign << 31 | (u32)biased << 23 | (u32)(sig >> 52 << 52 << 1 >> 41);
-}
-
-static u32 reciprocal(u32 a)
-{
-    u32 magnitude = a & 0x7fffffffu;
-    bool sign = a >> 31;
-    if (magnitude > 0x7f800000u)
-        return a | 0x00400000u;
-    if (magnitude < 0x00800000u)
-        return (u32)sign << 31 | 0x7f800000u;
-    if (magnitude == 0x7f800000u)
-        return (u32)sign << 31;
-    i32 biased = (i32)(magnitude >> 23);
-    u64 m = (magnitude & 0x7fffff) | 0x800000;                   /* 2^23 .. 2^24 */
-    if (m == 0x800000)
-        return twelve_bits(sign, 254 - biased, 1ull << 63);
-    return twelve_bits(sign, 253 - biased, (u64)(((u128)1 << 87) / m));
-}
-
-static u32 reciprocal_root(u32 a)
-{
-    u32 magnitude = a & 0x7fffffffu;
-    if (magnitude > 0x7f800000u)
-        return a | 0x00400000u;
-    if (magnitude < 0x00800000u)
-        return (a & 0x80000000u) | 0x7f800000u;
-    if (a >> 31)
-        return F32_NAN;
-    if (magnitude == 0x7f800000u)
-        return 0;
-    /* 1 / root of (m / 2^23 * 2^k) with even k, m in 2^23 .. 2^25: the greatest r with r^2 * m <= 2^(2 * 31 + 23) is
-     * it in 1/2^31. */
-    i32 k = (i32)(magnitude >> 23) - 127;
-    u64 m = (magnitude & 0x7fffff) | 0x800000;
-    if (k & 1) {
-        m <<= 1;
-        k--;
-    }
-    u64 r = 0;
-    for (int bit = 31; bit >= 0; bit--) {
-        u64 t = r | 1ull << bit;
-        if ((u128)t * t * m <= (u128)1 << 85)
-            r = t;
-    }
-    int shift = __builtin_clzll(r);
-    return twelve_bits(false, 127 - k / 2 + (32 - shift), r << shift);
-}
-
 #define APPROXIMATION(name, function)                                                                                  \
     static enum flow name##ps(struct cpu *cpu, const struct insn *in)                                                  \
     {                                                                                                                  \
@@ -348,5 +285,5 @@ static u32 reciprocal_root(u32 a)
         return FLOW_NEXT;                                                                                              \
     }                                                                                                                  \
     FAMILY_ONE(name##ss, name##ss)
-APPROXIMATION(rcp, reciprocal)
-APPROXIMATION(rsqrt, reciprocal_root)
+APPROXIMATION(rcp, f32_rcp12)
+APPROXIMATION(rsqrt, f32_rsqrt12)
