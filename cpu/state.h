@@ -252,8 +252,8 @@ struct cpu {
     struct interp *interp;         /* block cache (shared by all vCPUs) */
     struct trace *trace;           /* NULL: nothing is traced (cpu/trace.h) */
     const struct cpu_model *model;
-    const struct vmx_policy *policy;
-    unsigned policy_levels;        /* parameter levels=N of the policy: L0 makes no level past LN possible; 0: no limit */
+    const struct nestor_policy *policy;    /* vmx/policy.h */
+    void *policy_settings;         /* its parameters */
     struct vmx_stats *stats;
     u32 feature[FEATURE_WORDS];    /* enabled CPUID features, bit index = enum cpu_feature (cpu/features.def) */
     unsigned index;                /* number of this vCPU, also its initial APIC ID */

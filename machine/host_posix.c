@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "machine/hostio.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -21,6 +22,32 @@ bool hostio_error(char *message, size_t message_size, const char *format, ...)
     vsnprintf(message, message_size, format, args);
     va_end(args);
     return false;
+}
+
+void *hostio_open_library(const char *path, const char *symbol, const void **object, char *message, size_t message_size)
+{
+    char here[4096];
+    if (!strchr(path, '/')) {          /* a bare name would be looked for among the system's libraries */
+        snprintf(here, sizeof(here), "./%s", path);
+        path = here;
+    }
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+        hostio_error(message, message_size, "--policy %s: %s", path, dlerror());
+        return NULL;
+    }
+    *object = dlsym(library, symbol);
+    if (!*object) {
+        hostio_error(message, message_size, "--policy %s: expected it to export `%s` (vmx/policy_api.h)", path, symbol);
+        dlclose(library);
+        return NULL;
+    }
+    return library;
+}
+
+void hostio_close_library(void *library)
+{
+    dlclose(library);
 }
 
 /* Files of more than this are refused: no image that could be loaded is larger, and sizes stay far from overflow. */

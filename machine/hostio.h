@@ -19,6 +19,10 @@ struct image {
 bool hostio_read_file(struct image *image, const char *what, const char *path, char *message, size_t message_size);
 void hostio_free_image(struct image *image);
 
+/* Opens a shared library and finds the object it exports as `symbol`. NULL with a message. */
+void *hostio_open_library(const char *path, const char *symbol, const void **object, char *message, size_t message_size);
+void hostio_close_library(void *library);
+
 /* The console: standard input, character by character when it is a terminal (Ctrl-C still interrupts). hostio_console_close
  * gives the terminal back as it was, also when called twice or from atexit. */
 void hostio_console_open(void);

@@ -10,6 +10,7 @@
 #include "cpu/mode.h"
 #include "cpu/trace.h"
 #include "machine/loader.h"
+#include "machine/policy_source.h"
 #include "machine/vtime.h"
 #include "machine/wiring.h"
 #include "mmu/tlb.h"
@@ -99,6 +100,8 @@ static void input_init(struct machine *m)
 static bool create_cpus(struct machine *m, char *message, size_t message_size)
 {
     const struct machine_config *config = &m->config;
+    if (!policy_source_open(&m->policy, config->policy ? config->policy : "hardware", message, message_size))
+        return false;
     m->cpu_count = config->cpus;
     m->cpu = calloc(config->cpus, sizeof(*m->cpu));
     m->lapic = calloc(config->cpus, sizeof(*m->lapic));
@@ -116,7 +119,7 @@ static bool create_cpus(struct machine *m, char *message, size_t message_size)
         cpu->interp = m->interp;
         if (!cpu_model_set(cpu, config->cpu_model ? config->cpu_model : "base", message, message_size))
             return false;
-        if (!vmx_policy_set(cpu, config->policy ? config->policy : "hardware", message, message_size))
+        if (!policy_source_give(&m->policy, cpu, message, message_size))
             return false;
         if (config->stats && !(cpu->stats = vmx_stats_create()))
             return hostio_error(message, message_size, "--stats: the host has not enough memory");
@@ -173,6 +176,7 @@ void machine_free(struct machine *m)
             vmx_stats_destroy(m->cpu[i].stats);
         if (m->cpu[i].tlb)
             tlb_free(&m->cpu[i]);
+        vmx_policy_free(&m->cpu[i]);
     }
     if (m->interp)
         interp_free(m->interp);
@@ -180,6 +184,7 @@ void machine_free(struct machine *m)
     free(m->lapic);
     free(m->tsc_offset_seen);
     bus_free(&m->bus);
+    policy_source_close(&m->policy);
     free(m);
 }
 

@@ -44,7 +44,7 @@ struct machine_config {
     u64 memory;                        /* bytes, multiple of 4096 */
     unsigned cpus;                     /* 1..MACHINE_CPUS */
     const char *cpu_model;             /* "MODEL[,+feat,-feat]…", NULL: the default */
-    const char *policy;                /* "NAME[,k=v]…", NULL: the default */
+    const char *policy;                /* "NAME[,k=v]…" or a file, NULL: the default */
     struct image kernel, initrd;       /* size 0: none */
     const char *append;                /* command line, never NULL */
     struct { struct image image; const char *arguments; } module[MACHINE_MODULES];
@@ -66,6 +66,13 @@ struct machine_frontend {
     void *arg;
 };
 
+/* Where the policy comes from (machine/policy_source.h). */
+struct policy_source {
+    char *text;                        /* the name with all parameters, or those of the library alone; malloc'd */
+    void *library;                     /* NULL: none */
+    const struct nestor_policy *policy;    /* the library's */
+};
+
 enum machine_end {
     MACHINE_RUNS,
     MACHINE_POWER_OFF,                 /* the guest powered off */
@@ -82,6 +89,7 @@ struct machine {
     struct bus bus;
     struct cpu *cpu;                   /* cpu_count of them */
     unsigned cpu_count;
+    struct policy_source policy;
     struct interp *interp;             /* decoded blocks, shared by all vCPUs */
     void (*run)(struct cpu *cpu);      /* the engine's run loop: cpu_run's contract (cpu/interp.h) */
     struct clock clock;

@@ -334,10 +334,10 @@ bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *x)
     u8 blocking = vmcs_pin(v, VIRTUAL_NMIS) ? 0 : cpu->event.blocking & BLOCK_NMI;
     if (x->reason == EXIT_EXCEPTION_NMI && (x->interruption_info >> INFO_TYPE_SHIFT & 7) == EVT_NMI)
         blocking = BLOCK_NMI;
+    if (x->reason == EXIT_CPUID)
+        vmx_offer_note_cpuid(cpu, depth - 1, x->instruction_length);
     if (k + 1 < depth)
         vmx_suspend(cpu, k, x->instruction_length);
-    else if (x->reason == EXIT_CPUID)
-        vmx_offer_note_cpuid(cpu, k, x->instruction_length);
     record_exit(cpu, v, x);
     save_guest(cpu, f, x);
     vmx_check_note_exit(f);

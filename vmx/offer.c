@@ -20,9 +20,23 @@ static u64 behind(const struct cpu *cpu, u64 rip, u64 length)
 
 void vmx_offer_note_cpuid(struct cpu *cpu, unsigned k, u64 length)
 {
-    if (!cpu->policy || !cpu->policy->offer || (u32)cpu->core.rax != 1)
+    if (!vmx_policy_offers(cpu) || (u32)cpu->core.rax != 1)
         return;
     cpu->vmx.frame[k].cpuid = (struct vmx_pending_cpuid){.rip = cpu->core.rip, .length = length, .valid = 1};
+}
+
+/* Begins to offer VMX to L(k+1), whose parent must translate its addresses by EPT. False: the policy does not. */
+static bool offer_to(struct cpu *cpu, unsigned k)
+{
+    struct vmx_frame *f = &cpu->vmx.frame[k];
+    if (!vmcs_secondary(vmcs_of(cpu, k - 1), EPT) || !vmx_policy_offers_level(cpu, k + 1))
+        return false;
+    vmx_frames_forget(cpu, k);
+    f->offered = 1;
+    f->vmcs_ptr = VMX_NO_VMCS;
+    f->timer_deadline = ~0ull;
+    f->feature_control = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
+    return true;
 }
 
 static void finish_cpuid(struct cpu *cpu, unsigned k)
@@ -37,15 +51,21 @@ static void finish_cpuid(struct cpu *cpu, unsigned k)
         return;
     }
     if (!next->offered) {
-        if (!cpu->policy || !cpu->policy->offer || !cpu->policy->offer(cpu, k + 1))
+        if (!offer_to(cpu, k + 1))
             return;
-        vmx_frames_forget(cpu, k + 1);
-        next->offered = 1;
-        next->vmcs_ptr = VMX_NO_VMCS;
-        next->timer_deadline = ~0ull;
-        next->feature_control = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
     }
     cpu->core.rcx = (u32)cpu->core.rcx | CPUID_1_ECX_VMX;
+}
+
+/* CPUID that L0 answers itself (route.cpuid=L0): the running level is shown VMX exactly when it is offered it. */
+void vmx_filter_cpuid(struct cpu *cpu, u32 leaf, u32 subleaf, u32 regs[4])
+{
+    (void)subleaf;
+    unsigned k = cpu->vmx.depth;
+    if (k == 0 || leaf != 1)
+        return;
+    if (k >= VMX_MAX_FRAMES || (!cpu->vmx.frame[k].offered && !offer_to(cpu, k)))
+        regs[2] &= ~CPUID_1_ECX_VMX;
 }
 
 bool vmx_offer_check_cr4(struct cpu *cpu, u64 *value)

@@ -1,38 +1,58 @@
-/* An L0 policy: what each level is offered, and who handles what. A policy is pure decision; the mechanism (frames,
- * exits, entries, suspended units) is the rest of vmx/ and the same for all.
- *
- * Kept true: a policy reads the CPU and answers; it changes nothing.
+/* L0 policies inside Nestor: which there are, how one is given to a CPU, and how it is asked. What a policy is stands in
+ * vmx/policy_api.h, which is all that a policy in a shared library needs; the mechanism (frames, exits, entries,
+ * suspended units) is the rest of vmx/ and the same for all.
  */
 #ifndef NESTOR_VMX_POLICY_H
 #define NESTOR_VMX_POLICY_H
 
 #include "cpu/state.h"
+#include "vmx/policy_api.h"
 
 #include <stdio.h>
 
-struct vmx_policy {
-    const char *name;          /* as on the command line */
-    const char *text;          /* one line for people */
-    bool has_levels;           /* takes the parameter levels=N (cpu->policy_levels) */
-    /* May L0 offer VMX to the hypervisor-to-be of frame k (k >= 1), L(k+1), whose parent has just shown it a CPUID
-     * without VMX? The parent's VMCS is current in frame[k-1]. NULL: never. */
-    bool (*offer)(const struct cpu *cpu, unsigned k);
-    /* Who takes an instruction-class event (EXIT_*) that every frame in `wanting` (bit k = frame k, never 0) has
-     * asked for. NULL: the innermost. */
-    unsigned (*route_instruction)(const struct cpu *cpu, u32 reason, u32 wanting);
-    /* … a physical event. NULL: the outermost. */
-    unsigned (*route_physical)(const struct cpu *cpu, u32 reason, u32 wanting);
-    /* Does L0 itself answer a RDMSR of `msr` by the running level, which L0 has offered VMX and which is in VMX
-     * operation, though its hypervisor intercepts it? The answer is the register's running value. NULL: never. */
-    bool (*answer_rdmsr)(const struct cpu *cpu, u32 msr);
-};
+extern const struct nestor_policy vmx_policy_hardware, vmx_policy_transparent, vmx_policy_multilevel;
 
-extern const struct vmx_policy vmx_policy_hardware, vmx_policy_transparent;
-
-/* Gives the CPU the policy that `text` names: NAME[,levels=N] ("hardware", "transparent,levels=5"). False, with a one-line
- * message naming the part and what was expected, when it is not understood. */
+/* Gives the CPU the policy that `text` names, with its parameters: NAME[,key=value]… ("hardware",
+ * "transparent,levels=5", "multilevel,route.cpuid=L0"). False, with a one-line message naming the part and what was
+ * expected, when it is not understood. */
 bool vmx_policy_set(struct cpu *cpu, const char *text, char *message, size_t message_size);
-/* Prints the policies with their descriptions, for `nestor dump policies`. */
+/* The same for a policy out of a shared library; `parameters` is "key=value,…", or empty. */
+bool vmx_policy_set_library(struct cpu *cpu, const struct nestor_policy *policy, const char *parameters, char *message,
+                            size_t message_size);
+void vmx_policy_free(struct cpu *cpu);
+
+/* May L0 offer VMX to hypervisor-to-be L`level`? */
+bool vmx_policy_offers_level(const struct cpu *cpu, unsigned level);
+static inline bool vmx_policy_offers(const struct cpu *cpu) { return cpu->policy && cpu->policy->offer_vmx; }
+
+/* The frame that takes an event which the frames in `wanting` (bit k = frame k, not 0) ask for; VMX_POLICY_L0: none, the
+ * instruction is executed. The event's level, class and wanting are filled in here. */
+#define VMX_POLICY_L0 (-1)
+int vmx_policy_route(const struct cpu *cpu, u32 wanting, struct nestor_event *event);
+
+/* Which exits a policy can route, and which of them to L0. */
+bool vmx_policy_can_route(u32 reason, enum nestor_event_class event_class);
+bool vmx_policy_l0_can(u32 reason);
+
+/* Prints the policies with their descriptions, and what can be routed, for `nestor dump policies`. */
 void vmx_policies_print(FILE *out);
+
+/* The settings of the policies that are built in, and their parameters. */
+#define POLICY_ROUTES 64
+struct policy_settings {
+    unsigned levels;           /* L0 makes no level past this one possible; 0: no limit */
+    unsigned routes;
+    struct policy_route {
+        u8 event_class;        /* enum nestor_event_class */
+        u8 specific;           /* 0 the whole class, 1 one reason, 2 a range of numbers */
+        u16 reason;
+        u32 first, last;       /* ports, MSRs */
+        i32 target;            /* a level, or NESTOR_… */
+    } route[POLICY_ROUTES];
+};
+bool policy_set_parameter(void *settings, const char *key, const char *value, char *message, size_t message_size);
+bool policy_levels_allow(const void *settings, unsigned level);
+/* What the parameters route.… say, NESTOR_DEFAULT when nothing. */
+int policy_route_by_table(const void *settings, const struct nestor_event *event);
 
 #endif

@@ -3,7 +3,9 @@
  */
 #include "vmx/policy.h"
 
-const struct vmx_policy vmx_policy_hardware = {
+const struct nestor_policy vmx_policy_hardware = {
+    .version = NESTOR_POLICY_VERSION,
+    .size = sizeof(struct nestor_policy),
     .name = "hardware",
     .text = "one frame, as silicon has it: L1 must emulate VMX for its guests itself",
 };

@@ -11,26 +11,25 @@
  * it at once. The assumption: such a parent shows its guest no other value than the guest's own. Writes go to the
  * parent as ever.
  */
-#include "cpu/msr.h"
-#include "vmx/controls.h"
 #include "vmx/policy.h"
+#include "vmx/vmx.h"
 
-static bool offer(const struct cpu *cpu, unsigned k)
+static int route(const void *settings, const struct nestor_event *event)
 {
-    return k < VMX_MAX_FRAMES && (!cpu->policy_levels || k + 2 <= cpu->policy_levels) && vmx_secondary(&cpu->vmx.frame[k - 1].vmcs) & SECONDARY_EPT;
+    const unsigned free_of_charge = NESTOR_EVENT_OFFERED_HYPERVISOR | NESTOR_EVENT_VALUE_IS_PARENTS;
+    int target = policy_route_by_table(settings, event);
+    if (target == NESTOR_DEFAULT && event->reason == EXIT_RDMSR && (event->flags & free_of_charge) == free_of_charge)
+        return NESTOR_L0;
+    return target;
 }
 
-static bool answer_rdmsr(const struct cpu *cpu, u32 msr)
-{
-    const struct vmcs *v = &cpu->vmx.frame[cpu->vmx.depth - 1].vmcs;
-    return msr == MSR_IA32_DEBUGCTL && v->entry_controls & VMENTRY_LOAD_DEBUG_CONTROLS &&
-           v->exit_controls & VMEXIT_SAVE_DEBUG_CONTROLS;
-}
-
-const struct vmx_policy vmx_policy_transparent = {
+const struct nestor_policy vmx_policy_transparent = {
+    .version = NESTOR_POLICY_VERSION,
+    .size = sizeof(struct nestor_policy),
     .name = "transparent",
     .text = "L0 gives every level VMX though its parent hides it (US10275269B1); parents need EPT, no nested support",
-    .has_levels = true,
-    .offer = offer,
-    .answer_rdmsr = answer_rdmsr,
+    .settings_size = sizeof(struct policy_settings),
+    .set = policy_set_parameter,
+    .offer_vmx = policy_levels_allow,
+    .route = route,
 };

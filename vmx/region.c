@@ -40,8 +40,6 @@ static u64 nest_sum(const struct nest *nest)
     return sum;
 }
 
-static bool offers(const struct cpu *cpu) { return cpu->policy && cpu->policy->offer; }
-
 static void frame_forget(struct vmx_frame *f)
 {
     memset(f, 0, sizeof *f);
@@ -148,7 +146,7 @@ void vmx_region_store(struct cpu *cpu, unsigned k)
     struct vmx_frame *f = &cpu->vmx.frame[k];
     if (!f->vmxon || f->vmcs_ptr == VMX_NO_VMCS || f->stale)
         return;
-    if (offers(cpu) && k + 1 < VMX_MAX_FRAMES) {
+    if (vmx_policy_offers(cpu) && k + 1 < VMX_MAX_FRAMES) {
         vmx_region_store(cpu, k + 1);
         nest_store(cpu, k);
     }
@@ -166,7 +164,7 @@ void vmx_region_load(struct cpu *cpu, unsigned k, u64 gpa, u64 hpa)
     vmx_fields_normalise(&f->vmcs);
     vmx_check_note_all(f);
     forget_guest(cpu, k);
-    if (offers(cpu) && k + 1 < VMX_MAX_FRAMES)
+    if (vmx_policy_offers(cpu) && k + 1 < VMX_MAX_FRAMES)
         nest_load(cpu, k);
 }
 

@@ -10,6 +10,7 @@
 #include "vmx/frame.h"
 
 #include "cpu/flags.h"
+#include "cpu/msr.h"
 #include "cpu/raise.h"
 #include "cpu/trace.h"
 #include "mmu/access.h"
@@ -178,36 +179,53 @@ u32 vmx_instruction_info(const struct cpu *cpu, const struct insn *in, u32 reaso
     }
 }
 
-/* The frame that takes the exit, -1 when none wants it. */
-static int instruction_owner(struct cpu *cpu, const struct vmx_ask *ask, u64 value)
-{
-    unsigned depth = cpu->vmx.depth;
-    unsigned scope = ask->reason < EXIT_REASON_COUNT ? exit_kind[ask->reason].scope : VMX_SCOPE_OWN;
-    if (scope == VMX_SCOPE_UNCONDITIONAL)
-        return (int)depth - 1;
-    if (scope != VMX_SCOPE_ANY)
-        return frame_wants(cpu, depth - 1, ask, value) ? (int)depth - 1 : -1;
-    u32 wanting = 0;
-    for (unsigned k = depth; k-- > 0;) {
-        if (!frame_wants(cpu, k, ask, value))
-            continue;
-        if (LIKELY(!cpu->policy || !cpu->policy->route_instruction))
-            return (int)k;
-        wanting |= 1u << k;
-    }
-    return wanting ? (int)cpu->policy->route_instruction(cpu, ask->reason, wanting) : -1;
-}
-
 static bool is_vmx_msr(u32 msr)
 {
     return msr == MSR_IA32_FEATURE_CONTROL || (msr >= MSR_IA32_VMX_BASIC && msr <= MSR_IA32_VMX_EXIT_CTLS2);
 }
 
-/* The policy lets L0 answer this RDMSR of a hypervisor that it has offered VMX. */
-static bool l0_answers(const struct cpu *cpu, u32 msr)
+/* What the policy may want to know of an instruction of the running level. */
+static u32 event_flags(const struct cpu *cpu, const struct vmx_ask *ask)
 {
-    return cpu->vmx.depth && cpu->vmx.frame[cpu->vmx.depth].vmxon && cpu->policy && cpu->policy->answer_rdmsr &&
-           cpu->policy->answer_rdmsr(cpu, msr);
+    const struct vmcs *v = &frame_innermost_const(cpu)->vmcs;
+    u32 flags = 0;
+    if (vmx_own_root(cpu) && cpu->vmx.frame[cpu->vmx.depth].vmxon)
+        flags |= NESTOR_EVENT_OFFERED_HYPERVISOR;
+    if (ask->reason == EXIT_RDMSR && ask->number == MSR_IA32_DEBUGCTL && vmcs_entry_control(v, LOAD_DEBUG_CONTROLS) &&
+        vmcs_exit_control(v, SAVE_DEBUG_CONTROLS))
+        flags |= NESTOR_EVENT_VALUE_IS_PARENTS;
+    return flags;
+}
+
+/* The frame that takes the exit; NOBODY when none wants it, VMX_POLICY_L0 when one does and the policy has L0 carry the
+ * instruction out. */
+#define NOBODY (-2)
+static int instruction_owner(struct cpu *cpu, const struct vmx_ask *ask, u64 value)
+{
+    unsigned depth = cpu->vmx.depth;
+    unsigned scope = ask->reason < EXIT_REASON_COUNT ? exit_kind[ask->reason].scope : VMX_SCOPE_OWN;
+    bool routed = cpu->policy && cpu->policy->route && vmx_policy_can_route(ask->reason, NESTOR_INSTRUCTION);
+    u32 wanting = 0;
+    if (scope == VMX_SCOPE_UNCONDITIONAL) {
+        if (LIKELY(!routed))
+            return (int)depth - 1;
+        wanting = (1u << depth) - 1;
+    } else if (scope != VMX_SCOPE_ANY) {
+        return frame_wants(cpu, depth - 1, ask, value) ? (int)depth - 1 : NOBODY;
+    } else {
+        for (unsigned k = depth; k-- > 0;) {
+            if (!frame_wants(cpu, k, ask, value))
+                continue;
+            if (LIKELY(!routed))
+                return (int)k;
+            wanting |= 1u << k;
+        }
+    }
+    if (!wanting)
+        return NOBODY;
+    struct nestor_event event = {.event_class = NESTOR_INSTRUCTION, .reason = ask->reason, .number = ask->number,
+                                 .bytes = ask->size, .flags = event_flags(cpu, ask), .qualification = ask->qualification};
+    return vmx_policy_route(cpu, wanting, &event);
 }
 
 void vmx_note_l0(struct cpu *cpu, u32 reason)
@@ -231,14 +249,14 @@ bool vmx_intercept(struct cpu *cpu, const struct insn *in, const struct vmx_ask 
             return true;
     }
     int k = instruction_owner(cpu, ask, value);
-    if (k < 0)
+    if (k == NOBODY)
         return false;
-    if (UNLIKELY(own) && ask->reason == EXIT_RDMSR && l0_answers(cpu, ask->number)) {
-        vmx_note_l0(cpu, EXIT_RDMSR);
+    if (k == VMX_POLICY_L0) {
+        vmx_note_l0(cpu, ask->reason);
         if (trace_on(cpu, TRACE_VMX_EXIT))
-            trace_emit(cpu, TRACE_VMX_EXIT, vmx_exit_name(EXIT_RDMSR),
-                       TRACE_FIELDS(trace_decimal("reason", EXIT_RDMSR), trace_decimal("to", 0),
-                                    trace_hex("rip", cpu->core.rip), trace_hex("msr", ask->number)));
+            trace_emit(cpu, TRACE_VMX_EXIT, vmx_exit_name(ask->reason),
+                       TRACE_FIELDS(trace_decimal("reason", ask->reason), trace_decimal("to", 0),
+                                    trace_hex("rip", cpu->core.rip), trace_hex("number", ask->number)));
         return false;
     }
 
@@ -401,8 +419,8 @@ static int physical_owner(struct cpu *cpu, u32 reason, u64 control)
             wanting |= 1u << k;
     if (!wanting)
         return -1;
-    return cpu->policy && cpu->policy->route_physical ? (int)cpu->policy->route_physical(cpu, reason, wanting)
-                                                      : __builtin_ctz(wanting);
+    struct nestor_event event = {.event_class = NESTOR_PHYSICAL, .reason = reason};
+    return vmx_policy_route(cpu, wanting, &event);
 }
 
 enum vmx_event_result vmx_external_interrupt(struct cpu *cpu)
@@ -473,11 +491,6 @@ void vmx_iret_unblock_nmi(struct cpu *cpu)
             return;
     }
     cpu->event.blocking &= ~BLOCK_NMI;
-}
-
-void vmx_filter_cpuid(struct cpu *cpu, u32 leaf, u32 subleaf, u32 regs[4])
-{
-    (void)cpu, (void)leaf, (void)subleaf, (void)regs;  /* non-root CPUID always exits; L1 sees the processor as it is */
 }
 
 /* ---- armed ------------------------------------------------------------------------------------------------------- */

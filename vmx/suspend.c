@@ -211,7 +211,7 @@ void vmx_resume_unit(struct cpu *cpu, unsigned k)
     }
     cpu->vmx.depth = u->depth;
     cpu_mode_update(cpu);
-
+    vmx_offer_entered(cpu, u->depth - 1);
     if (!injected.valid)
         return;
     if (injected.type == EVT_EXTERNAL) {
