@@ -19,7 +19,7 @@ struct block_link {
 struct block {
     u16 bytes;
     u8 count;                  /* instructions; 0: the block has been dropped */
-    u8 bits;                   /* enum cpu_bits */
+    u8 bits;                   /* enum cpu_bits | mode.cet << 2 */
     u8 turn;                   /* the successor to be replaced next */
     struct block_link next[2]; /* the blocks that ran after this one lately (branch taken, not taken) */
     u64 ram_off;               /* of the first byte */

@@ -22,6 +22,8 @@ const struct xstate_component xstate_components[XSTATE_COUNT] = {
     [XSTATE_ZMM_HI256] = {.exists = 1, .feature = FEATURE_AVX512F, .size = 512,  .offset = 1152},
     [XSTATE_HI16_ZMM]  = {.exists = 1, .feature = FEATURE_AVX512F, .size = 1024, .offset = 1664},
     [XSTATE_PKRU]      = {.exists = 1, .feature = FEATURE_PKU,     .size = 8,    .offset = 2688},
+    [XSTATE_CET_U]     = {.exists = 1, .feature = FEATURE_CET_SS,  .size = 16,   .supervisor = 1},
+    [XSTATE_CET_S]     = {.exists = 1, .feature = FEATURE_CET_SS,  .size = 24,   .supervisor = 1},
 };
 
 static u64 xstate_allowed(const struct cpu *cpu, bool supervisor)

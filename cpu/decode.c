@@ -63,6 +63,7 @@ struct prefixes {
     bool opsize, addrsize, lock;
     u8 rep;                    /* 0, F3 or F2: the last one */
     u8 rex;                    /* 0 or 40..4F */
+    bool notrack;              /* 3E */
     i8 seg;                    /* -1 or SEG_* */
     /* VEX and EVEX: */
     u8 vector;                 /* enum row_vector */
@@ -388,7 +389,10 @@ static u8 take_prefixes(struct reader *r, enum cpu_bits bits, struct prefixes *p
         case 0x26: p->seg = bits == BITS_64 ? p->seg : SEG_ES; break;
         case 0x2e: p->seg = bits == BITS_64 ? p->seg : SEG_CS; break;
         case 0x36: p->seg = bits == BITS_64 ? p->seg : SEG_SS; break;
-        case 0x3e: p->seg = bits == BITS_64 ? p->seg : SEG_DS; break;
+        case 0x3e:
+            p->seg = bits == BITS_64 ? p->seg : SEG_DS;
+            p->notrack = true;
+            break;
         case 0x64: p->seg = SEG_FS; break;
         case 0x65: p->seg = SEG_GS; break;
         case 0x66: p->opsize = true; break;
@@ -474,6 +478,7 @@ enum decode_result insn_decode(const u32 *features, enum cpu_bits bits, const u8
     in->vvvv = (u8)(p.vvvv | (p.v_high ? 16 : 0));
     in->vl = row->attr & ROW_LIG ? 0 : p.l;
     in->opmask = p.opmask;
+    in->notrack = p.notrack && (bits == BITS_64 || p.seg == SEG_DS);
     in->asz = bits == BITS_64 ? (p.addrsize ? 2 : 3) : (bits == BITS_32) != p.addrsize ? 2 : 1;
     decode_sizes(row, &p, bits, in);
 

@@ -8,6 +8,7 @@
  * hardware changes as early; a nested fault ends in at most four steps in success, a VM exit or shutdown.
  */
 #include "cpu/event.h"
+#include "cpu/cet.h"
 #include "cpu/flags.h"
 #include "cpu/frame.h"
 #include "cpu/mode.h"
@@ -146,6 +147,7 @@ static enum flow deliver_long(struct cpu *cpu, const struct delivery *ev)
     FLOW(frame_push(cpu, &f));
     if (!cpu_canonical(cpu, gate_offset(&gate)))
         return cpu_raise_gp(cpu, 0);
+    FLOW(cet_enter(cpu, &cs, new_cpl, ist, ev->return_rip));
 
     cpu->core.rsp = f.sp;
     cpu->core.rip = gate_offset(&gate);
@@ -208,6 +210,7 @@ static enum flow deliver_protected(struct cpu *cpu, const struct delivery *ev)
     if (rip > cs.limit)
         return cpu_raise_gp(cpu, 0);
     FLOW(frame_push(cpu, &f));
+    FLOW(cet_enter(cpu, &cs, new_cpl, 0, ev->return_rip));
 
     cpu->core.rsp = f.sp;
     cpu->core.rip = rip;
@@ -596,7 +599,7 @@ enum flow cpu_service_events(struct cpu *cpu)
     for (unsigned round = 0; round < 16; round++) {
         enum flow flow = service_once(cpu);
         if (flow == FLOW_NEXT) {
-            if (e->attention & (ATT_SHADOW | ATT_STEP | ATT_VMX)) {
+            if (e->attention & ATT_ALONE) {
                 u64 rflags = cpu->core.rflags_rest;
                 e->step = (u8)((e->blocking & (BLOCK_STI | BLOCK_MOV_SS)) | (rflags & FL_TF ? STEP_TF : 0) | (rflags & FL_RF ? STEP_RF : 0));
                 e->step_depth = (u8)cpu->vmx.depth;

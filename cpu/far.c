@@ -4,6 +4,7 @@
  * [SDM3 "Control Transfers", "Privilege Level Checking When Transferring Program Control Between Code Segments"].
  * Kept true: CS, SS, RIP and RSP are loaded together after the last check; all pushes are one frame that is written whole or not at all.
  */
+#include "cpu/cet.h"
 #include "cpu/event.h"
 #include "cpu/flags.h"
 #include "cpu/frame.h"
@@ -76,7 +77,10 @@ static enum flow far_direct(struct cpu *cpu, const struct insn *in, u16 selector
         frame_add(&f, cpu->seg.s[SEG_CS].selector);
         frame_add(&f, next_rip(cpu, in));
         FLOW(frame_push(cpu, &f));
+        FLOW(cet_enter(cpu, &cs, cpl, 0, next_rip(cpu, in)));
         cpu->core.rsp = f.sp;
+    } else {
+        FLOW(cet_jump(cpu, &cs));
     }
     cpu->seg.s[SEG_CS] = cs;
     cpu->core.rip = offset;
@@ -166,6 +170,7 @@ static enum flow far_gate(struct cpu *cpu, const struct insn *in, u16 selector, 
         FLOW(frame_push(cpu, &f));
         rsp = f.sp;
     }
+    FLOW(call ? cet_enter(cpu, &cs, new_cpl, 0, next_rip(cpu, in)) : cet_jump(cpu, &cs));
     cpu->core.rsp = rsp;
     cpu->seg.s[SEG_SS] = ss;
     cpu->seg.s[SEG_CS] = cs;
@@ -295,6 +300,7 @@ static enum flow far_return(struct cpu *cpu, const struct insn *in, u32 extra)
     FLOW(return_code(cpu, (u16)selector, rip, &cs));
     unsigned rpl = selector & SELECTOR_RPL;
     if (rpl == cpu->mode.cpl) {
+        FLOW(cet_return(cpu, &cs, rip, false));
         cpu->core.rsp = stack_add(cpu, cpu->core.rsp, (i64)((2u << in->osz) + extra));
         cpu->seg.s[SEG_CS] = cs;
         cpu->core.rip = rip;
@@ -304,6 +310,7 @@ static enum flow far_return(struct cpu *cpu, const struct insn *in, u32 extra)
     TRY(peek(cpu, in, 2, extra, &sp));
     TRY(peek(cpu, in, 3, extra, &stack));
     FLOW(segment_check_stack(cpu, (u16)stack, rpl, EXC_GP, cpu->mode.long_mode && (cs.access & AR_L), &ss));
+    FLOW(cet_return(cpu, &cs, rip, false));
     cpu->seg.s[SEG_CS] = cs;
     cpu->seg.s[SEG_SS] = ss;
     cpu->core.rip = rip;
@@ -382,6 +389,7 @@ static enum flow iret_to_v8086(struct cpu *cpu, const struct insn *in, u64 rip, 
         TRY(peek(cpu, in, 4 + n, 0, &value[n]));
     if (rip > 0xffff)
         return cpu_raise_gp(cpu, 0);
+    FLOW(cet_return_v8086(cpu));
     for (unsigned n = 0; n < ARRAY_SIZE(order); n++)
         segment_load_v8086(&cpu->seg.s[order[n]], (u16)value[n]);
     segment_load_v8086(&cpu->seg.s[SEG_CS], selector);
@@ -406,6 +414,7 @@ static enum flow iret_protected(struct cpu *cpu, const struct insn *in)
     unsigned rpl = selector & SELECTOR_RPL, cpl = cpu->mode.cpl;
     u64 rflags = iret_rflags(cpu, in, image);
     if (rpl == cpl && !(in->flags & INSN_64)) {
+        FLOW(cet_return(cpu, &cs, rip, true));
         cpu->core.rsp = stack_add(cpu, cpu->core.rsp, 3 << in->osz);
         cpu->seg.s[SEG_CS] = cs;
         cpu->core.rip = rip;
@@ -414,6 +423,7 @@ static enum flow iret_protected(struct cpu *cpu, const struct insn *in)
     TRY(peek(cpu, in, 3, 0, &sp));
     TRY(peek(cpu, in, 4, 0, &stack));
     FLOW(segment_check_stack(cpu, (u16)stack, rpl, EXC_GP, cpu->mode.long_mode && (cs.access & AR_L), &ss));
+    FLOW(cet_return(cpu, &cs, rip, true));
     cpu->seg.s[SEG_CS] = cs;
     cpu->seg.s[SEG_SS] = ss;
     cpu->core.rip = rip;

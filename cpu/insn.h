@@ -58,6 +58,7 @@ struct insn {
     u8 imm2;                   /* second immediate (ENTER); VSIB: the index vector; EVEX.b of a register form: L'L, the rounding mode */
     u8 modrm;                  /* the raw byte */
     u16 selector;              /* far pointers */
+    u8 notrack;                /* near indirect branches: the no-track prefix 3E was there */
 };
 
 /* ---- handler families ---------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
  */
 #include "cpu/interp.h"
 
+#include "cpu/cet.h"
 #include "cpu/decode.h"
 #include "cpu/event.h"
 #include "cpu/mode.h"
@@ -122,6 +123,9 @@ struct interp_counts interp_counts(const struct interp *interp) { return interp-
 
 /* ---- making blocks ------------------------------------------------------------------------------------------------ */
 
+/* What the instructions of a block depend on beside its bytes. */
+static u8 block_bits(const struct cpu *cpu) { return (u8)(cpu->mode.code_bits | cpu->mode.cet << 2); }
+
 /* Decodes from the page's bytes at `offset`. NULL when the first instruction crosses the page. */
 static struct block *make_block(struct cpu *cpu, const u8 *page, u64 page_off, unsigned offset)
 {
@@ -135,6 +139,8 @@ static struct block *make_block(struct cpu *cpu, const u8 *page, u64 page_off, u
         struct insn *in = &block->insn[count];
         if (insn_decode(cpu->feature, cpu->mode.code_bits, page + at, PAGE_SIZE - at, in) == DECODE_MORE)
             break;
+        if (UNLIKELY(cpu->mode.cet))
+            in->handler = cet_handler(in->handler);
         in->position = (u8)count++;
         at += in->length;
         if (in->row == 0xffff || insn_rows[in->row].attr & ROW_END)
@@ -145,7 +151,7 @@ static struct block *make_block(struct cpu *cpu, const u8 *page, u64 page_off, u
     block->turn = 0;
     memset(block->next, 0, sizeof block->next);
     block->ram_off = page_off + offset;
-    block->bits = cpu->mode.code_bits;
+    block->bits = block_bits(cpu);
     block->bytes = (u16)(at - offset);
     block->count = (u8)count;
     unsigned h = hash_of(block->ram_off, block->bits);
@@ -177,6 +183,8 @@ static struct block *decode_single(struct cpu *cpu, u64 la)
         n++;
     } while (insn_decode(cpu->feature, cpu->mode.code_bits, bytes, n, &block->insn[0]) == DECODE_MORE && n < 15);
     block->insn[0].position = 0;
+    if (UNLIKELY(cpu->mode.cet))
+        block->insn[0].handler = cet_handler(block->insn[0].handler);
     block->ram_off = BUS_NO_RAM;
     block->count = 1;
     block->bytes = block->insn[0].length;
@@ -193,7 +201,7 @@ static COLD struct block *find_block_slow(struct cpu *cpu, u64 la, struct block_
     if (!page)
         return decode_single(cpu, la);
     unsigned offset = la & (PAGE_SIZE - 1);
-    unsigned bits = cpu->mode.code_bits;
+    unsigned bits = block_bits(cpu);
     struct block *block = interp->hash[hash_of(page_off + offset, bits)];
     while (block && !(block->ram_off == page_off + offset && block->bits == bits))
         block = block->hash_next;
@@ -210,7 +218,7 @@ static COLD struct block *find_block_slow(struct cpu *cpu, u64 la, struct block_
 /* `before` is the block that ran last, or NULL. */
 static inline struct block *find_block(struct cpu *cpu, struct block_link *jump, struct block *before, u64 la)
 {
-    u64 key = cpu->tlb_uid << 11 | cpu->index << 3 | cpu->mode.code_key;
+    u64 key = cpu->tlb_uid << (8 + CODE_KEY_BITS) | cpu->index << CODE_KEY_BITS | cpu->mode.code_key;
     if (LIKELY(before != NULL)) {
         for (unsigned i = 0; i < 2; i++) {
             struct block_link *next = &before->next[i];
@@ -294,7 +302,7 @@ void cpu_run(struct cpu *cpu)
                 count_time(cpu, 1);
                 continue;
             }
-            alone = cpu->event.attention & (ATT_SHADOW | ATT_STEP | ATT_VMX);
+            alone = cpu->event.attention & ATT_ALONE;
         }
         u64 la = cpu->core.rip;
         struct block *block = NULL;
@@ -328,6 +336,14 @@ void cpu_run(struct cpu *cpu)
                 count_time(cpu, 1);
                 if (alone)
                     cpu_after_step(cpu, flow, NULL);
+                continue;
+            }
+        }
+        if (UNLIKELY(alone)) {
+            flow = cet_next(cpu, &block->insn[0], la);
+            if (UNLIKELY(flow != FLOW_NEXT)) {
+                count_time(cpu, 1);
+                cpu_after_step(cpu, flow, NULL);
                 continue;
             }
         }

@@ -29,13 +29,29 @@ static unsigned breakpoints_watched(const struct cpu *cpu)
     return watched;
 }
 
+/* What CET does at this privilege level; the tracker of indirect branches may wait. */
+static COLD void update_cet(struct cpu *cpu)
+{
+    struct cpu_mode *m = &cpu->mode;
+    u64 cet = m->cpl == 3 ? cpu->sys.u_cet : cpu->sys.s_cet;
+    if (!m->protected_mode)
+        return;
+    m->cet = (u8)((cet & CET_SH_STK_EN ? MODE_SHADOW_STACK : 0) | (cet & CET_ENDBR_EN ? MODE_IBT : 0));
+    if (m->cet & MODE_IBT && cet & CET_TRACKER)
+        cpu->event.attention |= ATT_ENDBRANCH;
+}
+
 static void update_privilege(struct cpu *cpu)
 {
     struct cpu_mode *m = &cpu->mode;
     u64 flags = cpu->core.rflags_rest;
 
     m->cpl = m->real ? 0 : m->v8086 ? 3 : (u8)((cpu->seg.s[SEG_SS].access & AR_DPL) >> 5);
-    m->code_key = (u8)(m->code_bits | (m->cpl == 3) << 2);
+    m->cet = 0;
+    cpu->event.attention &= ~(u32)ATT_ENDBRANCH;
+    if (UNLIKELY(cpu->sys.cr4 & CR4_CET))
+        update_cet(cpu);
+    m->code_key = (u8)(m->code_bits | (m->cpl == 3) << 2 | m->cet << 3);
 
     unsigned watched = breakpoints_watched(cpu);
     if (UNLIKELY(flags & (FL_TF | FL_RF) || watched & 1))

@@ -51,7 +51,7 @@ void cpu_leaves_print(struct cpu *cpu, FILE *out);
 /* ---- extended states [SDM1 "Managing State Using the XSAVE Feature Set"] --------------------------------------- */
 
 enum { XSTATE_X87, XSTATE_SSE, XSTATE_AVX, XSTATE_OPMASK = 5, XSTATE_ZMM_HI256, XSTATE_HI16_ZMM, XSTATE_PT, XSTATE_PKRU,
-       XSTATE_COUNT = 10 };
+       XSTATE_CET_U = 11, XSTATE_CET_S, XSTATE_COUNT };
 #define XSAVE_LEGACY 512u          /* bytes of the legacy region */
 #define XSAVE_HEADER 64u
 
@@ -84,5 +84,8 @@ enum { MISC_ENABLE_FAST_STRINGS = 1 << 0, MISC_ENABLE_NO_BTS = 1 << 11, MISC_ENA
        MISC_ENABLE_MONITOR = 1 << 18, MISC_ENABLE_LIMIT_CPUID = 1 << 22 };
 #define MISC_ENABLE_XD_DISABLE (1ull << 34)
 enum { DEBUGCTL_BTF = 1 << 1 };
+/* IA32_U_CET and IA32_S_CET; bits 63:12 are the base of the legacy code page bitmap. */
+enum { CET_SH_STK_EN = 1 << 0, CET_WR_SHSTK_EN = 1 << 1, CET_ENDBR_EN = 1 << 2, CET_LEG_IW_EN = 1 << 3,
+       CET_NO_TRACK_EN = 1 << 4, CET_SUPPRESS_DIS = 1 << 5, CET_SUPPRESS = 1 << 10, CET_TRACKER = 1 << 11 };
 
 #endif

@@ -334,6 +334,59 @@ static bool pkrs_write(struct cpu *cpu, u32 msr, u64 value)
     return true;
 }
 
+/* ---- CET ------------------------------------------------------------------------------------------------------- */
+
+bool cpu_cet_valid(const struct cpu *cpu, u64 value)
+{
+    u64 writable = 0;
+    if (cpu_has(cpu, FEATURE_CET_SS))
+        writable |= CET_SH_STK_EN | CET_WR_SHSTK_EN;
+    if (cpu_has(cpu, FEATURE_CET_IBT))
+        writable |= CET_ENDBR_EN | CET_LEG_IW_EN | CET_NO_TRACK_EN | CET_SUPPRESS_DIS | CET_SUPPRESS | CET_TRACKER | ~0xfffull;
+    return !(value & ~writable) && cpu_canonical_wide(cpu, value) &&
+           (value & (CET_SUPPRESS | CET_TRACKER)) != (CET_SUPPRESS | CET_TRACKER);
+}
+
+bool cpu_ssp_valid(const struct cpu *cpu, u64 value) { return !(value & 3) && cpu_canonical_wide(cpu, value); }
+
+static bool cet_read(struct cpu *cpu, u32 msr, u64 *value)
+{
+    *value = msr & 2 ? cpu->sys.s_cet : cpu->sys.u_cet;
+    return cpu_has(cpu, FEATURE_CET_SS) || cpu_has(cpu, FEATURE_CET_IBT);
+}
+
+static bool cet_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    if (!(cpu_has(cpu, FEATURE_CET_SS) || cpu_has(cpu, FEATURE_CET_IBT)) || !cpu_cet_valid(cpu, value))
+        return false;
+    *(msr & 2 ? &cpu->sys.s_cet : &cpu->sys.u_cet) = value;
+    cpu_mode_update_cpl(cpu);
+    return true;
+}
+
+static bool pl_ssp_read(struct cpu *cpu, u32 msr, u64 *value)
+{
+    *value = cpu->sys.pl_ssp[msr & 3];
+    return true;
+}
+
+static bool pl_ssp_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    if (!cpu_ssp_valid(cpu, value))
+        return false;
+    cpu->sys.pl_ssp[msr & 3] = value;
+    return true;
+}
+
+static bool ssp_table_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    (void)msr;
+    if (!cpu_has(cpu, FEATURE_LM) || !cpu_canonical_wide(cpu, value))
+        return false;
+    cpu->sys.ssp_table = value;
+    return true;
+}
+
 static bool xss_write(struct cpu *cpu, u32 msr, u64 value)
 {
     (void)msr;

@@ -13,6 +13,9 @@ enum { MSR_IA32_TIME_STAMP_COUNTER = 0x10, MSR_IA32_BIOS_SIGN_ID = 0x8b, MSR_IA3
 const char *cpu_msr_name(u32 msr);
 /* Every entry of an IA32_PAT value is a memory type (VM entry checks the same). */
 bool cpu_pat_valid(u64 value);
+/* Values that IA32_U_CET and IA32_S_CET, or an SSP, may have on this CPU. */
+bool cpu_cet_valid(const struct cpu *cpu, u64 value);
+bool cpu_ssp_valid(const struct cpu *cpu, u64 value);
 /* Canonical for the widest linear addresses that the model has, whatever CR4.LA57 says: the rule of MSRs, segment and
  * descriptor-table bases and of INVLPG & co. */
 bool cpu_canonical_wide(const struct cpu *cpu, u64 la);

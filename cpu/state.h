@@ -145,6 +145,8 @@ enum {
     ATT_VMX = 1 << 9,          /* a frame armed something (window, MTF, timer, TPR …): ask vmx_attention() */
     ATT_ACTIVITY = 1 << 10,    /* activity != active */
     ATT_STOP = 1 << 11,        /* the machine wants the loop back (power off, reset, debugger) */
+    ATT_ENDBRANCH = 1 << 12,   /* indirect-branch tracking waits: the next instruction has to be an ENDBR (cpu/cet.h) */
+    ATT_ALONE = ATT_SHADOW | ATT_STEP | ATT_VMX | ATT_ENDBRANCH,   /* the next instruction runs alone */
 };
 
 struct cpu_event {
@@ -178,6 +180,8 @@ struct cpu_event {
 enum cpu_bits { BITS_16, BITS_32, BITS_64 };
 enum paging_mode { PAGING_NONE, PAGING_32, PAGING_PAE, PAGING_4LEVEL, PAGING_5LEVEL };
 
+enum { MODE_SHADOW_STACK = 1, MODE_IBT = 2, CODE_KEY_BITS = 5 };
+
 struct cpu_mode {
     u8 code_bits;              /* enum cpu_bits of CS */
     u8 stack_bits;             /* enum cpu_bits of SS (BITS_64 in 64-bit code) */
@@ -187,9 +191,10 @@ struct cpu_mode {
     u8 v8086, real;            /* real: CR0.PE = 0 */
     u8 long_mode;              /* EFER.LMA */
     u8 la_bits;                /* canonical width: 48 or 57 */
-    u8 code_key;               /* what decoded blocks depend on: code_bits | CPL 3 << 2 (translation permission) */
+    u8 code_key;               /* what decoded blocks depend on: code_bits | CPL 3 << 2 (translation permission) | cet << 3 */
     u8 pa_bits;                /* physical-address width (MAXPHYADDR) of the model; 0 before the first cpu_mode_update() */
-    u8 pad[5];
+    u8 cet;                    /* MODE_SHADOW_STACK, MODE_IBT: what CET does at this CPL */
+    u8 pad[4];
 };
 
 /* A memory access that cannot be made, as the MMU describes it; cpu_raise_fault() (cpu/raise.h) turns it into an event

@@ -4,6 +4,7 @@
  * TF: SYSCALL and SYSRET take their single-step trap by the TF that they load, not by the one they began with; a SYSCALL whose mask clears TF is
  * not followed by a trap, a SYSRET that sets it is, before the next instruction.
  */
+#include "cpu/cet.h"
 #include "cpu/event.h"
 #include "cpu/flags.h"
 #include "cpu/mode.h"
@@ -43,6 +44,7 @@ static enum flow syscall_(struct cpu *cpu, const struct insn *in)
     cpu->core.r11 = rflags;
     cpu->core.rip = cpu->sys.lstar;
     cpu_set_rflags(cpu, rflags & ~cpu->sys.fmask);
+    cet_enter_fast(cpu);
     load_flat_pair(cpu, code, (u16)(code + 8), 0, true);
     step_by_new_tf(cpu);
     cpu_mode_update(cpu);
@@ -60,6 +62,7 @@ static enum flow sysret(struct cpu *cpu, const struct insn *in)
     cpu->core.rip = wide ? cpu->core.rcx : (u32)cpu->core.rcx;
     cpu_set_rflags(cpu, cpu->core.r11 & 0x3c7fd7);
     load_flat_pair(cpu, (u16)(wide ? base + 16 : base), (u16)(base + 8), 3, wide);
+    cet_return_fast(cpu);
     step_by_new_tf(cpu);
     cpu_mode_update(cpu);
     return FLOW_END;
@@ -72,6 +75,7 @@ static enum flow sysenter(struct cpu *cpu, const struct insn *in)
     if (cpu->mode.real || !(code & 0xfffc))
         return cpu_raise_gp(cpu, 0);
     bool wide = cpu->mode.long_mode;
+    cet_enter_fast(cpu);
     cpu->core.rflags_rest &= ~(u64)(FL_VM | FL_IF | FL_RF);
     cpu->core.rsp = wide ? cpu->sys.sysenter_esp : (u32)cpu->sys.sysenter_esp;
     cpu->core.rip = wide ? cpu->sys.sysenter_eip : (u32)cpu->sys.sysenter_eip;
@@ -91,6 +95,7 @@ static enum flow sysexit(struct cpu *cpu, const struct insn *in)
     cpu->core.rsp = wide ? cpu->core.rcx : (u32)cpu->core.rcx;
     cpu->core.rip = wide ? cpu->core.rdx : (u32)cpu->core.rdx;
     load_flat_pair(cpu, (u16)(base + (wide ? 32 : 16)), (u16)(base + (wide ? 40 : 24)), 3, wide);
+    cet_return_fast(cpu);
     cpu_mode_update(cpu);
     return FLOW_END;
 }

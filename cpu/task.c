@@ -7,6 +7,7 @@
  * Kept true: in VMX non-root operation no task switch is made, whoever asks (the VM exit comes after the checks).
  */
 #include "cpu/task.h"
+#include "cpu/cet.h"
 #include "cpu/event.h"
 #include "cpu/flags.h"
 #include "cpu/frame.h"
@@ -247,6 +248,7 @@ enum flow task_switch(struct cpu *cpu, const struct insn *in, u16 selector, enum
     struct descriptor d;
     struct task_state t;
     u8 image[0x68], old[0x40];
+    struct cet_task cet = {.tss = selector};
 
     /* The new TSS. */
     if (selector_null(selector) || (selector & SELECTOR_TI))
@@ -281,6 +283,16 @@ enum flow task_switch(struct cpu *cpu, const struct insn *in, u16 selector, enum
     if (!busy)
         TRY_MEMORY(probe(cpu, d.la + 5, 1, ACCESS_WRITE));
 
+    if (UNLIKELY(cpu->sys.cr4 & CR4_CET)) {
+        /* The new task's SSP lies behind what every 32-bit TSS has. */
+        cet.has_ssp = wide && descriptor_limit(&d) >= 0x6b;
+        if (cet.has_ssp)
+            TRY_MEMORY(mem_read_system(cpu, new_base + 0x68, &cet.tss_ssp, 4));
+        TRY_MEMORY(mem_read_system(cpu, new_base, image, size));
+        task_unpack(&t, image, wide);
+        FLOW(cet_task_leave(cpu, &cet, source == TASK_IRET, nested, t.eflags & FL_VM ? 3 : t.cs & SELECTOR_RPL, return_rip));
+    }
+
     /* The old task is left. */
     if (leaves)
         FLOW(descriptor_set_busy(cpu, old_descriptor, false));
@@ -304,6 +316,10 @@ enum flow task_switch(struct cpu *cpu, const struct insn *in, u16 selector, enum
     cpu->event.step = 0;
     enum flow flow = task_load(cpu, &t, wide);
     cpu_mode_update(cpu);
+    if (flow == FLOW_NEXT && UNLIKELY(cet.active)) {
+        flow = cet_task_enter(cpu, &cet);
+        cpu_mode_update_cpl(cpu);
+    }
     if (flow != FLOW_NEXT)
         return flow;
     if (has_error) {

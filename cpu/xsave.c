@@ -1,4 +1,4 @@
-/* FXSAVE, FXRSTOR, the XSAVE family, XGETBV and XSETBV: images of the x87, SSE, AVX and protection-key state in memory.
+/* FXSAVE, FXRSTOR, the XSAVE family, XGETBV and XSETBV: images of the x87, SSE, AVX, protection-key and CET state in memory.
  *
  * Kept true: the whole area is probed before the first byte is written, and a restore changes nothing before all of
  * its image has been read and checked. The modified optimization is not used (components are saved whenever they are
@@ -10,6 +10,7 @@
 #include "cpu/insn.h"
 #include "cpu/mode.h"
 #include "cpu/model.h"
+#include "cpu/msr.h"
 #include "cpu/operand.h"
 #include "cpu/system.h"
 #include "vmx/vmx.h"
@@ -164,6 +165,14 @@ static void component_store(const struct cpu *cpu, const struct insn *in, unsign
     case XSTATE_PKRU:
         store64(image, (u32)cpu->sys.pkru);
         break;
+    case XSTATE_CET_U:
+        store64(image, cpu->sys.u_cet);
+        store64(image + 8, cpu->sys.pl_ssp[3]);
+        break;
+    case XSTATE_CET_S:
+        for (unsigned level = 0; level < 3; level++)
+            store64(image + 8 * level, cpu->sys.pl_ssp[level]);
+        break;
     default:
         break;
     }
@@ -189,9 +198,27 @@ static void component_load(struct cpu *cpu, const struct insn *in, unsigned n, c
     case XSTATE_PKRU:
         cpu_write_pkru(cpu, load32(image));
         break;
+    case XSTATE_CET_U:
+        cpu->sys.u_cet = load64(image);
+        cpu->sys.pl_ssp[3] = load64(image + 8);
+        break;
+    case XSTATE_CET_S:
+        for (unsigned level = 0; level < 3; level++)
+            cpu->sys.pl_ssp[level] = load64(image + 8 * level);
+        break;
     default:
         break;
     }
+}
+
+/* Values that WRMSR would refuse make XRSTORS fail. */
+static bool component_valid(const struct cpu *cpu, unsigned n, const u8 *image)
+{
+    if (n == XSTATE_CET_U)
+        return cpu_cet_valid(cpu, load64(image)) && cpu_ssp_valid(cpu, load64(image + 8));
+    if (n == XSTATE_CET_S)
+        return cpu_ssp_valid(cpu, load64(image)) && cpu_ssp_valid(cpu, load64(image + 8)) && cpu_ssp_valid(cpu, load64(image + 16));
+    return true;
 }
 
 /* XINUSE: the components that are not in their initial configuration [SDM1 "Initial Configuration of …"]. */
@@ -211,6 +238,8 @@ static u64 components_in_use(const struct cpu *cpu)
         mask |= vectors_in_use(cpu, 16, 32, 0, 8) ? BIT(XSTATE_HI16_ZMM) : 0;
     }
     mask |= (u32)cpu->sys.pkru ? BIT(XSTATE_PKRU) : 0;
+    mask |= cpu->sys.u_cet | cpu->sys.pl_ssp[3] ? BIT(XSTATE_CET_U) : 0;
+    mask |= cpu->sys.pl_ssp[0] | cpu->sys.pl_ssp[1] | cpu->sys.pl_ssp[2] ? BIT(XSTATE_CET_S) : 0;
     return mask;
 }
 
@@ -358,7 +387,7 @@ static enum flow save_area(struct cpu *cpu, const struct insn *in, bool compact,
         if (!(saved >> n & 1))
             continue;
         unsigned bytes = xstate_components[n].size;
-        if (!in_64bit(in) && n != XSTATE_OPMASK && n != XSTATE_PKRU)
+        if (!in_64bit(in) && n != XSTATE_OPMASK && n < XSTATE_PKRU)
             bytes = n == XSTATE_HI16_ZMM ? 0 : bytes / 2;
         component_store(cpu, in, n, area);
         if (bytes)
@@ -454,6 +483,9 @@ static enum flow restore_area(struct cpu *cpu, const struct insn *in, u64 enable
             if (loaded >> n & 1)
                 TRY(mem_read(cpu, la + offset, area + offset, xstate_components[n].size));
         }
+        for (unsigned n = XSTATE_CET_U; n <= XSTATE_CET_S; n++)
+            if (loaded >> n & 1 && !component_valid(cpu, n, area + component_offset(n, compact, xcomp)))
+                return cpu_raise_gp(cpu, 0);
     }
 
     u32 mxcsr = cpu->fpu.mxcsr;
@@ -478,7 +510,7 @@ static enum flow restore_area(struct cpu *cpu, const struct insn *in, u64 enable
         else
             component_load(cpu, in, n, area + component_offset(n, compact, xcomp));
     }
-    return flow_end(cpu, in);              /* PKRU may have changed */
+    return flow_end(cpu, in);              /* PKRU may have changed; IA32_U_CET does not count at CPL 0 */
 }
 
 static enum flow xrstor(struct cpu *cpu, const struct insn *in)

@@ -19,6 +19,7 @@ enum access {
     ACCESS_SYSTEM = 1 << 2,    /* implicit supervisor access: descriptor tables, TSS, event delivery, whatever the CPL */
     ACCESS_PROBE = 1 << 3,     /* check and translate only (also sets A, and D for writes, as the access itself would) */
     ACCESS_SHADOW_STACK = 1 << 4,
+    ACCESS_USER = 1 << 5,      /* a user access, whatever the CPL (WRUSS) */
 };
 
 /* Slow paths: `n` bytes (any number up to 4096), little-endian in `data`. */

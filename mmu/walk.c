@@ -20,7 +20,7 @@ enum { PF_P = 1 << 0, PF_W = 1 << 1, PF_U = 1 << 2, PF_RSVD = 1 << 3, PF_ID = 1 
 
 static bool user_access(const struct cpu *cpu, unsigned access)
 {
-    return cpu->mode.cpl == 3 && !(access & ACCESS_SYSTEM);
+    return access & ACCESS_USER || (cpu->mode.cpl == 3 && !(access & ACCESS_SYSTEM));
 }
 
 static bool page_fault(struct cpu *cpu, u64 la, unsigned access, u32 cause)
