@@ -556,6 +556,8 @@ static enum flow service_once(struct cpu *cpu)
     if (e->activity == ACTIVITY_WAIT_SIPI)
         return FLOW_END;
 
+    if (vmx_carrying(cpu))
+        return FLOW_NEXT;
     e->attention &= ~(u32)ATT_SMI;  /* there is no SMM: nothing would answer */
     bool armed = e->attention & ATT_VMX;
     bool shutdown = e->activity == ACTIVITY_SHUTDOWN;

@@ -183,8 +183,11 @@ static enum flow string_io(struct cpu *cpu, const struct insn *in, bool input)
         return flow_end(cpu, in);
     if (cpu->event.attention & (ATT_STEP | ATT_VMX | ATT_SHADOW))
         limit = 1;
-    enum flow flow = io_checks(cpu, in, port, size, IO_STRING | (input ? IO_IN : IO_OUT) | (repeated ? IO_REP : 0),
-                               string_la_unchecked(cpu, in, seg, cpu->core.r[reg] & mask));
+    u32 answer = 0;                        /* this iteration's, when a hypervisor has carried the port access out */
+    bool carried = vmx_nonroot(cpu) && vmx_carried_port(cpu, port, size, input, &answer);
+    enum flow flow = carried ? FLOW_NEXT
+                             : io_checks(cpu, in, port, size, IO_STRING | (input ? IO_IN : IO_OUT) | (repeated ? IO_REP : 0),
+                                         string_la_unchecked(cpu, in, seg, cpu->core.r[reg] & mask));
     if (flow != FLOW_NEXT)
         return flow;
 
@@ -194,12 +197,13 @@ static enum flow string_io(struct cpu *cpu, const struct insn *in, bool input)
         if (input) {
             /* The port is read only when its value can be stored. */
             TRY(seg_la(cpu, seg, offset, size, ACCESS_WRITE, &la) && mem_probe(cpu, la, size, ACCESS_WRITE));
-            store32(data, port_read(cpu, port, size));
+            store32(data, carried ? answer : port_read(cpu, port, size));
             TRY(mem_write(cpu, la, data, size));
         } else {
             memset(data, 0, sizeof data);
             TRY(seg_la(cpu, seg, offset, size, ACCESS_READ, &la) && mem_read(cpu, la, data, size));
-            port_write(cpu, port, size, load32(data));
+            if (!carried)
+                port_write(cpu, port, size, load32(data));
         }
         index_add(cpu, reg, asz, step);
         if (!repeated)

@@ -210,6 +210,11 @@ struct mem_fault {
     u64 qualification;         /* EPT faults: exit qualification as in the SDM; APIC access: likewise */
     u32 frame;                 /* EPT faults: index of the frame whose EPT raised it */
     u32 stack_segment;         /* FAULT_NONCANONICAL: #SS(0) instead of #GP(0) */
+    /* EPT faults of a frame that is not the innermost: the access as one that another hypervisor can carry out
+     * (vmx/standin.c). */
+    u32 own_page;              /* the page of la itself is missing, not one of a table */
+    u32 carry, carry_size;     /* enum carry_kind; bytes: 1, 2, 4, 8 */
+    u64 carry_value;           /* CARRY_WRITE */
 };
 
 /* The last events delivered, for reports to people (a triple fault says what led to it). */

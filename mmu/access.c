@@ -21,6 +21,13 @@ struct target {
     u64 where;                 /* offset in memory, hpa, or offset in the APIC-access page */
     u32 flags;                 /* LEAF_MEMORY: memory */
     int apic_frame;            /* ≥ 0: in that frame's APIC-access page */
+    u64 carried;               /* la, when an outer hypervisor has carried the access out; 0: no */
+};
+
+/* What the caller wants with the n bytes: for outer hypervisors that will do it in the guest's stead. */
+struct purpose {
+    enum carry_kind kind;      /* CARRY_NONE: only to see whether it could be done */
+    const u8 *data;            /* CARRY_WRITE */
 };
 
 /* ---- locating ---------------------------------------------------------------------------------------------------- */
@@ -48,7 +55,7 @@ static struct tlb_leaf *leaf_walk(struct cpu *cpu, u64 la, unsigned access, enum
     *apic_frame = -1;
     if (!walk_translate(cpu, la, access, false, &r))
         return NULL;
-    struct gpa_use use = {.access = access & (ACCESS_WRITE | ACCESS_EXEC), .side = (u8)side, .has_la = true, .la = la,
+    struct gpa_use use = {.access = access & (ACCESS_WRITE | ACCESS_EXEC), .side = (u8)side, .has_la = true, .own = true, .la = la,
                           .user = r.flags & LEAF_USER};
     if (!ept_translate(cpu, cpu->vmx.depth, r.gpa, &use, &g))
         return NULL;
@@ -72,15 +79,65 @@ static struct tlb_leaf *leaf_walk(struct cpu *cpu, u64 la, unsigned access, enum
     return tlb_leaf_put(cpu, la, side, where, flags, r.shift);
 }
 
-static bool page_locate(struct cpu *cpu, u64 la, unsigned n, unsigned access, struct target *t)
+/* The size of the next access to a device: n bytes are left at hpa. Aligned, at most 8. */
+static unsigned device_size(u64 hpa, unsigned n)
 {
+    if (n == 2 || n == 4 || n == 8)
+        return n;              /* the program's own access, aligned or not */
+    unsigned size = 8;
+    while (size > n || hpa & (size - 1))
+        size /= 2;
+    return size;
+}
+
+static const struct vmx_carried_access *carried_access(const struct cpu *cpu, enum carry_kind kind, u64 la, unsigned size)
+{
+    for (u64 i = 0; i < cpu->vmx.carried.count; i++) {
+        const struct vmx_carried_access *a = &cpu->vmx.carried.access[i];
+        if (a->kind == kind && a->where == la && a->size == size)
+            return a;
+    }
+    return NULL;
+}
+
+/* The access failed in an outer frame's EPT. True: its hypervisor has carried it out already. False: cpu->fault says
+ * what is still to be done, at most 8 bytes of it. */
+static COLD bool access_carried(struct cpu *cpu, u64 la, unsigned n, const struct purpose *purpose)
+{
+    struct mem_fault *fault = &cpu->fault;
+    for (unsigned at = 0, size; at < n; at += size) {
+        size = device_size(la + at, n - at);
+        if (carried_access(cpu, purpose->kind, la + at, size))
+            continue;
+        fault->la = la + at;
+        fault->gpa += at;
+        fault->carry = purpose->kind;
+        fault->carry_size = size;
+        fault->carry_value = 0;
+        if (purpose->kind == CARRY_WRITE)
+            memcpy(&fault->carry_value, purpose->data + at, size);
+        return false;
+    }
+    return true;
+}
+
+static bool page_locate(struct cpu *cpu, u64 la, unsigned n, unsigned access, const struct purpose *purpose, struct target *t)
+{
+    t->carried = 0;
     enum tlb_side side = access & ACCESS_EXEC ? SIDE_FETCH : SIDE_DATA;
     struct tlb_leaf *leaf = tlb_leaf_find(cpu, la, side);
     if (!leaf || !leaf_allows(cpu, leaf->flags, access)) {
         leaf = leaf_walk(cpu, la, access, side, &t->apic_frame);
         if (!leaf) {
-            if (t->apic_frame < 0)
-                return false;
+            if (t->apic_frame < 0) {
+                const struct mem_fault *fault = &cpu->fault;
+                if (LIKELY(!fault->own_page || fault->frame + 1 >= cpu->vmx.depth || purpose->kind == CARRY_NONE) ||
+                    !access_carried(cpu, la, n, purpose))
+                    return false;
+                t->carried = la;
+                t->flags = 0;
+                return true;
+            }
             t->where = la & 0xfff;
             t->flags = 0;
             if (!(access & ACCESS_EXEC) && mem_apic_virtual_access &&
@@ -125,8 +182,11 @@ static bool misaligned(const struct cpu *cpu, u64 la, unsigned n, unsigned acces
 }
 
 /* Where the n bytes (1..4096) at la lie: the part in the first page, `first` bytes long, and the rest in the next one. */
-static bool locate(struct cpu *cpu, u64 la, unsigned n, unsigned access, struct target t[2], unsigned *first)
+static bool locate(struct cpu *cpu, u64 la, unsigned n, unsigned access, const struct purpose *purpose, struct target t[2],
+                   unsigned *first)
 {
+    cpu->fault.carry = CARRY_NONE;
+    cpu->fault.own_page = 0;
     if (access & ACCESS_SYSTEM)
         cpu->fault.stack_segment = 0;
     if (!la_check(cpu, &la, n))
@@ -139,26 +199,16 @@ static bool locate(struct cpu *cpu, u64 la, unsigned n, unsigned access, struct 
     }
     unsigned rest = PAGE_SIZE - (la & (PAGE_SIZE - 1));
     *first = n < rest ? n : rest;
-    if (!page_locate(cpu, la, *first, access, &t[0]))
+    if (!page_locate(cpu, la, *first, access, purpose, &t[0]))
         return false;
     if (LIKELY(*first == n))
         return true;
     u64 next = la + *first;
-    return page_locate(cpu, cpu->mode.long_mode ? next : (u32)next, n - *first, access, &t[1]);
+    struct purpose rest_of = {purpose->kind, purpose->data ? purpose->data + *first : NULL};
+    return page_locate(cpu, cpu->mode.long_mode ? next : (u32)next, n - *first, access, &rest_of, &t[1]);
 }
 
 /* ---- carrying out ------------------------------------------------------------------------------------------------ */
-
-/* The size of the next access to a device: n bytes are left at hpa. Aligned, at most 8. */
-static unsigned device_size(u64 hpa, unsigned n)
-{
-    if (n == 2 || n == 4 || n == 8)
-        return n;              /* the program's own access, aligned or not */
-    unsigned size = 8;
-    while (size > n || hpa & (size - 1))
-        size /= 2;
-    return size;
-}
 
 static void target_read(struct cpu *cpu, const struct target *t, u8 *data, unsigned n)
 {
@@ -167,6 +217,16 @@ static void target_read(struct cpu *cpu, const struct target *t, u8 *data, unsig
         return;
     }
     cpu_cut_block(cpu);
+    if (t->carried) {
+        for (unsigned at = 0, size; at < n; at += size) {
+            size = device_size(t->carried + at, n - at);
+            const struct vmx_carried_access *a = carried_access(cpu, CARRY_READ, t->carried + at, size);
+            memset(data + at, 0, size);
+            if (a)                     /* it is there: page_locate saw it */
+                memcpy(data + at, &a->value, size);
+        }
+        return;
+    }
     if (t->apic_frame >= 0) {
         memset(data, 0, n);
         mem_apic_virtual_access(cpu, (unsigned)t->apic_frame, (unsigned)t->where, n, false, data);
@@ -192,6 +252,8 @@ static void target_write(struct cpu *cpu, const struct target *t, const u8 *data
         return;
     }
     cpu_cut_block(cpu);
+    if (t->carried)
+        return;
     if (t->apic_frame >= 0) {
         u8 copy[PAGE_SIZE];
         memcpy(copy, data, n);
@@ -235,7 +297,7 @@ bool mem_read_slow(struct cpu *cpu, u64 la, void *data, unsigned n, unsigned acc
 
     if (n == 0)
         return true;
-    if (!locate(cpu, la, n, access, t, &first))
+    if (!locate(cpu, la, n, access, &(struct purpose){.kind = CARRY_READ}, t, &first))
         return false;
     target_read(cpu, &t[0], data, first);
     if (first < n)
@@ -252,7 +314,7 @@ bool mem_write_slow(struct cpu *cpu, u64 la, const void *data, unsigned n, unsig
 
     if (n == 0)
         return true;
-    if (!locate(cpu, la, n, access | ACCESS_WRITE, t, &first))
+    if (!locate(cpu, la, n, access | ACCESS_WRITE, &(struct purpose){CARRY_WRITE, data}, t, &first))
         return false;
     target_write(cpu, &t[0], data, first);
     if (first < n)
@@ -269,7 +331,7 @@ bool mem_probe(struct cpu *cpu, u64 la, unsigned n, unsigned access)
 
     for (unsigned part; n; la += part, n -= part) {
         part = n < PAGE_SIZE ? n : PAGE_SIZE;
-        if (!locate(cpu, la, part, access & ~(unsigned)ACCESS_PROBE, t, &first))
+        if (!locate(cpu, la, part, access & ~(unsigned)ACCESS_PROBE, &(struct purpose){.kind = CARRY_NONE}, t, &first))
             return false;
     }
     return true;
@@ -282,7 +344,7 @@ bool mem_fetch_page(struct cpu *cpu, u64 la, const u8 **host, u64 *ram_page_offs
     struct target t;
 
     cpu->fault.stack_segment = 0;
-    if (!la_check(cpu, &la, 1) || !page_locate(cpu, la, 1, ACCESS_EXEC, &t))
+    if (!la_check(cpu, &la, 1) || !page_locate(cpu, la, 1, ACCESS_EXEC, &(struct purpose){.kind = CARRY_NONE}, &t))
         return false;
     tlb_note_fetch(cpu, la);
     *ram_page_offset = t.flags & LEAF_MEMORY ? t.where & ~0xfffull : BUS_NO_RAM;

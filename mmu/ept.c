@@ -58,6 +58,7 @@ static bool violation(const struct ept_walk *w)
     w->cpu->fault.gpa = w->gpa;
     w->cpu->fault.la = use->la;
     w->cpu->fault.qualification = q;
+    w->cpu->fault.own_page = use->own;
     return false;
 }
 
@@ -68,6 +69,7 @@ static bool misconfiguration(const struct ept_walk *w)
     w->cpu->fault.gpa = w->gpa;
     w->cpu->fault.la = w->use->la;
     w->cpu->fault.qualification = 0;
+    w->cpu->fault.own_page = w->use->own;
     return false;
 }
 
@@ -218,7 +220,8 @@ bool ept_translate(struct cpu *cpu, unsigned levels, u64 gpa, const struct gpa_u
         return true;
     }
     unsigned frame = space->chain.depth - 1;
-    struct gpa_use outer = {.access = use->access, .side = use->side, .user = use->user, .peek = use->peek};
+    struct gpa_use outer = {.access = use->access, .side = use->side, .user = use->user, .own = use->own,
+                            .peek = use->peek};
     if (frame != levels - 1)
         use = &outer;          /* frame's guest runs the hypervisor of a frame without EPT: it is not its la, nor its table */
     struct gpa_entry *e = gpa_entry_of(space, use->side, gpa);

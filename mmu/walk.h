@@ -13,6 +13,7 @@ struct gpa_use {
     u8 side;                   /* enum tlb_side */
     bool user;                 /* ACCESS_EXEC: the linear address is a user-mode one (mode-based execute control) */
     bool table;                /* a guest paging structure is read or updated */
+    bool own;                  /* the accessed page itself, not a table on the way to it */
     bool has_la;               /* la is what is being translated */
     bool peek;                 /* touch nothing: no caches, no flags, no log, no fault */
     u64 la;

@@ -295,6 +295,7 @@ void vmx_rearm(struct cpu *cpu)
         u64 windows = PRIMARY_INTERRUPT_WINDOW_EXITING | PRIMARY_NMI_WINDOW_EXITING | PRIMARY_MONITOR_TRAP_FLAG;
         if (f->vmcs.primary_controls & windows || f->mtf_pending || f->tpr_pending || vmx_has_held(cpu, k))
             armed = true;
+        armed |= vmx_carrying(cpu);
         if (f->timer_deadline < deadline)
             deadline = f->timer_deadline;
     }

@@ -336,8 +336,14 @@ bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *x)
         blocking = BLOCK_NMI;
     if (x->reason == EXIT_CPUID)
         vmx_offer_note_cpuid(cpu, depth - 1, x->instruction_length);
-    if (k + 1 < depth)
+    struct vmx_exit_info shown;
+    if (k + 1 < depth) {
         vmx_suspend(cpu, k, x->instruction_length);
+        shown = *x;
+        if (UNLIKELY(shown.access.kind != CARRY_NONE) && vmx_standin_ask(cpu, k, &shown))
+            x = &shown;
+    }
+    cpu->vmx.carried.count = 0;
     record_exit(cpu, v, x);
     save_guest(cpu, f, x);
     vmx_check_note_exit(f);
@@ -364,6 +370,14 @@ void vmx_entry_failure(struct cpu *cpu, unsigned k, u32 reason, u64 qualificatio
     finish(cpu, k, cpu->event.blocking & BLOCK_NMI);
 }
 
+/* The access as one that an outer hypervisor can carry out. */
+static void carry(const struct mem_fault *fault, struct vmx_exit_info *x)
+{
+    if (fault->carry != CARRY_NONE)
+        x->access = (struct vmx_carried_access){.where = fault->la, .value = fault->carry_value, .kind = fault->carry,
+                                                .size = fault->carry_size};
+}
+
 void vmx_memory_exit(struct cpu *cpu)
 {
     const struct mem_fault *fault = &cpu->fault;
@@ -378,10 +392,12 @@ void vmx_memory_exit(struct cpu *cpu)
             x.qualification &= ~(BIT(7) | BIT(8));
         if (x.qualification & BIT(7))
             x.la = fault->la;
+        carry(fault, &x);
         break;
     case FAULT_EPT_MISCONFIG:
         x.reason = EXIT_EPT_MISCONFIGURATION;
         x.qualification = 0;
+        carry(fault, &x);
         break;
     case FAULT_APIC_ACCESS:
         x.reason = EXIT_APIC_ACCESS;

@@ -63,6 +63,8 @@ struct vmx_exit_info {
     u8 fault_like;             /* an exception or memory fault at rip: the saved RFLAGS.RF is 1 */
     u8 instruction;            /* caused by the instruction at rip: the saved RFLAGS.RF is 0 */
     u8 no_vectoring;           /* counts as not occurring during event delivery (#DF, triple fault) */
+    /* the access that caused it, if an outer hypervisor may have to carry it out (vmx/standin.c) */
+    struct vmx_carried_access access;
 };
 
 /* Carries out a VM exit to frame k: the guest's state goes to its VMCS, L(k+1)'s host state is loaded. With deeper
@@ -120,6 +122,19 @@ void vmx_resume_unit(struct cpu *cpu, unsigned k);
 /* Delivers events that frames injected into levels that could not take them at once. True: something was done. */
 bool vmx_try_held(struct cpu *cpu);
 bool vmx_has_held(const struct cpu *cpu, unsigned k);
+
+/* ---- stand-ins that perform an access (vmx/standin.c) ------------------------------------------------------------ */
+
+/* Bytes of a VMCS region that vmx/region.c uses. */
+#define VMX_REGION_USED 4032u
+
+/* The stand-in of frame k's guest, just made by vmx_suspend, gets one instruction that performs x->access; the exit
+ * information is adapted. False: it cannot, and stays as it was. */
+bool vmx_standin_ask(struct cpu *cpu, unsigned k, struct vmx_exit_info *x);
+/* Frame k has entered that guest again: notes what was done, and makes the stand-in what it was before. */
+void vmx_standin_answered(struct cpu *cpu, struct vmx_unit *u);
+/* String I/O goes to an outer frame: fills x->access, unless OUTS's memory cannot be read. */
+void vmx_standin_string_io(struct cpu *cpu, const struct vmx_ask *ask, struct vmx_exit_info *x);
 
 /* ---- routing (vmx/route.c) --------------------------------------------------------------------------------------- */
 

@@ -28,7 +28,7 @@ struct nest {
     struct vmx_unit unit;
 };
 _Static_assert(REGION_FIELDS + sizeof(struct vmcs) <= REGION_NEST, "the VMCS fields reach into the nest");
-_Static_assert(REGION_NEST + sizeof(struct nest) <= PAGE_SIZE, "a VMCS region is one page");
+_Static_assert(REGION_NEST + sizeof(struct nest) <= VMX_REGION_USED, "a VMCS region is one page, and its end is lent");
 _Static_assert(sizeof(struct nest) % 8 == 0, "the nest is summed by words");
 
 static u64 nest_sum(const struct nest *nest)
@@ -136,6 +136,10 @@ static void nest_load(struct cpu *cpu, unsigned k)
     f->unit = nest.unit;
     if (f->unit.valid && (f->unit.depth <= k + 1 || f->unit.depth > VMX_MAX_FRAMES || !next->stale))
         f->unit.valid = 0;
+    if (f->unit.carried.count > VMX_CARRIED)
+        f->unit.carried.count = 0;
+    if (f->unit.asked.kind > CARRY_OUT)
+        f->unit.asked.kind = CARRY_NONE;
     f->unit.activity = f->unit.activity > ACTIVITY_WAIT_SIPI ? ACTIVITY_ACTIVE : f->unit.activity;
 }
 

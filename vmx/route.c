@@ -265,6 +265,8 @@ bool vmx_intercept(struct cpu *cpu, const struct insn *in, const struct vmx_ask 
     x.instruction_info = vmx_instruction_info(cpu, in, ask->reason);
     if (ask->reason == EXIT_INVLPG)
         x.la = 0;
+    if (ask->reason == EXIT_IO_INSTRUCTION && UNLIKELY((unsigned)k + 1 < cpu->vmx.depth) && ask->qualification & BIT(4))
+        vmx_standin_string_io(cpu, ask, &x);
     if (UNLIKELY(own && cr4_write))
         vmx_offer_note_cr4(cpu, in, ask->qualification >> 8 & 15, ask->value);
     vmx_exit(cpu, (unsigned)k, &x);
@@ -561,6 +563,7 @@ bool vmx_attention(struct cpu *cpu, enum vmx_stage stage)
 
 void vmx_note_instruction(struct cpu *cpu)
 {
+    cpu->vmx.carried.count = 0;
     for (u32 k = 0; k < cpu->vmx.depth; k++)
         if (vmcs_primary(vmcs_of(cpu, k), MONITOR_TRAP_FLAG))
             cpu->vmx.frame[k].mtf_pending = 1;

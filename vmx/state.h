@@ -21,6 +21,15 @@ struct vmcs {
 #undef FIELD
 };
 
+/* Accesses of the innermost guest's present instruction that an outer hypervisor has carried out on its behalf: when the
+ * instruction runs again, they are not made but taken from here (vmx/standin.c). */
+enum carry_kind { CARRY_NONE, CARRY_READ, CARRY_WRITE, CARRY_IN, CARRY_OUT };
+#define VMX_CARRIED 16
+struct vmx_carried {
+    u64 count;
+    struct vmx_carried_access { u64 where, value; u32 kind, size; } access[VMX_CARRIED];   /* where: la, or port */
+};
+
 /* The true state of the innermost guest while the frames above frame k are suspended as one unit: what frame k's
  * VMCS shows then is a stand-in for L(k+2) (vmx/suspend.c). General registers but RSP, x87/SSE state, CR2, DR0-DR3,
  * DR6 and the MSRs that no VMCS holds pass through, as on a processor. */
@@ -40,6 +49,10 @@ struct vmx_unit {
     /* of the stand-in: an instruction that is skipped there is skipped here */
     u64 shown_rip, shown_length;
     u64 shown_cr0, shown_cr3, shown_cr4, shown_efer;
+    /* … when it performs an access for the innermost guest: which, and what the registers it uses held */
+    struct vmx_carried carried;
+    struct vmx_carried_access asked;
+    u64 asked_length, kept_rax, kept_rbx, kept_rdx, kept_cr3;
 };
 
 /* What an interrupted step of a hypervisor left to be done when its guest goes on (policy transparent). */
@@ -81,6 +94,7 @@ struct vmx_state {
     u32 entering;              /* a VM entry is being carried out */
     /* the machine's TSC at the running entry or exit, read while rip still was at its instruction */
     u64 tsc;
+    struct vmx_carried carried;
     struct vmx_frame frame[VMX_MAX_FRAMES];
     u64 spare[16];
 };

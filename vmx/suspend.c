@@ -143,6 +143,8 @@ void vmx_suspend(struct cpu *cpu, unsigned k, u32 instruction_length)
     struct vmx_unit *u = &cpu->vmx.frame[k].unit;
 
     save_unit(cpu, u);
+    u->carried = cpu->vmx.carried;
+    cpu->vmx.carried.count = 0;
     /* What an exit loads only if its controls say so is what the exits of the levels between would have left. */
     for (unsigned m = u->depth - 1; m > k + 1; m--) {
         const struct vmcs *v = vmcs_of(cpu, m);
@@ -192,6 +194,7 @@ void vmx_resume_unit(struct cpu *cpu, unsigned k)
     struct cpu_event injected = *e;
 
     u->valid = 0;
+    vmx_standin_answered(cpu, u);
     /* A hypervisor that put its guest into another mode has reset it: then there is no unit to go back to. */
     if ((cpu->sys.cr0 ^ u->shown_cr0) & (CR0_PE | (u64)CR0_PG) || (cpu->sys.efer ^ u->shown_efer) & EFER_LMA ||
         (cpu->sys.cr4 ^ u->shown_cr4) & CR4_PAE || e->activity >= ACTIVITY_SHUTDOWN) {
@@ -210,6 +213,7 @@ void vmx_resume_unit(struct cpu *cpu, unsigned k)
         e->attention &= ~(u32)(ATT_SHADOW | ATT_ACTIVITY);
     }
     cpu->vmx.depth = u->depth;
+    cpu->vmx.carried = u->carried;
     cpu_mode_update(cpu);
     vmx_offer_entered(cpu, u->depth - 1);
     if (!injected.valid)
@@ -303,7 +307,7 @@ static bool try_held_interrupt(struct cpu *cpu, unsigned k, u8 vector)
 
 bool vmx_try_held(struct cpu *cpu)
 {
-    if (cpu->event.valid || cpu->event.activity >= ACTIVITY_SHUTDOWN)
+    if (cpu->event.valid || cpu->event.activity >= ACTIVITY_SHUTDOWN || vmx_carrying(cpu))
         return false;
     for (unsigned k = 0; k < cpu->vmx.depth; k++) {
         int vector = highest_held(&cpu->vmx.frame[k]);

@@ -64,6 +64,12 @@ u64 vmx_scale_tsc(const struct cpu *cpu, u64 tsc);
 bool vmx_tpr_read(struct cpu *cpu, u8 *tpr);
 bool vmx_tpr_write(struct cpu *cpu, const struct insn *in, u8 tpr, bool *exited);
 
+/* An access to a port, IN or OUT as part of INS or OUTS, that an outer hypervisor has carried out already for the running
+ * instruction: *value is what was read. False: it is to be made. At depth > 0. */
+bool vmx_carried_port(const struct cpu *cpu, u16 port, unsigned size, bool input, u32 *value);
+/* The next instruction has accesses that were carried out for it: nothing may come before it. */
+static inline bool vmx_carrying(const struct cpu *cpu) { return UNLIKELY(cpu->vmx.carried.count != 0); }
+
 /* An exception or software event is about to be delivered (cpu->event filled, not injected). True: it caused a VM
  * exit. Also called when delivering a nested fault: event.delivering and d_* tell what was in progress
  * (IDT-vectoring information). */
