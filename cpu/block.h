@@ -21,6 +21,8 @@ struct block {
     u8 count;                  /* instructions; 0: the block has been dropped */
     u8 bits;                   /* enum cpu_bits | mode.cet << 2 */
     u8 turn;                   /* the successor to be replaced next */
+    u16 heat;                  /* how often an engine was asked to run it before there was code */
+    const void *code;          /* the engine's translation, or NULL */
     struct block_link next[2]; /* the blocks that ran after this one lately (branch taken, not taken) */
     u64 ram_off;               /* of the first byte */
     struct block *hash_next, *page_next;

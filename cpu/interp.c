@@ -30,6 +30,7 @@ struct interp {
     struct block_link *jump[MAX_CPUS];
     struct block *single;      /* where instructions are decoded that cannot be kept */
     u64 generation;
+    struct engine engine;      /* run is NULL: blocks are interpreted */
     struct interp_counts counts;
 };
 
@@ -54,7 +55,11 @@ static void flush_all(struct interp *interp)
     flush_jumps(interp);
     interp->used = 0;
     interp->counts.flushes++;
+    if (interp->engine.run)
+        interp->engine.flushed(interp->engine.arg);
 }
+
+void interp_flush(struct interp *interp) { flush_all(interp); }
 
 static void drop_block(struct interp *interp, struct block *block)
 {
@@ -63,6 +68,8 @@ static void drop_block(struct interp *interp, struct block *block)
         at = &(*at)->hash_next;
     if (*at)
         *at = block->hash_next;
+    if (block->code)
+        interp->engine.dropped(interp->engine.arg, block);
     block->count = 0;
     interp->counts.blocks_dropped++;
 }
@@ -111,6 +118,8 @@ void interp_free(struct interp *interp)
 {
     if (!interp)
         return;
+    if (interp->engine.run)
+        interp->engine.free(interp->engine.arg);
     for (unsigned i = 0; i < MAX_CPUS; i++)
         free(interp->jump[i]);
     free(interp->single);
@@ -118,6 +127,8 @@ void interp_free(struct interp *interp)
     free(interp->arena);
     free(interp);
 }
+
+void interp_set_engine(struct interp *interp, const struct engine *engine) { interp->engine = *engine; }
 
 struct interp_counts interp_counts(const struct interp *interp) { return interp->counts; }
 
@@ -149,6 +160,8 @@ static struct block *make_block(struct cpu *cpu, const u8 *page, u64 page_off, u
     if (count == 0)
         return NULL;
     block->turn = 0;
+    block->heat = 0;
+    block->code = NULL;
     memset(block->next, 0, sizeof block->next);
     block->ram_off = page_off + offset;
     block->bits = block_bits(cpu);
@@ -218,7 +231,7 @@ static COLD struct block *find_block_slow(struct cpu *cpu, u64 la, struct block_
 /* `before` is the block that ran last, or NULL. */
 static inline struct block *find_block(struct cpu *cpu, struct block_link *jump, struct block *before, u64 la)
 {
-    u64 key = cpu->tlb_uid << (8 + CODE_KEY_BITS) | cpu->index << CODE_KEY_BITS | cpu->mode.code_key;
+    u64 key = interp_key(cpu);
     if (LIKELY(before != NULL)) {
         for (unsigned i = 0; i < 2; i++) {
             struct block_link *next = &before->next[i];
@@ -236,6 +249,11 @@ static inline struct block *find_block(struct cpu *cpu, struct block_link *jump,
         before->turn ^= 1;
     }
     return block;
+}
+
+struct block *interp_find(struct cpu *cpu)
+{
+    return find_block(cpu, cpu->interp->jump[cpu->index], NULL, cpu->core.rip);
 }
 
 /* ---- running ------------------------------------------------------------------------------------------------------ */
@@ -346,6 +364,12 @@ void cpu_run(struct cpu *cpu)
                 cpu_after_step(cpu, flow, NULL);
                 continue;
             }
+        }
+        if (interp->engine.run && n == block->count && cpu->mode.code_bits == BITS_64 && LIKELY(!alone) &&
+            block->ram_off != BUS_NO_RAM && LIKELY(!trace_on(cpu, TRACE_INSN)) &&
+            interp->engine.run(interp->engine.arg, cpu, block)) {
+            before = NULL;
+            continue;
         }
         cpu->block = block;
         cpu->block_rip = cpu->core.rip;

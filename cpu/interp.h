@@ -24,6 +24,29 @@ void interp_free(struct interp *interp);
 /* Runs until cpu->time.now reaches cpu->stop_at, the CPU is not active, or ATT_STOP is set. */
 void cpu_run(struct cpu *cpu);
 
+/* An engine that runs whole blocks in the loop's place. It sees only blocks of 64-bit code from RAM that may run to their end before
+ * stop_at with nothing to look at in between. */
+struct engine {
+    void *arg;
+    /* Runs from this block on, as far as it likes within stop_at; false: the block is not its to run, the loop interprets it. */
+    bool (*run)(void *arg, struct cpu *cpu, struct block *block);
+    void (*dropped)(void *arg, struct block *block);    /* the block's code was written to: nobody may enter it any more */
+    void (*flushed)(void *arg);                         /* all blocks are gone */
+    void (*free)(void *arg);
+};
+/* The loop calls the engine from now on and frees it with the cache. */
+void interp_set_engine(struct interp *interp, const struct engine *engine);
+
+/* For engines: the block at rip in 64-bit code, NULL when the fetch faults (cpu->fault tells; the loop raises it). May flush all blocks. */
+struct block *interp_find(struct cpu *cpu);
+/* What the translation of a linear address depends on besides the address; changes with every change of the TLB context. */
+static inline u64 interp_key(const struct cpu *cpu)
+{
+    return cpu->tlb_uid << (8 + CODE_KEY_BITS) | cpu->index << CODE_KEY_BITS | cpu->mode.code_key;
+}
+/* Forgets all blocks. */
+void interp_flush(struct interp *interp);
+
 struct interp_counts { u64 blocks_decoded, blocks_dropped, flushes, uncached; };
 /* What the cache has done so far, for statistics. */
 struct interp_counts interp_counts(const struct interp *interp);

@@ -228,6 +228,23 @@ struct recent_event {
 
 #define FEATURE_WORDS 8
 
+/* What translated code keeps beside the architectural state while it runs; outside of it, nothing here is meant (cpu/jit/README.md). */
+struct jit_jump;
+struct cpu_jit {
+    u64 page;                  /* rip of the first byte of the page that the running code stands in */
+    u64 key;                   /* state of the TLB context, as in the interpreter's links: what entries of `jumps` must carry */
+    i64 budget;                /* instructions left until `stop` */
+    u64 stop;                  /* cpu->stop_at when the code was entered */
+    struct jit_jump *jumps;    /* linear address -> code, direct-mapped */
+    u64 cc_a, cc_b, cc_r;      /* what the status flags follow from, by cc_op */
+    u32 cc_op;                 /* CC_* (cpu/jit/flags.h); 0: the flags stand in cpu->core */
+    u8 cc_c, cc_z, cc_pad[2];
+    u64 status;                /* the status flags as a RFLAGS image, for the host's flags */
+    u64 save[2];               /* temporaries of one instruction */
+    u32 fp;                    /* not 0: the host's MXCSR stands for the guest's */
+    u32 host_mxcsr;
+};
+
 struct cpu {
     struct cpu_core core;
     struct cpu_seg seg;
@@ -249,6 +266,7 @@ struct cpu {
     struct block *block;           /* the running block, NULL outside */
     u64 block_rip;                 /* rip at its start */
     u64 stop_at;                   /* machine instruction count at which the loop must return (next event, end of turn) */
+    struct cpu_jit jit;            /* translated code's own registers (cpu/jit/) */
 
     /* Address translation (mmu/tlb.h). */
     struct tlb *tlb;               /* all contexts of this vCPU */

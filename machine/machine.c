@@ -7,6 +7,7 @@
 #include "machine/machine.h"
 
 #include "cpu/interp.h"
+#include "cpu/jit/jit.h"
 #include "cpu/mode.h"
 #include "cpu/trace.h"
 #include "machine/loader.h"
@@ -129,12 +130,13 @@ static bool create_cpus(struct machine *m, char *message, size_t message_size)
     return true;
 }
 
-/* The engine's run loop. An engine that this host has not is refused by name. */
+/* An engine that this host has not is refused by name. */
 static bool choose_engine(struct machine *m, char *message, size_t message_size)
 {
-    static void (*const run_of[ENGINE_COUNT])(struct cpu *cpu) = {[ENGINE_INTERP] = cpu_run};
-    m->run = run_of[m->config.engine];
-    return m->run || hostio_error(message, message_size, "--engine: this engine is not built for this host; there is interp");
+    m->run = cpu_run;
+    if (m->config.engine == ENGINE_INTERP || jit_attach(m->interp, m->cpu, m->cpu_count, m->config.engine == ENGINE_CALLS))
+        return true;
+    return hostio_error(message, message_size, "--engine: this host has no executable memory for translated code; there is interp");
 }
 
 struct machine *machine_create(const struct machine_config *config, const struct machine_frontend *frontend,
@@ -156,7 +158,7 @@ struct machine *machine_create(const struct machine_config *config, const struct
         free(m);
         return NULL;
     }
-    if (!choose_engine(m, message, message_size) || !create_cpus(m, message, message_size)) {
+    if (!create_cpus(m, message, message_size) || !choose_engine(m, message, message_size)) {
         machine_free(m);
         return NULL;
     }

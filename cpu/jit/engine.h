@@ -1,0 +1,41 @@
+/* The engine as its files see it: the code memory, the places where code leaves, and what translated code calls.
+ */
+#ifndef NESTOR_CPU_JIT_ENGINE_H
+#define NESTOR_CPU_JIT_ENGINE_H
+
+#include "cpu/jit/emit.h"
+#include "cpu/jit/memory.h"
+
+#define JIT_CODE_BYTES (48u << 20)
+#define JIT_SITES (1u << 20)
+#define JIT_BLOCK_BYTES 16384u         /* more than the code of any block */
+#define JIT_BLOCK_SITES 256u
+
+struct jit {
+    struct interp *interp;
+    struct cpu *cpus;
+    unsigned cpu_count;
+    bool calls;
+    struct jit_memory memory;
+    size_t common, used;               /* bytes of the common routines, and of everything */
+    struct jit_site *sites;            /* number 0 is nobody's */
+    u32 site_count;
+    struct jit_jump *jumps;            /* JIT_JUMPS for each vCPU */
+    u64 flushes;
+    const void *enter;                 /* the routine that enters code */
+    struct emit *emit;                 /* the back end's own */
+};
+
+/* Reads the table of instructions, once. False: the host has no memory. */
+bool jit_translate_init(void);
+/* Translates the block's first instructions, at most all. False: none can be translated, or there was no room (then *full). */
+bool jit_translate(struct jit *jit, struct block *block, bool *full);
+
+/* Called by translated code: runs site's instruction by its handler in the middle of a block. True: the code goes on behind it; false: it
+ * leaves, and the engine knows all. */
+bool jit_call_handler(struct cpu *cpu, struct jit_site *site);
+/* The status flags into cpu->jit.status; CF into cpu->jit.cc_c. */
+void jit_flags_image(struct cpu *cpu);
+void jit_flags_carry(struct cpu *cpu);
+
+#endif

@@ -1,0 +1,195 @@
+/* The engine: which blocks are translated, entering and leaving code, and keeping the machine's time exact.
+ *
+ * Translated code leaves at sites. A site says where rip is, how many of the block's instructions have not run, and which instruction the
+ * handler has to do, if any; then the next block is found as the interpreter finds it, and the branch that left is linked to it.
+ *
+ * Kept true: outside translated code cpu->core, time.now and time.retired are exact, also while a handler or a device behind it runs.
+ * Code of a dropped block is left at its entry; its memory is used again only after all blocks have gone.
+ */
+#include "cpu/jit/jit.h"
+
+#include "cpu/flags.h"
+#include "cpu/interp.h"
+#include "cpu/jit/engine.h"
+
+#include <stdlib.h>
+
+#define HOT 12                         /* a block is translated when it is run for the so many-th time */
+#define HEAT_NEVER 0xffff
+
+static const struct insn somewhere;    /* cpu->run_end while nothing has asked for the loop */
+/* What cpu->block is while translated code runs: time.now is the running instruction's own. */
+static struct block one_instruction = {.count = 1};
+
+/* ---- called by translated code ------------------------------------------------------------------------------------- */
+
+/* cpu->core and time as they are at `site`, before its instruction. */
+static void settle(struct cpu *cpu, const struct jit_site *site)
+{
+    struct cpu_jit *j = &cpu->jit;
+    u64 now = j->stop - (u64)(j->budget + site->refund);
+    cpu->time.retired += now - cpu->time.now;
+    cpu->time.now = now;
+    cpu->core.rip = j->page + site->offset;
+    jit_flags_settle(cpu);
+}
+
+static void count_one(struct cpu *cpu)
+{
+    cpu->time.now++;
+    cpu->time.retired++;
+}
+
+bool jit_call_handler(struct cpu *cpu, struct jit_site *site)
+{
+    const struct insn *in = site->in;
+    settle(cpu, site);
+    enum flow flow = in->handler(cpu, in);
+    if (LIKELY(flow == FLOW_NEXT)) {
+        if (LIKELY(cpu->run_end != NULL))
+            return true;
+        cpu->core.rip += in->length;
+    }
+    count_one(cpu);
+    return false;
+}
+
+void jit_flags_image(struct cpu *cpu)
+{
+    jit_flags_settle(cpu);
+    cpu->jit.status = flags_status(cpu) | FL_R1 | FL_IF;
+}
+
+void jit_flags_carry(struct cpu *cpu)
+{
+    jit_flags_settle(cpu);
+    cpu->jit.cc_c = flag_cf(cpu);
+}
+
+/* ---- blocks -------------------------------------------------------------------------------------------------------- */
+
+static struct jit_jump *jump_of(struct cpu *cpu, u64 la) { return &cpu->jit.jumps[(la ^ la >> 12) & (JIT_JUMPS - 1)]; }
+
+/* The block has code, or gets some because it is hot. */
+static bool has_code(struct jit *jit, struct block *block, bool *full)
+{
+    *full = false;
+    if (LIKELY(block->code != NULL))
+        return true;
+    if (block->heat == HEAT_NEVER || ++block->heat < HOT)
+        return false;
+    if (jit_translate(jit, block, full))
+        return true;
+    if (!*full)
+        block->heat = HEAT_NEVER;
+    return false;
+}
+
+static bool run(void *arg, struct cpu *cpu, struct block *block)
+{
+    struct jit *jit = arg;
+    bool full;
+    if (!has_code(jit, block, &full)) {
+        if (full)
+            interp_flush(jit->interp);
+        return full;           /* the loop finds its blocks again */
+    }
+    for (;;) {
+        struct cpu_jit *j = &cpu->jit;
+        j->page = cpu->core.rip - (block->ram_off & 0xfff);
+        j->key = interp_key(cpu);
+        j->stop = cpu->stop_at;
+        j->budget = (i64)(cpu->stop_at - cpu->time.now);
+        cpu->run_end = &somewhere;
+        cpu->block = &one_instruction;
+        cpu->block_rip = cpu->core.rip;
+        u32 number = emit_enter(jit, cpu, block->code);
+        u64 flushes = jit->flushes;
+        if (number == 0) {
+            cpu->block = NULL;
+            return true;
+        }
+        const struct jit_site *site = &jit->sites[number];
+        settle(cpu, site);
+        if (site->in) {
+            const struct insn *in = site->in;
+            if (UNLIKELY(cpu->time.now >= cpu->stop_at)) {
+                cpu->block = NULL;
+                return true;
+            }
+            enum flow flow = in->handler(cpu, in);
+            cpu->block = NULL;
+            if (flow == FLOW_NEXT)
+                cpu->core.rip += in->length;
+            count_one(cpu);
+            if (flow == FLOW_EVENT || flow == FLOW_EXIT || cpu->mode.code_bits != BITS_64)
+                return true;
+        }
+        cpu->block = NULL;
+        if (cpu->event.attention || cpu->time.now >= cpu->stop_at)
+            return true;
+        block = interp_find(cpu);
+        if (!block || block->ram_off == ~0ull || !has_code(jit, block, &full)) {
+            if (block && full)
+                interp_flush(jit->interp);
+            return true;
+        }
+        if (jit->flushes == flushes && site->link && cpu->core.rip == j->page + site->offset)
+            emit_link(jit, site->patch, block->code);
+        struct jit_jump *jump = jump_of(cpu, cpu->core.rip);
+        *jump = (struct jit_jump){.la = cpu->core.rip, .key = interp_key(cpu), .code = block->code};
+        if (cpu->stop_at - cpu->time.now < block->count)
+            return true;
+    }
+}
+
+static void dropped(void *arg, struct block *block)
+{
+    emit_poison(arg, block->code);
+    block->code = NULL;
+}
+
+static void flushed(void *arg)
+{
+    struct jit *jit = arg;
+    jit->used = jit->common;
+    jit->site_count = 1;
+    jit->flushes++;
+    memset(jit->jumps, 0, jit->cpu_count * JIT_JUMPS * sizeof(*jit->jumps));
+}
+
+/* ---- life ---------------------------------------------------------------------------------------------------------- */
+
+static void jit_free(void *arg)
+{
+    struct jit *jit = arg;
+    jit_memory_free(&jit->memory);
+    free(jit->emit);
+    free(jit->jumps);
+    free(jit->sites);
+    free(jit);
+}
+
+bool jit_attach(struct interp *interp, struct cpu *cpus, unsigned count, bool calls)
+{
+    struct jit *jit = calloc(1, sizeof(*jit));
+    if (!jit)
+        return false;
+    jit->interp = interp;
+    jit->cpus = cpus;
+    jit->cpu_count = count;
+    jit->calls = calls;
+    jit->sites = calloc(JIT_SITES, sizeof(*jit->sites));
+    jit->jumps = calloc((size_t)count * JIT_JUMPS, sizeof(*jit->jumps));
+    if (!jit->sites || !jit->jumps || !jit_translate_init() || !jit_memory_new(&jit->memory, JIT_CODE_BYTES) ||
+        (jit->common = emit_common(jit)) == 0) {
+        jit_free(jit);
+        return false;
+    }
+    jit->used = jit->common;
+    jit->site_count = 1;
+    for (unsigned i = 0; i < count; i++)
+        cpus[i].jit.jumps = jit->jumps + (size_t)i * JIT_JUMPS;
+    interp_set_engine(interp, &(struct engine){.arg = jit, .run = run, .dropped = dropped, .flushed = flushed, .free = jit_free});
+    return true;
+}

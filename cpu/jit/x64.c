@@ -1,0 +1,583 @@
+/* The x86-64 back end: the common routines, the way to the guest's memory, flags, branches and the ends of blocks. Data operations are in
+ * x64_int.c, vectors in x64_vector.c.
+ *
+ * A block is entered with the guest's registers in their host registers (x64_pin), the flags in memory (cpu->jit.cc_*), r13 the number of
+ * instructions left. Its first act is to take its own instructions off r13; who leaves before the end gives the rest back.
+ *
+ * Kept true: between instructions the guest's flags are in the host's flags, in memory, or both: `host`, `known`, keep_flags.
+ */
+#include "cpu/jit/x64_asm.h"
+
+#include "cpu/interp.h"
+#include "mmu/tlb.h"
+
+#include <stdlib.h>
+
+#if defined(__x86_64__) && !defined(_WIN32)
+
+const u8 x64_pin[REG_COUNT] = {RAX, RCX, RDX, RBX, R15, R14, RSI, RDI, R8, R9, NO_REG, NO_REG, NO_REG, NO_REG, NO_REG, NO_REG,
+                               NO_REG, NO_REG};
+
+/* ---- common routines ---------------------------------------------------------------------------------------------- */
+
+static void spill(struct emit *e)
+{
+    for (unsigned n = 0; n < 16; n++)
+        if (pinned(n))
+            x64_store(e, rm_cpu(OFF_R(n)), x64_pin[n]);
+}
+
+static void reload(struct emit *e)
+{
+    for (unsigned n = 0; n < 16; n++)
+        if (pinned(n))
+            x64_load(e, x64_pin[n], rm_cpu(OFF_R(n)));
+}
+
+static void push(struct emit *e, unsigned reg)
+{
+    if (reg & 8)
+        put8(e, 0x41);
+    put8(e, 0x50 | (reg & 7));
+}
+
+static void pop(struct emit *e, unsigned reg)
+{
+    if (reg & 8)
+        put8(e, 0x41);
+    put8(e, 0x58 | (reg & 7));
+}
+
+static void ret(struct emit *e) { put8(e, 0xc3); }
+
+static void call_c(struct emit *e, u64 function)
+{
+    x64_lea(e, OSZ_64, RDI, rm_cpu(-BIAS));
+    x64_load_imm(e, RAX, function);
+    x64_op(e, 0xff, OSZ_32, 2, rm_reg(RAX));
+}
+
+static const u8 saved[] = {RBX, RBP, R12, R13, R14, R15};
+
+static void make_enter(struct emit *e)
+{
+    e->stub_enter = (u32)emit_at(e);
+    for (unsigned i = 0; i < sizeof(saved); i++)
+        push(e, saved[i]);
+    x64_alu_imm(e, 5, OSZ_64, rm_reg(RSP), 8);
+    x64_move(e, T0, RSI);
+    x64_lea(e, OSZ_64, CPU, rm_at(RDI, BIAS));
+    reload(e);
+    x64_load(e, LEFT, rm_cpu(OFF(jit.budget)));
+    x64_op(e, 0xff, OSZ_32, 4, rm_reg(T0));
+}
+
+/* r11d: the site. The second entry: all is in memory, the site is none. */
+static u32 make_exit(struct emit *e)
+{
+    e->stub_exit = (u32)emit_at(e);
+    spill(e);
+    x64_store(e, rm_cpu(OFF(jit.budget)), LEFT);
+    x64_op(e, 0x8b, OSZ_32, RAX, rm_reg(R11));
+    u32 second = (u32)emit_at(e);
+    x64_alu_imm(e, 0, OSZ_64, rm_reg(RSP), 8);
+    for (unsigned i = sizeof(saved); i-- > 0;)
+        pop(e, saved[i]);
+    ret(e);
+    return second;
+}
+
+static void make_handler(struct emit *e, u32 leave)
+{
+    e->stub_handler = (u32)emit_at(e);
+    spill(e);
+    x64_store(e, rm_cpu(OFF(jit.budget)), LEFT);
+    x64_op(e, 0xc1, OSZ_32, 4, rm_reg(R11));
+    put8(e, 4);                        /* sizeof(struct jit_site) is 16 */
+    x64_load_imm(e, RSI, (u64)(uintptr_t)e->jit->sites);
+    x64_op(e, 0x01, OSZ_64, R11, rm_reg(RSI));
+    x64_alu_imm(e, 5, OSZ_64, rm_reg(RSP), 8);
+    call_c(e, (u64)(uintptr_t)jit_call_handler);
+    x64_alu_imm(e, 0, OSZ_64, rm_reg(RSP), 8);
+    x64_op(e, 0x84, OSZ_8, RAX, rm_reg(RAX));
+    u32 leaves = x64_jump_if(e, CC_E);
+    reload(e);
+    ret(e);
+    x64_here(e, leaves);
+    x64_alu_imm(e, 0, OSZ_64, rm_reg(RSP), 8);
+    x64_op(e, 0x31, OSZ_32, RAX, rm_reg(RAX));
+    x64_jump_back(e, leave);
+}
+
+/* The host's flags become the guest's. T0 stays. */
+static void make_flags(struct emit *e)
+{
+    e->stub_flags = (u32)emit_at(e);
+    spill(e);
+    push(e, T0);
+    call_c(e, (u64)(uintptr_t)jit_flags_image);
+    pop(e, T0);
+    reload(e);
+    x64_op(e, 0xff, OSZ_32, 6, rm_cpu(OFF(jit.status)));
+    put8(e, 0x9d);
+    ret(e);
+}
+
+static void make_carry(struct emit *e)
+{
+    e->stub_carry = (u32)emit_at(e);
+    spill(e);
+    push(e, T0);
+    call_c(e, (u64)(uintptr_t)jit_flags_carry);
+    pop(e, T0);
+    reload(e);
+    ret(e);
+}
+
+_Static_assert(sizeof(struct jit_site) == 16, "make_handler() multiplies by it");
+_Static_assert(sizeof(struct jit_jump) == 32 && sizeof(struct tlb_entry) == 32, "addresses of entries are made by shifts");
+
+size_t emit_common(struct jit *jit)
+{
+    struct emit *e = calloc(1, sizeof(*e));
+    if (!e)
+        return 0;
+    jit->emit = e;
+    e->jit = jit;
+    jit_memory_open(&jit->memory);
+    e->p = jit->memory.write + 16;     /* offset 0 is nobody's */
+    make_enter(e);
+    u32 leave = make_exit(e);
+    make_handler(e, leave);
+    make_flags(e);
+    make_carry(e);
+    size_t bytes = (emit_at(e) + 63) & ~(size_t)63;
+    jit_memory_close(&jit->memory, 0, bytes);
+    jit->enter = jit->memory.run + e->stub_enter;
+    return bytes;
+}
+
+u32 emit_enter(struct jit *jit, struct cpu *cpu, const void *code)
+{
+    union { const void *data; u32 (*function)(struct cpu *cpu, const void *code); } enter = {jit->enter};
+    return enter.function(cpu, code);
+}
+
+/* ---- sites and slow paths -------------------------------------------------------------------------------------------- */
+
+u32 x64_site(struct emit *e, const struct insn *in, unsigned offset, unsigned refund, u32 patch, bool link)
+{
+    struct jit *jit = e->jit;
+    if (e->full)
+        return 0;
+    u32 n = jit->site_count++;
+    jit->sites[n] = (struct jit_site){.in = in, .patch = patch, .offset = (u16)offset, .refund = (u8)refund, .link = link};
+    return n;
+}
+
+/* The site of the instruction that is being translated, as it stands before it. */
+static u32 site_before(struct emit *e)
+{
+    return x64_site(e, e->cur.in, e->cur.offset, e->count - e->cur.index, 0, false);
+}
+
+static void leave_at(struct emit *e, u32 site)
+{
+    x64_load_imm(e, R11, site);
+    x64_jump_back(e, e->stub_exit);
+}
+
+void x64_slow_if(struct emit *e, unsigned cc, bool leaves)
+{
+    struct slow *s = &e->slow[e->slow_count++];
+    *s = (struct slow){.at = x64_jump_if(e, cc), .site = site_before(e), .leaves = leaves};
+}
+
+static void make_slow(struct emit *e, const struct slow *s)
+{
+    x64_here(e, s->at);
+    if (s->leaves) {
+        leave_at(e, s->site);
+        return;
+    }
+    x64_load_imm(e, R11, s->site);
+    x64_call(e, e->stub_handler);
+    if (s->flags)
+        x64_call(e, e->stub_flags);
+    x64_jump_back(e, s->resume);
+}
+
+/* ---- the guest's memory ---------------------------------------------------------------------------------------------- */
+
+/* The address expression of the memory operand without its segment; T0 and T1 may hold registers that are not pinned. */
+static struct rm expression(struct emit *e)
+{
+    const struct insn *in = e->cur.in;
+    struct rm rm = {.memory = true, .base = NO_REG, .index = NO_REG, .disp = (i32)in->disp};
+    if (in->base == REG_RIP) {
+        x64_load(e, T0, rm_cpu(OFF(jit.page)));
+        rm.base = T0;
+        rm.disp = (i32)(in->disp + e->cur.offset);
+    } else if (in->base != REG_ZERO) {
+        rm.base = x64_pin[in->base];
+        if (!pinned(in->base)) {
+            x64_load(e, T0, guest(in->base));
+            rm.base = T0;
+        }
+    }
+    if (in->index != REG_ZERO) {
+        rm.index = x64_pin[in->index];
+        rm.scale = in->scale;
+        if (!pinned(in->index)) {
+            x64_load(e, T1, guest(in->index));
+            rm.index = T1;
+        }
+    }
+    return rm;
+}
+
+void x64_expression_to(struct emit *e, unsigned osz, unsigned reg)
+{
+    struct rm rm = expression(e);
+    if (rm.index == NO_REG && rm.base == NO_REG)
+        x64_load_imm(e, reg, osz == OSZ_32 ? (u32)rm.disp : (u64)(i64)rm.disp);
+    else if (rm.index == NO_REG && rm.disp == 0)
+        x64_op(e, 0x8b, osz, reg, rm_reg(rm.base));
+    else
+        x64_lea(e, osz, reg, rm);
+}
+
+void x64_address(struct emit *e)
+{
+    x64_expression_to(e, OSZ_64, T0);
+    if (e->cur.in->seg != SEG_NONE)
+        x64_op(e, 0x03, OSZ_64, T0, rm_cpu(OFF(seg.s) + (i32)(e->cur.in->seg * sizeof(struct segment) + offsetof(struct segment, base))));
+}
+
+void x64_translate(struct emit *e, unsigned bytes, bool write, bool leaves)
+{
+    e->host = 0;
+    x64_op(e, 0x8b, OSZ_32, T1, rm_reg(T0));
+    x64_op(e, 0xc1, OSZ_32, 5, rm_reg(T1));
+    put8(e, 7);
+    x64_alu_imm(e, 4, OSZ_32, rm_reg(T1), (TLB_ENTRIES - 1) * (i64)sizeof(struct tlb_entry));
+    x64_op(e, 0x03, OSZ_64, T1, rm_cpu(OFF(tlb_now)));
+    if (bytes == 1)
+        x64_move(e, T2, T0);
+    else
+        x64_lea(e, OSZ_64, T2, rm_at(T0, (i32)bytes - 1));
+    x64_alu_imm(e, 4, OSZ_64, rm_reg(T2), -4096);
+    x64_op(e, 0x0b, OSZ_64, T2, rm_cpu(OFF(tlb_tag)));
+    x64_op(e, 0x3b, OSZ_64, T2, rm_at(T1, write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read)));
+    x64_slow_if(e, CC_NE, leaves);
+    x64_op(e, 0x03, OSZ_64, T0, rm_at(T1, offsetof(struct tlb_entry, addend)));
+}
+
+/* ---- flags ----------------------------------------------------------------------------------------------------------- */
+
+void x64_flags_left(struct emit *e, u32 host)
+{
+    e->host = host;
+    e->wrote_flags = true;
+}
+
+/* ---- instructions ---------------------------------------------------------------------------------------------------- */
+
+void emit_begin(struct emit *e, const struct emit_insn *insn)
+{
+    e->cur = *insn;
+    e->slow_first = e->slow_count;
+    e->wrote_flags = false;
+    if (e->p + 1024 > e->limit || e->slow_count + 4 > SLOW_MAX || e->jit->site_count + 8 > JIT_SITES)
+        e->full = true;
+    if (e->full)
+        e->p = e->jit->memory.write + e->start + 32;   /* written in vain */
+}
+
+void emit_end(struct emit *e)
+{
+    bool slow = e->slow_count > e->slow_first;
+    for (unsigned i = e->slow_first; i < e->slow_count; i++)
+        e->slow[i].resume = (u32)emit_at(e);
+    if (e->wrote_flags) {
+        e->flag_slow = slow ? (int)e->slow_count - 1 : -1;
+        if (slow)
+            e->known = e->cc_op = -1;  /* the handler leaves them in the interpreter's form */
+    } else if (slow) {
+        e->host = 0;
+    }
+    if (e->full)
+        e->slow_count = e->slow_first = 0, e->taken_count = 0;
+}
+
+void emit_handler(struct emit *e)
+{
+    x64_load_imm(e, R11, site_before(e));
+    x64_call(e, e->stub_handler);
+    e->host = 0;
+    e->known = -1;
+    e->cc_op = CC_CORE;
+}
+
+void emit_leave_for(struct emit *e) { leave_at(e, site_before(e)); }
+
+/* ---- branches -------------------------------------------------------------------------------------------------------- */
+
+static bool in_page(i64 target) { return target >= 0 && target < 4096; }
+
+/* T1 = the jump cache's entry of linear address T0, else the slow path of `miss` (the branch's distance is returned twice). */
+static void look_up(struct emit *e, u32 miss[2])
+{
+    x64_move(e, T1, T0);
+    x64_op(e, 0xc1, OSZ_64, 5, rm_reg(T1));
+    put8(e, 12);
+    x64_op(e, 0x33, OSZ_32, T1, rm_reg(T0));
+    x64_alu_imm(e, 4, OSZ_32, rm_reg(T1), JIT_JUMPS - 1);
+    x64_op(e, 0xc1, OSZ_32, 4, rm_reg(T1));
+    put8(e, 5);
+    x64_op(e, 0x03, OSZ_64, T1, rm_cpu(OFF(jit.jumps)));
+    x64_op(e, 0x39, OSZ_64, T0, rm_at(T1, offsetof(struct jit_jump, la)));
+    miss[0] = x64_jump_if(e, CC_NE);
+    x64_load(e, T2, rm_cpu(OFF(jit.key)));
+    x64_op(e, 0x39, OSZ_64, T2, rm_at(T1, offsetof(struct jit_jump, key)));
+    miss[1] = x64_jump_if(e, CC_NE);
+}
+
+static void look_up_or_leave(struct emit *e)
+{
+    u32 miss[2], site = site_before(e);
+    look_up(e, miss);
+    for (unsigned i = 0; i < 2; i++)
+        e->slow[e->slow_count++] = (struct slow){.at = miss[i], .site = site, .leaves = true};
+}
+
+/* To the code of T1's entry, whose linear address is in T0. */
+static void go_to_entry(struct emit *e)
+{
+    x64_alu_imm(e, 4, OSZ_64, rm_reg(T0), -4096);
+    x64_store(e, rm_cpu(OFF(jit.page)), T0);
+    x64_op(e, 0xff, OSZ_32, 4, rm_at(T1, offsetof(struct jit_jump, code)));
+}
+
+static void page_plus(struct emit *e, unsigned reg, i64 offset)
+{
+    x64_load(e, reg, rm_cpu(OFF(jit.page)));
+    x64_lea(e, OSZ_64, reg, rm_at(reg, (i32)offset));
+}
+
+/* The end of the block at a target in the page: linked when the target is translated. at: the branch to be linked if it has been written
+ * already, else 0. */
+static void go_in_page(struct emit *e, i64 target, u32 at)
+{
+    if (target == (i64)(e->block->ram_off & 0xfff)) {
+        if (at)
+            x64_patch(e, at, (u32)e->start);
+        else
+            x64_jump_back(e, (u32)e->start);
+        return;
+    }
+    if (!at)
+        at = x64_jump(e);
+    x64_here(e, at);
+    leave_at(e, x64_site(e, NULL, (unsigned)target, 0, at, true));
+}
+
+static void make_taken(struct emit *e, const struct taken *t)
+{
+    e->cur.in = t->in;
+    e->cur.offset = t->offset;
+    if (in_page(t->target) && t->refund == 0) {
+        go_in_page(e, t->target, t->at);
+        return;
+    }
+    x64_here(e, t->at);
+    if (t->refund)
+        x64_lea(e, OSZ_64, LEFT, rm_at(LEFT, (i32)t->refund));
+    if (in_page(t->target)) {
+        go_in_page(e, t->target, 0);
+        return;
+    }
+    u32 miss[2];
+    page_plus(e, T0, t->target);
+    look_up(e, miss);
+    go_to_entry(e);
+    x64_here(e, miss[0]);
+    x64_here(e, miss[1]);
+    leave_at(e, x64_site(e, t->in, t->offset, 1, 0, false));
+}
+
+void x64_branch_if(struct emit *e, unsigned cc, i64 target)
+{
+    e->taken[e->taken_count++] = (struct taken){.at = x64_jump_if(e, cc), .target = target, .refund = e->count - e->cur.index - 1,
+                                                .in = e->cur.in, .offset = e->cur.offset};
+}
+
+void emit_jump(struct emit *e, i64 target)
+{
+    if (in_page(target)) {
+        go_in_page(e, target, 0);
+        return;
+    }
+    page_plus(e, T0, target);
+    look_up_or_leave(e);
+    go_to_entry(e);
+}
+
+void emit_continue(struct emit *e, unsigned offset)
+{
+    if (offset < 4096) {
+        go_in_page(e, offset, 0);
+        return;
+    }
+    u32 miss[2];
+    page_plus(e, T0, offset);
+    look_up(e, miss);
+    go_to_entry(e);
+    x64_here(e, miss[0]);
+    x64_here(e, miss[1]);
+    leave_at(e, x64_site(e, NULL, offset, 0, 0, false));
+}
+
+/* Where the return address goes: T0 = its host address. */
+static void return_slot(struct emit *e)
+{
+    x64_lea(e, OSZ_64, T0, rm_at(x64_pin[REG_RSP], -8));
+    x64_translate(e, 8, true, true);
+}
+
+void emit_call(struct emit *e, i64 target)
+{
+    unsigned next = e->cur.offset + e->cur.in->length;
+    return_slot(e);
+    if (in_page(target)) {
+        page_plus(e, T1, next);
+        x64_store(e, rm_at(T0, 0), T1);
+        x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(x64_pin[REG_RSP], -8));
+        go_in_page(e, target, 0);
+        return;
+    }
+    x64_store(e, rm_cpu(OFF(jit.save[0])), T0);
+    page_plus(e, T0, target);
+    look_up_or_leave(e);
+    x64_load(e, T2, rm_cpu(OFF(jit.save[0])));
+    x64_load(e, T0, rm_cpu(OFF(jit.page)));
+    x64_lea(e, OSZ_64, T0, rm_at(T0, (i32)next));
+    x64_store(e, rm_at(T2, 0), T0);
+    x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(x64_pin[REG_RSP], -8));
+    x64_load(e, T0, rm_at(T1, offsetof(struct jit_jump, la)));
+    go_to_entry(e);
+}
+
+/* T0 = the value of a 64-bit operand. */
+static void fetch_target(struct emit *e, struct place target)
+{
+    if (target.kind == PLACE_MEM) {
+        x64_address(e);
+        x64_translate(e, 8, false, true);
+        x64_load(e, T0, rm_at(T0, 0));
+    } else {
+        x64_load(e, T0, guest(target.reg));
+    }
+}
+
+void emit_jump_to(struct emit *e, struct place target)
+{
+    fetch_target(e, target);
+    look_up_or_leave(e);
+    go_to_entry(e);
+}
+
+void emit_call_to(struct emit *e, struct place target)
+{
+    unsigned next = e->cur.offset + e->cur.in->length;
+    return_slot(e);
+    x64_store(e, rm_cpu(OFF(jit.save[0])), T0);
+    fetch_target(e, target);
+    look_up_or_leave(e);
+    x64_load(e, T2, rm_cpu(OFF(jit.save[0])));
+    x64_load(e, T0, rm_cpu(OFF(jit.page)));
+    x64_lea(e, OSZ_64, T0, rm_at(T0, (i32)next));
+    x64_store(e, rm_at(T2, 0), T0);
+    x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(x64_pin[REG_RSP], -8));
+    x64_load(e, T0, rm_at(T1, offsetof(struct jit_jump, la)));
+    go_to_entry(e);
+}
+
+void emit_return(struct emit *e, unsigned release)
+{
+    x64_move(e, T0, x64_pin[REG_RSP]);
+    x64_translate(e, 8, false, true);
+    x64_load(e, T0, rm_at(T0, 0));
+    look_up_or_leave(e);
+    x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(x64_pin[REG_RSP], 8 + (i32)release));
+    go_to_entry(e);
+}
+
+/* ---- blocks ---------------------------------------------------------------------------------------------------------- */
+
+/* Before its entry each block has the way out that a dropped block's entry is made to jump to. */
+#define ENTRY_OFFSET 16u
+
+struct emit *emit_open(struct jit *jit, const struct block *block, unsigned count, size_t at)
+{
+    struct emit *e = jit->emit;
+    jit_memory_open(&jit->memory);
+    e->block = block;
+    e->count = count;
+    e->start = at + ENTRY_OFFSET;
+    e->p = jit->memory.write + at;
+    e->limit = e->p + JIT_BLOCK_BYTES;
+    e->full = false;
+    e->host = 0;
+    e->known = e->cc_op = e->flag_slow = -1;
+    e->slow_count = e->taken_count = 0;
+    e->fp_ready = false;
+    unsigned offset = (unsigned)(block->ram_off & 0xfff);
+    leave_at(e, x64_site(e, NULL, offset, 0, 0, false));
+    e->p = jit->memory.write + e->start;
+    /* The entry: r13 -= count, and out when there are not so many left. */
+    x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), (i64)count);
+    u32 out = x64_jump_if(e, CC_S);
+    e->slow[e->slow_count++] = (struct slow){.at = out, .site = x64_site(e, NULL, offset, count, 0, false), .leaves = true};
+    return e;
+}
+
+const void *emit_entry(const struct emit *e) { return e->jit->memory.run + e->start; }
+
+size_t emit_close(struct emit *e)
+{
+    for (unsigned i = 0; i < e->taken_count && !e->full; i++) {
+        if (e->p + 512 > e->limit || e->jit->site_count + 8 > JIT_SITES)
+            e->full = true;
+        else
+            make_taken(e, &e->taken[i]);
+    }
+    for (unsigned i = 0; i < e->slow_count && !e->full; i++) {
+        if (e->p + 512 > e->limit)
+            e->full = true;
+        else
+            make_slow(e, &e->slow[i]);
+    }
+    size_t bytes = e->full ? 0 : (emit_at(e) - (e->start - ENTRY_OFFSET) + 15) & ~(size_t)15;
+    jit_memory_close(&e->jit->memory, e->start - ENTRY_OFFSET, bytes);
+    return bytes;
+}
+
+void emit_link(struct jit *jit, u32 patch, const void *code)
+{
+    jit_memory_open(&jit->memory);
+    u32 to = (u32)((const u8 *)code - jit->memory.run);
+    store32(jit->memory.write + patch, to - (patch + 4));
+    jit_memory_close(&jit->memory, patch, 4);
+}
+
+void emit_poison(struct jit *jit, const void *code)
+{
+    size_t at = (size_t)((const u8 *)code - jit->memory.run);
+    jit_memory_open(&jit->memory);
+    jit->memory.write[at] = 0xe9;
+    store32(jit->memory.write + at + 1, 0u - ENTRY_OFFSET - 5);
+    jit_memory_close(&jit->memory, at, 5);
+}
+
+#endif

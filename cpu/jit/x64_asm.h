@@ -1,0 +1,119 @@
+/* Writing x86-64 instructions: one encoder for all forms, and what the back end's files share.
+ *
+ * Registers are host numbers 0..15. Guest registers live in host registers for as long as translated code runs (pin[]), except r10..r15,
+ * which stay in cpu->core.r. Fixed: rbp cpu (plus BIAS), r13 instructions left, r10 r11 r12 temporaries.
+ */
+#ifndef NESTOR_CPU_JIT_X64_ASM_H
+#define NESTOR_CPU_JIT_X64_ASM_H
+
+#include "cpu/insn.h"
+#include "cpu/jit/engine.h"
+#include "cpu/state.h"
+
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15, NO_REG = 0xff };
+enum { T0 = R10, T1 = R11, T2 = R12, LEFT = R13, CPU = RBP };
+#define BIAS 128                       /* rbp = cpu + BIAS: core.r within reach of one displacement byte */
+#define OFF(member) ((i32)offsetof(struct cpu, member) - BIAS)
+#define OFF_R(n) ((i32)(offsetof(struct cpu, core.r) + 8 * (size_t)(n)) - BIAS)
+
+#define SLOW_MAX 128
+#define TAKEN_MAX 40
+
+struct slow {
+    u32 at;                    /* where the branch's distance stands, by offset in the memory */
+    u32 resume;
+    u32 site;
+    bool leaves;               /* leaves before the instruction instead of calling its handler */
+    bool flags;                /* the host's flags are wanted behind it */
+};
+struct taken {
+    u32 at;
+    i64 target;
+    unsigned refund;
+    const struct insn *in;
+    unsigned offset;
+};
+
+struct emit {
+    struct jit *jit;
+    const struct block *block;
+    unsigned count;            /* instructions that are translated */
+    size_t start;              /* offset of the block's entry in the memory */
+    u8 *p, *limit;
+    bool full;                 /* no room: the block is given up */
+    struct emit_insn cur;
+    /* The guest's status flags: which of them the host's flags hold; the kind whose inputs stand in cc_a and cc_b and can be done again,
+     * or -1; what cc_op holds, or -1. */
+    u32 host;
+    int known, cc_op;
+    int flag_slow;             /* the slow path that the host's flags went around, or -1 */
+    struct slow slow[SLOW_MAX];
+    unsigned slow_count, slow_first;
+    struct taken taken[TAKEN_MAX];
+    unsigned taken_count;
+    /* The common routines: offsets in the memory. */
+    u32 stub_enter, stub_exit, stub_handler, stub_flags, stub_carry, stub_fp;
+    bool fp_ready;             /* the block has seen to the host's MXCSR */
+    bool wrote_flags;
+};
+
+/* A register or [base + index << scale + disp]. */
+struct rm { bool memory; u8 base, index, scale; i32 disp; };
+static inline struct rm rm_reg(unsigned r) { return (struct rm){.base = (u8)r}; }
+static inline struct rm rm_at(unsigned base, i32 disp) { return (struct rm){.memory = true, .base = (u8)base, .index = NO_REG, .disp = disp}; }
+static inline struct rm rm_cpu(i32 off) { return rm_at(CPU, off); }
+
+/* Opcodes: 0xPPMMOO, PP a mandatory prefix, MM the map (0, 1: 0F, 2: 0F 38, 3: 0F 3A). */
+#define OP_BYTE_RM BIT(31)             /* the rm operand is a byte register whatever the operand size */
+
+static inline size_t emit_at(const struct emit *e) { return (size_t)(e->p - e->jit->memory.write); }
+static inline void put8(struct emit *e, unsigned v) { *e->p++ = (u8)v; }
+static inline void put32(struct emit *e, u32 v) { store32(e->p, v); e->p += 4; }
+static inline void put64(struct emit *e, u64 v) { store64(e->p, v); e->p += 8; }
+
+/* One instruction without its immediate. osz OSZ_* of the register operand. */
+void x64_op(struct emit *e, u64 opcode, unsigned osz, unsigned reg, struct rm rm);
+static inline void x64_load(struct emit *e, unsigned reg, struct rm rm) { x64_op(e, 0x8b, OSZ_64, reg, rm); }
+static inline void x64_store(struct emit *e, struct rm rm, unsigned reg) { x64_op(e, 0x89, OSZ_64, reg, rm); }
+static inline void x64_move(struct emit *e, unsigned to, unsigned from) { if (to != from) x64_load(e, to, rm_reg(from)); }
+static inline void x64_lea(struct emit *e, unsigned osz, unsigned reg, struct rm rm) { x64_op(e, 0x8d, osz, reg, rm); }
+/* op /digit of the ALU group with an immediate that fits 32 signed bits. */
+void x64_alu_imm(struct emit *e, unsigned digit, unsigned osz, struct rm rm, i64 imm);
+void x64_load_imm(struct emit *e, unsigned reg, u64 v);            /* leaves the flags alone */
+void x64_store_imm(struct emit *e, unsigned osz, struct rm rm, i32 imm);
+/* Jumps: `at` of the distance is returned for x64_here(); or to a known place. */
+u32 x64_jump(struct emit *e);
+u32 x64_jump_if(struct emit *e, unsigned cc);
+void x64_jump_back(struct emit *e, u32 to);
+void x64_call(struct emit *e, u32 to);
+void x64_patch(struct emit *e, u32 at, u32 to);
+static inline void x64_here(struct emit *e, u32 at) { x64_patch(e, at, (u32)emit_at(e)); }
+
+/* ---- shared by the back end's files (cpu/jit/x64.c) ---------------------------------------------------------------------- */
+
+extern const u8 x64_pin[REG_COUNT];
+static inline bool pinned(unsigned n) { return x64_pin[n] != NO_REG; }
+static inline struct rm guest(unsigned n) { return pinned(n) ? rm_reg(x64_pin[n]) : rm_cpu(OFF_R(n)); }
+
+u32 x64_site(struct emit *e, const struct insn *in, unsigned offset, unsigned refund, u32 patch, bool link);
+/* Branches to the slow path on condition cc. */
+void x64_slow_if(struct emit *e, unsigned cc, bool leaves);
+/* reg = the memory operand's address without its segment; flags stay. T0 and T1 may change. */
+void x64_expression_to(struct emit *e, unsigned osz, unsigned reg);
+/* T0 = linear address of the memory operand. */
+void x64_address(struct emit *e);
+/* T0 = host address of the n bytes at linear address T0; T1 and T2 change, and the host's flags. */
+void x64_translate(struct emit *e, unsigned bytes, bool write, bool leaves);
+static inline void x64_operand(struct emit *e, unsigned bytes, bool write)
+{
+    x64_address(e);
+    x64_translate(e, bytes, write, false);
+}
+/* The instruction leaves other flags than were there: what the host holds of them. */
+void x64_flags_left(struct emit *e, u32 host);
+
+void x64_branch_if(struct emit *e, unsigned cc, i64 target);
+
+enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G };
+
+#endif
