@@ -136,7 +136,7 @@ static bool choose_engine(struct machine *m, char *message, size_t message_size)
     m->run = cpu_run;
     if (m->config.engine == ENGINE_INTERP || jit_attach(m->interp, m->cpu, m->cpu_count, m->config.engine == ENGINE_CALLS))
         return true;
-    return hostio_error(message, message_size, "--engine: this host has no executable memory for translated code; there is interp");
+    return hostio_error(message, message_size, "--engine: this host offers no translated code; there is interp");
 }
 
 struct machine *machine_create(const struct machine_config *config, const struct machine_frontend *frontend,

@@ -13,8 +13,6 @@
 
 #include <stdlib.h>
 
-#if defined(__x86_64__) && !defined(_WIN32)
-
 const u8 x64_pin[REG_COUNT] = {RAX, RCX, RDX, RBX, R15, R14, RSI, RDI, R8, R9, NO_REG, NO_REG, NO_REG, NO_REG, NO_REG, NO_REG,
                                NO_REG, NO_REG};
 
@@ -579,5 +577,3 @@ void emit_poison(struct jit *jit, const void *code)
     store32(jit->memory.write + at + 1, 0u - ENTRY_OFFSET - 5);
     jit_memory_close(&jit->memory, at, 5);
 }
-
-#endif

@@ -5,8 +5,6 @@
  */
 #include "cpu/jit/x64_asm.h"
 
-#if defined(__x86_64__) && !defined(_WIN32)
-
 #define ALL_FLAGS ((u32)FL_STATUS)
 
 /* ---- registers -------------------------------------------------------------------------------------------------------- */
@@ -678,5 +676,3 @@ void emit_jump_if(struct emit *e, unsigned cc, i64 target)
     want_flags(e, condition_flags(cc));
     x64_branch_if(e, cc, target);
 }
-
-#endif
