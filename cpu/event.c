@@ -496,6 +496,8 @@ static enum flow take_interrupt(struct cpu *cpu)
             return FLOW_NEXT;
         if (result == VMX_EVENT_EXITED)
             return FLOW_EXIT;
+        if (result == VMX_EVENT_TAKEN)
+            return FLOW_EVENT;
     }
     if (e->activity == ACTIVITY_MWAIT) {  /* an interrupt breaks MWAIT even while it is masked: a wake-up nobody asked for is allowed */
         e->activity = ACTIVITY_ACTIVE;
@@ -578,6 +580,8 @@ static enum flow service_once(struct cpu *cpu)
         FLOW(take_nmi(cpu));
     if (armed && vmx_attention(cpu, VMX_STAGE_INTERRUPT_WINDOW))
         return FLOW_EXIT;
+    if ((e->attention & ATT_VIRTUAL_INTR) && vmx_virtual_interrupt(cpu))
+        return FLOW_EVENT;
     if ((e->attention & ATT_INTR) && (!shutdown || vmx_nonroot(cpu)))
         FLOW(take_interrupt(cpu));
     if (e->activity != ACTIVITY_ACTIVE)

@@ -147,6 +147,7 @@ enum {
     ATT_STOP = 1 << 11,        /* the machine wants the loop back (power off, reset, debugger) */
     ATT_ENDBRANCH = 1 << 12,   /* indirect-branch tracking waits: the next instruction has to be an ENDBR (cpu/cet.h) */
     ATT_ALONE = ATT_SHADOW | ATT_STEP | ATT_VMX | ATT_ENDBRANCH,   /* the next instruction runs alone */
+    ATT_VIRTUAL_INTR = 1 << 13,/* a frame recognises a virtual interrupt: ask vmx_virtual_interrupt() */
 };
 
 struct cpu_event {
@@ -296,6 +297,9 @@ struct cpu_board {
     u64 (*tsc)(void *arg, struct cpu *cpu);                 /* machine TSC in ticks, before cpu->sys.tsc_offset */
     int (*interrupt_acknowledge)(void *arg, struct cpu *cpu);/* vector, or -1 when nothing is pending any more */
     bool (*interrupt_pending)(void *arg, struct cpu *cpu);
+    void (*interrupt_eoi)(void *arg, struct cpu *cpu);      /* zero is written to the local APIC's EOI register */
+    /* The local APIC sends a fixed interrupt to the physical APIC ID that a posted-interrupt descriptor's NDST means. */
+    void (*interrupt_notify)(void *arg, struct cpu *cpu, u32 ndst, u8 vector);
     u8 (*tpr_get)(void *arg, struct cpu *cpu);              /* whole TPR, bits 7:0 */
     void (*tpr_set)(void *arg, struct cpu *cpu, u8 tpr);
     bool (*apic_msr_read)(void *arg, struct cpu *cpu, u32 msr, u64 *value);  /* 0x800-0x8ff, 0x6e0; false: #GP(0) */

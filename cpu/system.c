@@ -126,9 +126,8 @@ static enum flow write_cr8(struct cpu *cpu, const struct insn *in, u64 value)
     if (value & ~0xfull)
         return cpu_raise_gp(cpu, 0);
     u8 tpr = (u8)(value << 4);
-    bool exited = false;
-    if (UNLIKELY(vmx_nonroot(cpu)) && vmx_tpr_write(cpu, in, tpr, &exited))
-        return exited ? FLOW_EXIT : flow_end(cpu, in);
+    if (UNLIKELY(vmx_nonroot(cpu)) && vmx_tpr_write(cpu, tpr))
+        return flow_end(cpu, in);
     if (cpu->board)
         cpu->board->tpr_set(cpu->board_arg, cpu, tpr);
     return flow_end(cpu, in);

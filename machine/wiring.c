@@ -94,6 +94,23 @@ static int board_interrupt_acknowledge(void *arg, struct cpu *cpu)
     return vector;
 }
 
+static void board_interrupt_eoi(void *arg, struct cpu *cpu)
+{
+    lapic_eoi(&((struct machine *)arg)->lapic[cpu->index]);
+}
+
+/* By the interrupt command register, in either mode [SDM3 "IPI Virtualization"]. */
+static void board_interrupt_notify(void *arg, struct cpu *cpu, u32 ndst, u8 vector)
+{
+    struct lapic *lapic = &((struct machine *)arg)->lapic[cpu->index];
+    if (lapic_is_x2apic(lapic)) {
+        (void)lapic_msr_write(lapic, 0x830, (u64)ndst << 32 | vector);
+    } else {
+        lapic_mmio_write(lapic, 0x310, (ndst >> 8 & 0xff) << 24);
+        lapic_mmio_write(lapic, 0x300, vector);
+    }
+}
+
 static u8 board_tpr_get(void *arg, struct cpu *cpu)
 {
     return (u8)((struct machine *)arg)->lapic[cpu->index].tpr;
@@ -181,6 +198,8 @@ const struct cpu_board wiring_cpu_board = {
     .tsc = board_tsc,
     .interrupt_acknowledge = board_interrupt_acknowledge,
     .interrupt_pending = board_interrupt_pending,
+    .interrupt_eoi = board_interrupt_eoi,
+    .interrupt_notify = board_interrupt_notify,
     .tpr_get = board_tpr_get,
     .tpr_set = board_tpr_set,
     .apic_msr_read = board_apic_msr_read,

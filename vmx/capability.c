@@ -10,6 +10,7 @@
 #include "cpu/mode.h"
 #include "cpu/model.h"
 #include "vmx/fields.h"
+#include "vmx/frame.h"
 #include "vmx/vmx.h"
 
 /* Controls of the default1 class: bits that the plain MSRs report as fixed to 1 [SDM3 Appendix "Default Settings of
@@ -235,10 +236,14 @@ static u64 *running_feature_control(struct cpu *cpu)
 
 bool vmx_msr_read(struct cpu *cpu, u32 msr, u64 *value, bool *known)
 {
+    if (msr >> 8 == 8 && cpu->vmx.depth)
+        return vmx_x2apic_read(cpu, msr, value, known);
     return vmx_msr_read_level(cpu, running_feature_control(cpu), msr, value, known);
 }
 
 bool vmx_msr_write(struct cpu *cpu, u32 msr, u64 value, bool *known)
 {
+    if (msr >> 8 == 8 && cpu->vmx.depth)
+        return vmx_x2apic_write(cpu, msr, value, known);
     return vmx_msr_write_level(cpu, running_feature_control(cpu), msr, value, known);
 }

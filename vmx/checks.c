@@ -135,7 +135,7 @@ void vmx_check_note_exit(struct vmx_frame *frame)
 struct facts {
     const struct cpu *cpu;
     const struct vmcs *v;
-    u64 secondary;             /* secondary controls as they count */
+    u64 secondary, tertiary;   /* these controls as they count */
     u64 physical_reserved;     /* bits above the physical-address width */
     unsigned wide;             /* linear-address bits at most */
     u64 cr0_must_be_1, cr0_may_be_1, cr4_may_be_1;
@@ -157,6 +157,7 @@ static inline bool implies_(bool a, bool b) { return !a || b; }
 #define pin(name) ((v->pin_controls & PIN_##name) != 0)
 #define primary(name) ((v->primary_controls & PRIMARY_##name) != 0)
 #define secondary(name) ((c->secondary & SECONDARY_##name) != 0)
+#define tertiary(name) ((c->tertiary & TERTIARY_##name) != 0)
 #define on_exit(name) ((v->exit_controls & VMEXIT_##name) != 0)
 #define on_entry(name) ((v->entry_controls & VMENTRY_##name) != 0)
 /* A control word keeps to its capability MSR: no bit is 0 that must be 1, none is 1 that may not be. */
@@ -349,6 +350,7 @@ static void gather(const struct cpu *cpu, const struct vmx_frame *frame, struct 
         .cpu = cpu,
         .v = v,
         .secondary = vmx_secondary(v),
+        .tertiary = vmx_tertiary(v),
         .physical_reserved = ~mask_low(cpu_physical_bits(cpu)),
         .wide = cpu_has(cpu, FEATURE_LA57) ? 57 : 48,
         .cr0_must_be_1 = CR0_PE | CR0_NE | CR0_PG,

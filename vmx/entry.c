@@ -18,6 +18,7 @@
 #include "vmx/checks.h"
 #include "vmx/insn.h"
 #include "vmx/stats.h"
+#include "vmx/virtual_apic.h"
 
 /* ---- loading guest state ----------------------------------------------------------------------------------------- */
 
@@ -121,7 +122,7 @@ static void start_timers(struct cpu *cpu, struct vmx_frame *f)
     if (vmcs_pin(v, PREEMPTION_TIMER))
         f->timer_deadline = ((cpu->vmx.tsc >> VMX_TIMER_RATE) + (u32)v->vmx_preemption_timer) << VMX_TIMER_RATE;
     f->ple_first = f->ple_last = 0;
-    f->tpr_pending = 0;
+    f->apic_exit = 0;
     f->mtf_pending = 0;
 }
 
@@ -129,11 +130,10 @@ static void start_timers(struct cpu *cpu, struct vmx_frame *f)
 static void check_tpr(struct cpu *cpu, struct vmx_frame *f)
 {
     const struct vmcs *v = &f->vmcs;
-    if (!vmcs_primary(v, TPR_SHADOW) || !vmcs_secondary(v, APIC_ACCESSES))
+    if (!vmcs_primary(v, TPR_SHADOW) || !vmcs_secondary(v, APIC_ACCESSES) || vmcs_secondary(v, VIRTUAL_INTERRUPT_DELIVERY))
         return;
-    u8 vtpr = (u8)bus_read(cpu->bus, cpu->index, f->virtual_apic_hpa + 0x80, 1);
-    if ((v->tpr_threshold & 0xf) > vtpr >> 4u)
-        f->tpr_pending = 1;
+    if (vapic_below_threshold(cpu, f))
+        f->apic_exit = EXIT_TPR_BELOW_THRESHOLD;
 }
 
 /* ---- structures the VMCS points to ------------------------------------------------------------------------------- */
@@ -154,7 +154,9 @@ bool vmx_pin_frame(struct cpu *cpu, unsigned k)
     return pin(cpu, k, vmcs_primary(v, MSR_BITMAPS), v->msr_bitmap_address, ACCESS_READ, &f->msr_bitmap_hpa) &&
            pin(cpu, k, io, v->io_bitmap_a_address, ACCESS_READ, &f->io_bitmap_a_hpa) &&
            pin(cpu, k, io, v->io_bitmap_b_address, ACCESS_READ, &f->io_bitmap_b_hpa) &&
-           pin(cpu, k, vmcs_primary(v, TPR_SHADOW), v->virtual_apic_address, ACCESS_WRITE, &f->virtual_apic_hpa);
+           pin(cpu, k, vmcs_primary(v, TPR_SHADOW), v->virtual_apic_address, ACCESS_WRITE, &f->virtual_apic_hpa) &&
+           pin(cpu, k, vmcs_pin(v, POSTED_INTERRUPTS), v->posted_interrupt_descriptor_address, ACCESS_WRITE,
+               &f->posted_hpa);
 }
 
 /* A VMCS that was checked when it was entered, and then lay in memory where software could reach it: what its exit will
@@ -288,14 +290,15 @@ u32 vmx_msr_list_store(struct cpu *cpu, unsigned k, u64 list, u32 count)
 
 void vmx_rearm(struct cpu *cpu)
 {
-    bool armed = false;
+    bool armed = false, virtual_interrupt = false;
     u64 deadline = ~0ull;
     for (u32 k = 0; k < cpu->vmx.depth; k++) {
         const struct vmx_frame *f = &cpu->vmx.frame[k];
         u64 windows = PRIMARY_INTERRUPT_WINDOW_EXITING | PRIMARY_NMI_WINDOW_EXITING | PRIMARY_MONITOR_TRAP_FLAG;
-        if (f->vmcs.primary_controls & windows || f->mtf_pending || f->tpr_pending || vmx_has_held(cpu, k))
+        if (f->vmcs.primary_controls & windows || f->mtf_pending || f->apic_exit || vmx_has_held(cpu, k))
             armed = true;
         armed |= vmx_carrying(cpu);
+        virtual_interrupt |= f->virtual_interrupt;
         if (f->timer_deadline < deadline)
             deadline = f->timer_deadline;
     }
@@ -310,6 +313,10 @@ void vmx_rearm(struct cpu *cpu)
         cpu->event.attention |= ATT_VMX;
     else
         cpu->event.attention &= ~(u32)ATT_VMX;
+    if (virtual_interrupt)
+        cpu->event.attention |= ATT_VIRTUAL_INTR;
+    else
+        cpu->event.attention &= ~(u32)ATT_VIRTUAL_INTR;
 }
 
 u64 vmx_next_deadline(struct cpu *cpu)
@@ -399,6 +406,7 @@ static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
     load_events(cpu, f);
     cpu_mode_update(cpu);
     check_tpr(cpu, f);
+    vmx_virtual_interrupt_entry(cpu, k);
     vmx_offer_entered(cpu, k);
 
     if (k + 1 < VMX_MAX_FRAMES && cpu->vmx.frame[k + 1].vmxon) {

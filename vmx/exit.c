@@ -286,7 +286,7 @@ static void finish(struct cpu *cpu, unsigned k, u8 blocking)
     struct vmx_frame *f = &cpu->vmx.frame[k];
     struct vmcs *v = &f->vmcs;
     f->timer_deadline = ~0ull;
-    f->mtf_pending = f->tpr_pending = 0;
+    f->mtf_pending = f->apic_exit = f->virtual_interrupt = 0;
     cpu->vmx.depth = k;
     if (!vmx_load_host_state(cpu, k)) {
         vmx_abort(cpu, k, ABORT_LOAD_PDPTE);

@@ -13,7 +13,7 @@
 struct cpu;
 
 /* Identifies the layout of struct vmcs in memory (IA32_VMX_BASIC[30:0]); a new number whenever fields.def changes. */
-#define VMCS_REVISION 0x4e530001u
+#define VMCS_REVISION 0x4e530002u
 #define VMCS_SIZE 4096u        /* bytes of a VMXON or VMCS region */
 #define VMCS_SHADOW BIT(31)    /* shadow-VMCS indicator in the region's first word */
 

@@ -22,6 +22,7 @@
 #define vmcs_pin(v, name) (((v)->pin_controls & PIN_##name) != 0)
 #define vmcs_primary(v, name) (((v)->primary_controls & PRIMARY_##name) != 0)
 #define vmcs_secondary(v, name) ((vmx_secondary(v) & SECONDARY_##name) != 0)
+#define vmcs_tertiary(v, name) ((vmx_tertiary(v) & TERTIARY_##name) != 0)
 #define vmcs_exit_control(v, name) (((v)->exit_controls & VMEXIT_##name) != 0)
 #define vmcs_entry_control(v, name) (((v)->entry_controls & VMENTRY_##name) != 0)
 
@@ -121,6 +122,8 @@ void vmx_suspend(struct cpu *cpu, unsigned k, u32 instruction_length);
 void vmx_resume_unit(struct cpu *cpu, unsigned k);
 /* Delivers events that frames injected into levels that could not take them at once. True: something was done. */
 bool vmx_try_held(struct cpu *cpu);
+/* The running guest is given an event as if by VM entry. */
+void vmx_give_event(struct cpu *cpu, u8 vector, enum event_type type);
 bool vmx_has_held(const struct cpu *cpu, unsigned k);
 
 /* ---- stand-ins that perform an access (vmx/standin.c) ------------------------------------------------------------ */
@@ -147,10 +150,26 @@ u32 vmx_instruction_info(const struct cpu *cpu, const struct insn *in, u32 reaso
  * as an exit handled by L0. */
 void vmx_note_l0(struct cpu *cpu, u32 reason);
 
-/* ---- the virtual TPR (vmx/apicv.c) ------------------------------------------------------------------------------- */
+/* ---- the virtual APIC (vmx/apicv.c) ------------------------------------------------------------------------------ */
 
 /* Tells mmu/ how accesses to APIC-access pages are virtualised. */
 void vmx_apic_attach(void);
+/* Does a frame with this VMCS virtualise RDMSR or WRMSR of `msr` (0x800-0x8ff) by its guest? */
+bool vmx_x2apic_virtualised(const struct vmcs *v, u32 msr, bool write);
+/* RDMSR and WRMSR of x2APIC registers at depth > 0; *known false: no frame virtualises them. False: #GP(0). */
+bool vmx_x2apic_read(struct cpu *cpu, u32 msr, u64 *value, bool *known);
+bool vmx_x2apic_write(struct cpu *cpu, u32 msr, u64 value, bool *known);
+
+/* ---- virtual interrupts (vmx/virtual_interrupt.c) ---------------------------------------------------------------- */
+
+/* Frame k has been entered: PPR virtualization and evaluation of its pending virtual interrupts. */
+void vmx_virtual_interrupt_entry(struct cpu *cpu, unsigned k);
+/* … its guest goes on as part of a unit: evaluation alone. */
+void vmx_virtual_interrupt_resume(struct cpu *cpu, unsigned k);
+/* Is `vector`, which frame k has acknowledged, its posted-interrupt notification vector? */
+bool vmx_is_notification(struct cpu *cpu, unsigned k, u8 vector);
+/* Posted-interrupt processing for frame k; its local APIC has been told of the end of the interrupt. */
+void vmx_post(struct cpu *cpu, unsigned k);
 
 /* ---- the offer (vmx/offer.c) ------------------------------------------------------------------------------------- */
 

@@ -213,9 +213,13 @@ static int instruction_owner(struct cpu *cpu, const struct vmx_ask *ask, u64 val
     } else if (scope != VMX_SCOPE_ANY) {
         return frame_wants(cpu, depth - 1, ask, value) ? (int)depth - 1 : NOBODY;
     } else {
+        bool is_msr = ask->reason == EXIT_RDMSR || ask->reason == EXIT_WRMSR;
         for (unsigned k = depth; k-- > 0;) {
-            if (!frame_wants(cpu, k, ask, value))
+            if (!frame_wants(cpu, k, ask, value)) {
+                if (is_msr && vmx_x2apic_virtualised(vmcs_of(cpu, k), ask->number, ask->reason == EXIT_WRMSR))
+                    break;                 /* it goes no further out */
                 continue;
+            }
             if (LIKELY(!routed))
                 return (int)k;
             wanting |= 1u << k;
@@ -441,6 +445,12 @@ enum vmx_event_result vmx_external_interrupt(struct cpu *cpu)
             cpu->event.attention &= ~(u32)ATT_INTR;
             return VMX_EVENT_BLOCKED;
         }
+        if (vmx_is_notification(cpu, (unsigned)k, (u8)vector)) {
+            if (cpu->board->interrupt_eoi)
+                cpu->board->interrupt_eoi(cpu->board_arg, cpu);
+            vmx_post(cpu, (unsigned)k);
+            return VMX_EVENT_TAKEN;
+        }
         x.interruption_info = INFO_VALID | (u32)vector;
     }
     vmx_exit(cpu, (unsigned)k, &x);
@@ -527,9 +537,12 @@ bool vmx_attention(struct cpu *cpu, enum vmx_stage stage)
     case VMX_STAGE_TPR_MTF:
         for (u32 k = 0; k < depth; k++) {
             struct vmx_frame *f = &cpu->vmx.frame[k];
-            if (f->tpr_pending) {
-                f->tpr_pending = 0;
-                return armed_exit(cpu, k, EXIT_TPR_BELOW_THRESHOLD);
+            if (f->apic_exit) {
+                struct vmx_exit_info x = {.reason = f->apic_exit, .qualification = f->apic_exit_qualification};
+                f->apic_exit = 0;
+                f->apic_exit_qualification = 0;
+                vmx_exit(cpu, k, &x);
+                return true;
             }
             if (f->mtf_pending) {
                 f->mtf_pending = 0;

@@ -66,9 +66,10 @@ struct vmx_frame {
     u8 offered;                /* L0 gives it VMX though its parent hides it (policy transparent) */
     u8 stale;                  /* `vmcs` must be read again from vmcs_ptr before it is used */
     u8 mtf_pending;            /* a monitor-trap-flag exit is due at the next instruction boundary */
-    u8 tpr_pending;            /* a TPR-below-threshold exit is due */
+    u8 apic_exit;              /* reason of a trap-like exit that is due: TPR threshold, EOI, APIC write; 0: none */
     u8 held_nmi;               /* injected NMI for its guest that could not be delivered yet */
-    u8 pad[2];
+    u8 virtual_interrupt;      /* a pending virtual interrupt is recognised */
+    u8 pad;
     u64 vmxon_ptr;             /* gpa in this hypervisor's space */
     u64 vmcs_ptr;              /* gpa in this hypervisor's space, VMX_NO_VMCS when none is current */
     u64 vmcs_hpa;              /* where that region lies on the bus */
@@ -82,11 +83,12 @@ struct vmx_frame {
     u64 ple_first, ple_last;   /* TSC of the first and the last PAUSE of the present loop */
     /* Where the structures that the VMCS points to lie on the bus while the frame is entered (BUS_NO_RAM: not
      * reachable). */
-    u64 msr_bitmap_hpa, io_bitmap_a_hpa, io_bitmap_b_hpa, virtual_apic_hpa;
+    u64 msr_bitmap_hpa, io_bitmap_a_hpa, io_bitmap_b_hpa, virtual_apic_hpa, posted_hpa;
     struct vmx_pending_cpuid cpuid;
     struct vmx_pending_cr4 cr4;
     struct vmx_unit unit;      /* what is suspended under the current VMCS */
-    u64 spare[8];              /* for later members without a change of the layout */
+    u64 apic_exit_qualification;
+    u64 spare[6];              /* for later members without a change of the layout */
 };
 
 struct vmx_state {

@@ -215,6 +215,8 @@ void vmx_resume_unit(struct cpu *cpu, unsigned k)
     cpu->vmx.depth = u->depth;
     cpu->vmx.carried = u->carried;
     cpu_mode_update(cpu);
+    for (unsigned m = k + 1; m < u->depth; m++)
+        vmx_virtual_interrupt_resume(cpu, m);
     vmx_offer_entered(cpu, u->depth - 1);
     if (!injected.valid)
         return;
@@ -255,8 +257,7 @@ static int highest_held(const struct vmx_frame *f)
     return -1;
 }
 
-/* The running guest is given an event as if by VM entry. */
-static void give(struct cpu *cpu, u8 vector, enum event_type type)
+void vmx_give_event(struct cpu *cpu, u8 vector, enum event_type type)
 {
     cpu_raise(cpu, vector);
     cpu->event.type = (u8)type;
@@ -278,7 +279,7 @@ static bool try_held_nmi(struct cpu *cpu, unsigned k)
     if (cpu->event.blocking & (BLOCK_NMI | BLOCK_MOV_SS | BLOCK_STI))
         return false;
     f->held_nmi = 0;
-    give(cpu, EXC_NMI, EVT_NMI);
+    vmx_give_event(cpu, EXC_NMI, EVT_NMI);
     return true;
 }
 
@@ -301,7 +302,7 @@ static bool try_held_interrupt(struct cpu *cpu, unsigned k, u8 vector)
     if (!(cpu->core.rflags_rest & FL_IF) || cpu->event.blocking & (BLOCK_STI | BLOCK_MOV_SS))
         return false;
     f->held_vectors[vector >> 6] &= ~bit;
-    give(cpu, vector, EVT_EXTERNAL);
+    vmx_give_event(cpu, vector, EVT_EXTERNAL);
     return true;
 }
 

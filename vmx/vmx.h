@@ -59,10 +59,10 @@ bool vmx_cr4_fixed_ok(const struct cpu *cpu, u64 value);
 /* TSC as the running level's RDTSC shows it: `tsc` (cpu_tsc) with every entered frame's scaling and offset. */
 u64 vmx_scale_tsc(const struct cpu *cpu, u64 tsc);
 
-/* CR8/TPR of the running level: true when a frame virtualises it (TPR shadow); then *tpr is read or written there.
- * Writing may carry out a TPR-below-threshold exit after the instruction: *exited. */
+/* CR8/TPR of the running level: true when a frame virtualises it (TPR shadow); then it is read or written there. An
+ * exit that a write leads to (TPR below threshold) is made behind the instruction. */
 bool vmx_tpr_read(struct cpu *cpu, u8 *tpr);
-bool vmx_tpr_write(struct cpu *cpu, const struct insn *in, u8 tpr, bool *exited);
+bool vmx_tpr_write(struct cpu *cpu, u8 tpr);
 
 /* An access to a port, IN or OUT as part of INS or OUTS, that an outer hypervisor has carried out already for the running
  * instruction: *value is what was read. False: it is to be made. At depth > 0. */
@@ -80,7 +80,8 @@ bool vmx_triple_fault(struct cpu *cpu);
 bool vmx_task_switch(struct cpu *cpu, const struct insn *in, u16 selector, unsigned source);
 /* Physical events while depth > 0: who takes them. VMX_EVENT_GUEST: deliver as usual to the running guest.
  * VMX_EVENT_EXITED: an exit was carried out. VMX_EVENT_BLOCKED: stays pending. */
-enum vmx_event_result { VMX_EVENT_GUEST, VMX_EVENT_EXITED, VMX_EVENT_BLOCKED };
+enum vmx_event_result { VMX_EVENT_GUEST, VMX_EVENT_EXITED, VMX_EVENT_BLOCKED,
+                        VMX_EVENT_TAKEN /* a notification of posted interrupts: it is over */ };
 /* decides by itself on RFLAGS.IF and blocking of the frames concerned */
 enum vmx_event_result vmx_external_interrupt(struct cpu *cpu);
 enum vmx_event_result vmx_nmi(struct cpu *cpu);
@@ -90,9 +91,12 @@ enum vmx_event_result vmx_sipi(struct cpu *cpu, u8 vector);
 /* Between instructions, when ATT_VMX is set: things that frames armed, in their order of priority. `stage` says
  * which part of the priority list the caller is at (cpu/event.c [SDM3 "Priority Among Concurrent Events"]). True: a
  * VM exit was carried out. */
-enum vmx_stage { VMX_STAGE_TPR_MTF /* before debug traps */, VMX_STAGE_TIMER /* before NMI */, VMX_STAGE_NMI_WINDOW,
+enum vmx_stage { VMX_STAGE_TPR_MTF /* exits due to the virtual APIC, MTF: before debug traps */, VMX_STAGE_TIMER /* before NMI */, VMX_STAGE_NMI_WINDOW,
                 VMX_STAGE_INTERRUPT_WINDOW };
 bool vmx_attention(struct cpu *cpu, enum vmx_stage stage);
+/* When ATT_VIRTUAL_INTR is set, between NMIs and external interrupts: a recognised virtual interrupt is delivered, or goes
+ * to the frame that exits for it. True: something was done. */
+bool vmx_virtual_interrupt(struct cpu *cpu);
 /* Called by the run loop after one instruction was executed (or an event delivered) while an MTF or similar count is
  * armed. */
 void vmx_note_instruction(struct cpu *cpu);

@@ -16,7 +16,7 @@ static struct {
     u64 cr0_owned, cr4_owned;  /* bits that stay as they are when the guest writes */
     u64 cr0_fixed, cr4_fixed;  /* must be 1 */
     u64 tsc_added;
-    bool tpr_shadow, tpr_exit;
+    bool tpr_shadow;
     u8 tpr;
     u64 cr4_noted;             /* what vmx_note_cr4() was told */
     u32 msr;                   /* this one is vmx/'s */
@@ -54,12 +54,11 @@ bool vmx_tpr_read(struct cpu *c, u8 *tpr)
     *tpr = hypervisor.tpr;
     return hypervisor.tpr_shadow;
 }
-bool vmx_tpr_write(struct cpu *c, const struct insn *in, u8 tpr, bool *exited)
+bool vmx_tpr_write(struct cpu *c, u8 tpr)
 {
-    (void)c, (void)in;
+    (void)c;
     if (hypervisor.tpr_shadow)
         hypervisor.tpr = tpr;
-    *exited = hypervisor.tpr_exit;
     return hypervisor.tpr_shadow;
 }
 bool vmx_msr_read(struct cpu *c, u32 msr, u64 *value, bool *known)

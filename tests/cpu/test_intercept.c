@@ -224,8 +224,6 @@ START_TEST(virtual_tpr)
     ck_assert_uint_eq(board.tpr, 0x30);
     RETIRES(h_mov_from_cr, bench_registers(OSZ_64, 8, REG_RBX));
     ck_assert_uint_eq(cpu.core.rbx, 7);
-    hypervisor.tpr_exit = true;
-    ck_assert_int_eq(bench_run_insn(h_mov_to_cr, bench_registers(OSZ_64, 8, REG_RAX)), FLOW_EXIT);
     hypervisor.tpr_shadow = false;
     RETIRES(h_mov_from_cr, bench_registers(OSZ_64, 8, REG_RBX));
     ck_assert_uint_eq(cpu.core.rbx, 3);

@@ -83,6 +83,21 @@ static inline void bench_vmcs_rich(struct vmcs *v)
     v->vmcs_link_pointer = BENCH_OTHER_VMCS;
 }
 
+/* A virtual APIC with all that a processor does for it. */
+static inline void bench_vmcs_apicv(struct vmcs *v)
+{
+    bench_vmcs_rich(v);
+    v->pin_controls |= PIN_POSTED_INTERRUPTS;
+    v->primary_controls |= PRIMARY_TERTIARY_CONTROLS;
+    v->secondary_controls = (v->secondary_controls & ~(u64)SECONDARY_APIC_ACCESSES) | SECONDARY_X2APIC_MODE
+                            | SECONDARY_APIC_REGISTER_VIRTUALIZATION | SECONDARY_VIRTUAL_INTERRUPT_DELIVERY;
+    v->tertiary_controls = TERTIARY_IPI_VIRTUALIZATION;
+    v->posted_interrupt_vector = 0xf2;
+    v->posted_interrupt_descriptor_address = BENCH_PAGE + 0x1040;
+    v->pid_pointer_table_address = BENCH_PAGE + 0x2000;
+    v->last_pid_pointer_index = 3;
+}
+
 /* A guest in 32-bit protected mode without paging (unrestricted), or with PAE paging. */
 static inline void bench_vmcs_32(struct vmcs *v, bool pae)
 {

@@ -38,9 +38,10 @@ static void host_32(struct vmcs *v)
     BREAK(GUEST_##SEG##_DPL, bench_vmcs_64, v->guest_##seg##_selector |= 3)
 
 #define BREAKS                                                                                                         \
-    BREAK(PIN_CONTROLS_RESERVED, bench_vmcs_64, v->pin_controls |= 1u << 4 | 1u << 7)                                  \
+    BREAK(PIN_CONTROLS_RESERVED, bench_vmcs_64, v->pin_controls |= 1u << 8)                                  \
     BREAK(PRIMARY_CONTROLS_RESERVED, bench_vmcs_64, v->primary_controls &= ~2ull)                                      \
     BREAK(SECONDARY_CONTROLS_RESERVED, bench_vmcs_64, v->secondary_controls |= SECONDARY_VMCS_SHADOWING)               \
+    BREAK(TERTIARY_CONTROLS_RESERVED, bench_vmcs_apicv, v->tertiary_controls |= 1ull << 40)                            \
     BREAK(CR3_TARGET_COUNT, bench_vmcs_64, v->cr3_target_count = 5)                                                    \
     BREAK(IO_BITMAP_A_ADDRESS, bench_vmcs_rich, v->io_bitmap_a_address |= 0x800)                                       \
     BREAK(IO_BITMAP_B_ADDRESS, bench_vmcs_rich, v->io_bitmap_b_address |= BEYOND)                                      \
@@ -48,6 +49,19 @@ static void host_32(struct vmcs *v)
     BREAK(VIRTUAL_APIC_ADDRESS, bench_vmcs_rich, v->virtual_apic_address |= 1)                                         \
     BREAK(TPR_THRESHOLD_RESERVED, bench_vmcs_rich, v->tpr_threshold = 0x10)                                            \
     BREAK(TPR_THRESHOLD_ABOVE_VTPR, bench_vmcs_rich, (v->secondary_controls &= ~(u64)SECONDARY_APIC_ACCESSES, v->tpr_threshold = 3)) \
+    BREAK(X2APIC_MODE_WITHOUT_TPR_SHADOW, bench_vmcs_64, v->secondary_controls |= SECONDARY_X2APIC_MODE)               \
+    BREAK(APIC_REGISTERS_WITHOUT_TPR_SHADOW, bench_vmcs_64, v->secondary_controls |= SECONDARY_APIC_REGISTER_VIRTUALIZATION) \
+    BREAK(VIRTUAL_INTERRUPTS_WITHOUT_TPR_SHADOW, bench_vmcs_64, v->secondary_controls |= SECONDARY_VIRTUAL_INTERRUPT_DELIVERY) \
+    BREAK(IPI_VIRTUALIZATION_WITHOUT_TPR_SHADOW, bench_vmcs_64,                                                        \
+          (v->primary_controls |= PRIMARY_TERTIARY_CONTROLS, v->tertiary_controls |= TERTIARY_IPI_VIRTUALIZATION))     \
+    BREAK(X2APIC_MODE_AND_APIC_ACCESSES, bench_vmcs_apicv, v->secondary_controls |= SECONDARY_APIC_ACCESSES)           \
+    BREAK(VIRTUAL_INTERRUPTS_WITHOUT_EXITING, bench_vmcs_apicv, v->pin_controls &= ~(u64)PIN_EXTERNAL_INTERRUPT_EXITING) \
+    BREAK(POSTED_INTERRUPTS_WITHOUT_DELIVERY, bench_vmcs_apicv,                                                        \
+          v->secondary_controls &= ~(u64)SECONDARY_VIRTUAL_INTERRUPT_DELIVERY)                                         \
+    BREAK(POSTED_INTERRUPTS_WITHOUT_ACKNOWLEDGE, bench_vmcs_apicv, v->exit_controls &= ~(u64)VMEXIT_ACKNOWLEDGE_INTERRUPT) \
+    BREAK(POSTED_INTERRUPT_VECTOR, bench_vmcs_apicv, v->posted_interrupt_vector = 0x100)                               \
+    BREAK(POSTED_INTERRUPT_DESCRIPTOR, bench_vmcs_apicv, v->posted_interrupt_descriptor_address |= 0x20)               \
+    BREAK(PID_POINTER_TABLE, bench_vmcs_apicv, (v->pid_pointer_table_address = BEYOND - 16, v->last_pid_pointer_index = 2)) \
     BREAK(VIRTUAL_NMIS_WITHOUT_NMI_EXITING, bench_vmcs_rich, v->pin_controls &= ~(u64)PIN_NMI_EXITING)                 \
     BREAK(NMI_WINDOW_WITHOUT_VIRTUAL_NMIS, bench_vmcs_rich, v->pin_controls &= ~(u64)PIN_VIRTUAL_NMIS)                 \
     BREAK(APIC_ACCESS_ADDRESS, bench_vmcs_rich, v->apic_access_address |= BEYOND)                                      \
@@ -226,7 +240,7 @@ END_TEST
 
 /* ---- what must pass ---------------------------------------------------------------------------------------------- */
 
-static const make valid[] = {bench_vmcs_64, bench_vmcs_rich, flat_32, pae_in_ept, bench_vmcs_real, bench_vmcs_v8086,
+static const make valid[] = {bench_vmcs_64, bench_vmcs_rich, bench_vmcs_apicv, flat_32, pae_in_ept, bench_vmcs_real, bench_vmcs_v8086,
                              bench_vmcs_pae_in_memory};
 
 /* A change to a valid VMCS that leaves it valid. */

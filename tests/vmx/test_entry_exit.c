@@ -473,9 +473,7 @@ END_TEST
 
 START_TEST(test_tpr_shadow)
 {
-    static const struct insn mov_cr8 = {.length = 4, .flags = INSN_64};
     u8 tpr;
-    bool exited;
     enter();
     ck_assert(!vmx_tpr_read(&cpu, &tpr));
     leave();
@@ -487,9 +485,13 @@ START_TEST(test_tpr_shadow)
     enter();
     ck_assert(vmx_tpr_read(&cpu, &tpr));
     ck_assert_uint_eq(tpr, 0x50);
-    ck_assert(vmx_tpr_write(&cpu, &mov_cr8, 0x40, &exited) && !exited);
+    ck_assert(vmx_tpr_write(&cpu, 0x40));
+    ck_assert(!(cpu.event.attention & ATT_VMX));
     ck_assert_uint_eq(bus_read(&bus, 0, BENCH_PAGE + 0x80, 4), 0x40);
-    ck_assert(vmx_tpr_write(&cpu, &mov_cr8, 0x30, &exited) && exited);
+    ck_assert(vmx_tpr_write(&cpu, 0x30));
+    ck_assert(cpu.event.attention & ATT_VMX);
+    cpu.core.rip += 4;                     /* the exit is trap-like */
+    ck_assert(vmx_attention(&cpu, VMX_STAGE_TPR_MTF));
     ck_assert_uint_eq(v->exit_reason, EXIT_TPR_BELOW_THRESHOLD);
     ck_assert_uint_eq(v->guest_rip, GUEST_RIP + 4);
 }
@@ -626,17 +628,22 @@ static void poke_around(void)
         u64 la = random64() % 3 ? random64() % BENCH_RAM : random64();
         struct vmx_ask any = {.reason = (u32)(random64() % EXIT_REASON_COUNT), .qualification = random64(),
                               .number = (u32)random64(), .size = 1u << random64() % 3, .value = random_value()};
-        bool exited;
         u8 tpr;
+        u64 value;
+        bool known;
+        u32 msr = 0x800 + (u32)(random64() % 64);
         cpu.fault.kind = FAULT_NONE;
-        switch (random64() % 10) {
+        switch (random64() % 13) {
         case 0: case 1:
             if (!mem_read_slow(&cpu, la, data, 1 + random64() % 16, ACCESS_READ) && cpu.fault.kind >= FAULT_EPT_VIOLATION &&
                 cpu.fault.kind <= FAULT_EPT_MISCONFIG)
                 vmx_memory_exit(&cpu);
             break;
         case 2: vmx_intercept(&cpu, &insn, &any); break;
-        case 3: vmx_tpr_write(&cpu, &insn, (u8)random64(), &exited); break;
+        case 3: vmx_tpr_write(&cpu, (u8)random64()); break;
+        case 10: vmx_msr_write(&cpu, msr, random_value(), &known); break;
+        case 11: vmx_msr_read(&cpu, msr, &value, &known); break;
+        case 12: vmx_virtual_interrupt(&cpu); cpu.event.valid = 0; break;
         case 4: vmx_tpr_read(&cpu, &tpr); break;
         case 5: vmx_attention(&cpu, (enum vmx_stage)(random64() % 4)); break;
         case 6: vmx_note_instruction(&cpu); break;
@@ -653,7 +660,7 @@ static void poke_around(void)
 
 START_TEST(test_random_vmcs)
 {
-    static void (*const kinds[])(struct vmcs *) = {bench_vmcs_64, bench_vmcs_rich, bench_vmcs_real, bench_vmcs_v8086};
+    static void (*const kinds[])(struct vmcs *) = {bench_vmcs_64, bench_vmcs_rich, bench_vmcs_apicv, bench_vmcs_real, bench_vmcs_v8086};
     unsigned entered = 0;
     for (unsigned round = 0; round < 20000; round++) {
         cpu.vmx.depth = 0;

@@ -439,6 +439,206 @@ START_TEST(test_injected_nmi)
 }
 END_TEST
 
+/* ---- virtual interrupts of an outer frame ------------------------------------------------------------------------ */
+
+#define L2_VAPIC 0x340000u
+#define L3_VAPIC 0x341000u                 /* gpa of L2 */
+#define L3_POSTED 0x342040u
+#define NOTIFICATION 0xf2u
+
+/* L1 gives L2 a virtual APIC; then L3 runs. */
+static void started_l3_apicv(void)
+{
+    struct vmcs *v = &frame[0].vmcs;
+    v->primary_controls |= PRIMARY_TPR_SHADOW;
+    v->secondary_controls |= SECONDARY_VIRTUAL_INTERRUPT_DELIVERY | SECONDARY_X2APIC_MODE;
+    v->virtual_apic_address = L2_VAPIC;
+    started_l3();
+}
+
+/* L2 gives L3 one as well, with posted interrupts. */
+static void l3_apicv(void)
+{
+    struct vmcs *v = &frame[1].vmcs;
+    v->pin_controls |= PIN_EXTERNAL_INTERRUPT_EXITING | PIN_POSTED_INTERRUPTS;
+    v->exit_controls |= VMEXIT_ACKNOWLEDGE_INTERRUPT;
+    v->primary_controls |= PRIMARY_TPR_SHADOW;
+    v->secondary_controls |= SECONDARY_VIRTUAL_INTERRUPT_DELIVERY;
+    v->virtual_apic_address = L3_VAPIC;
+    v->posted_interrupt_vector = NOTIFICATION;
+    v->posted_interrupt_descriptor_address = L3_POSTED;
+    leave(EXIT_CPUID);
+    frame[1].checked = 0;
+    enter();
+    ck_level(3);
+}
+
+/* L1 has put `vector` into L2's virtual IRR and enters it again. */
+static void l2_virtual_interrupt(u8 vector)
+{
+    ck_assert_int_eq(vmx_external_interrupt(&cpu), VMX_EVENT_EXITED);
+    ck_level(1);
+    ck_assert(!(cpu.event.attention & ATT_VIRTUAL_INTR));
+    bus_write(&bus, 0, L2_VAPIC + 0x200 + (vector >> 5) * 16u, 4, 1u << (vector & 31));
+    frame[0].vmcs.guest_interrupt_status = vector;
+    enter();
+    ck_level(3);
+}
+
+static u32 word(u64 gpa) { return (u32)bus_read(&bus, 0, gpa, 4); }
+
+/* It is an external interrupt to L2, which exits on them. */
+START_TEST(test_virtual_interrupt_acknowledged)
+{
+    started_l3_apicv();
+    frame[1].vmcs.pin_controls |= PIN_EXTERNAL_INTERRUPT_EXITING;
+    frame[1].vmcs.exit_controls |= VMEXIT_ACKNOWLEDGE_INTERRUPT;
+    l2_virtual_interrupt(0x61);
+    ck_assert(cpu.event.attention & ATT_VIRTUAL_INTR);
+    ck_assert(vmx_virtual_interrupt(&cpu));          /* whatever L3's IF */
+    ck_level(2);
+    ck_assert_uint_eq(frame[1].vmcs.exit_reason, EXIT_EXTERNAL_INTERRUPT);
+    ck_assert_uint_eq(frame[1].vmcs.exit_interruption_info, INFO_VALID | 0x61);
+    ck_assert_uint_eq(frame[0].vmcs.guest_interrupt_status, 0x6100);
+    ck_assert_uint_eq(word(L2_VAPIC + 0x230), 0);
+    ck_assert_uint_eq(word(L2_VAPIC + 0x130), 2);
+    bool known;
+    ck_assert(vmx_msr_write(&cpu, 0x80b, 0, &known) && known);       /* L2's EOI costs L1 nothing */
+    ck_assert_uint_eq(frame[0].vmcs.guest_interrupt_status, 0);
+    ck_level(2);
+}
+END_TEST
+
+/* Without acknowledgement it stays pending until L2 takes it through its IDT. */
+START_TEST(test_virtual_interrupt_not_acknowledged)
+{
+    started_l3_apicv();
+    frame[1].vmcs.pin_controls |= PIN_EXTERNAL_INTERRUPT_EXITING;
+    l2_virtual_interrupt(0x61);
+    ck_assert(vmx_virtual_interrupt(&cpu));
+    ck_level(2);
+    ck_assert_uint_eq(frame[1].vmcs.exit_interruption_info, 0);
+    ck_assert_uint_eq(frame[0].vmcs.guest_interrupt_status, 0x61);
+    ck_assert(cpu.event.attention & ATT_VIRTUAL_INTR);
+    ck_assert(!vmx_virtual_interrupt(&cpu));
+    cpu.core.rflags_rest |= FL_IF;
+    ck_assert(vmx_virtual_interrupt(&cpu));
+    ck_assert(cpu.event.valid && cpu.event.injected);
+    ck_assert_uint_eq(cpu.event.vector, 0x61);
+}
+END_TEST
+
+/* L2 does not exit on external interrupts: it is L3's. */
+START_TEST(test_virtual_interrupt_reaches_l3)
+{
+    started_l3_apicv();
+    l2_virtual_interrupt(0x61);
+    ck_assert(!vmx_virtual_interrupt(&cpu));
+    cpu.core.rflags_rest |= FL_IF;
+    ck_assert(vmx_virtual_interrupt(&cpu));
+    ck_level(3);
+    ck_assert(cpu.event.valid);
+    ck_assert_uint_eq(cpu.event.vector, 0x61);
+    ck_assert_uint_eq(frame[0].vmcs.guest_interrupt_status, 0x6100);
+}
+END_TEST
+
+/* L2's virtual interrupt is the notification of interrupts posted to L3: nobody exits. */
+START_TEST(test_posted_to_l3)
+{
+    started_l3_apicv();
+    l3_apicv();
+    bus_write(&bus, 0, L3_POSTED + 0x41 / 8, 1, 1 << (0x41 & 7));
+    bus_write(&bus, 0, L3_POSTED + 32, 1, 1);
+    l2_virtual_interrupt(NOTIFICATION);
+    ck_assert(vmx_virtual_interrupt(&cpu));
+    ck_level(3);
+    ck_assert_uint_eq(frame[0].vmcs.guest_interrupt_status, 0);
+    ck_assert_uint_eq(frame[1].vmcs.guest_interrupt_status, 0x41);
+    ck_assert_uint_eq(word(L3_VAPIC + 0x220), 2);
+    ck_assert_uint_eq(word(L3_POSTED + 32), 0);
+    ck_assert(!cpu.event.valid);
+    cpu.core.rflags_rest |= FL_IF;
+    ck_assert(vmx_virtual_interrupt(&cpu));
+    ck_assert_uint_eq(cpu.event.vector, 0x41);
+    ck_assert_uint_eq(frame[1].vmcs.guest_interrupt_status, 0x4100);
+}
+END_TEST
+
+/* L1 injects the notification by itself: L2's own APIC is software of L1, so L2 is told, and dismisses it. */
+START_TEST(test_injected_notification)
+{
+    started_l3();
+    l3_apicv();
+    interrupt_exit_and_inject(INFO_VALID | NOTIFICATION);
+    ck_level(2);
+    ck_assert_uint_eq(frame[1].vmcs.exit_reason, EXIT_EXTERNAL_INTERRUPT);
+    ck_assert_uint_eq(frame[1].vmcs.exit_interruption_info, INFO_VALID | NOTIFICATION);
+}
+END_TEST
+
+/* L3's recognised virtual interrupt outlives an exit to L1, and a VMCS switch. */
+START_TEST(test_virtual_interrupt_in_unit)
+{
+    started_l3();
+    l3_apicv();
+    bus_write(&bus, 0, L3_POSTED + 0x41 / 8, 1, 1 << (0x41 & 7));
+    vmx_post(&cpu, 1);
+    ck_assert(cpu.event.attention & ATT_VIRTUAL_INTR);
+    ck_assert_int_eq(vmx_external_interrupt(&cpu), VMX_EVENT_EXITED);
+    ck_level(1);
+    ck_assert_int_eq(vmx_insn_vmptrld(&cpu, &insn, L1_OTHER), FLOW_END);
+    ck_assert_int_eq(vmx_insn_vmptrld(&cpu, &insn, L1_VMCS), FLOW_END);
+    ck_assert(!(cpu.event.attention & ATT_VIRTUAL_INTR));
+    enter();
+    ck_level(3);
+    ck_assert(cpu.event.attention & ATT_VIRTUAL_INTR);
+    cpu.core.rflags_rest |= FL_IF;
+    ck_assert(vmx_virtual_interrupt(&cpu));
+    ck_assert_uint_eq(cpu.event.vector, 0x41);
+}
+END_TEST
+
+/* An exit that an APIC write owes to L2 is not lost when L1 comes first. */
+START_TEST(test_apic_exit_in_unit)
+{
+    bool known;
+    started_l3();
+    l3_apicv();
+    frame[1].vmcs.secondary_controls |= SECONDARY_X2APIC_MODE;
+    ck_assert(vmx_msr_write(&cpu, 0x83f, 3, &known));
+    ck_assert_int_eq(vmx_external_interrupt(&cpu), VMX_EVENT_EXITED);
+    ck_assert_int_eq(vmx_insn_vmptrld(&cpu, &insn, L1_OTHER), FLOW_END);
+    ck_assert_int_eq(vmx_insn_vmptrld(&cpu, &insn, L1_VMCS), FLOW_END);
+    enter();
+    ck_level(3);
+    ck_assert(cpu.event.attention & ATT_VMX);
+    ck_assert(vmx_attention(&cpu, VMX_STAGE_TPR_MTF));
+    ck_level(2);
+    ck_assert_uint_eq(frame[1].vmcs.exit_reason, EXIT_APIC_WRITE);
+    ck_assert_uint_eq(frame[1].vmcs.exit_qualification, 0x3f0);
+}
+END_TEST
+
+/* The innermost frame that virtualises an MSR keeps it from those further out. */
+START_TEST(test_x2apic_innermost)
+{
+    struct vmx_ask ask = {.reason = EXIT_WRMSR, .number = 0x808, .value = 0x30};
+    bool known;
+    started_l3_apicv();                    /* L1 has no MSR bitmap: it wants all */
+    frame[1].vmcs.primary_controls |= PRIMARY_MSR_BITMAPS | PRIMARY_TPR_SHADOW;
+    frame[1].vmcs.secondary_controls |= SECONDARY_X2APIC_MODE;
+    frame[1].msr_bitmap_hpa = BENCH_PAGE;
+    frame[1].virtual_apic_hpa = L3_VAPIC;
+    ck_assert(!vmx_intercept(&cpu, &insn, &ask));
+    ck_assert(vmx_msr_write(&cpu, 0x808, 0x30, &known) && known);
+    ck_assert_uint_eq(word(L3_VAPIC + 0x80), 0x30);
+    frame[1].vmcs.secondary_controls &= ~(u64)SECONDARY_X2APIC_MODE;
+    ck_assert(vmx_intercept(&cpu, &insn, &ask));
+    ck_level(1);
+}
+END_TEST
+
 /* L1 wants an MSR that L2 lets L3 have: L1 serves it as L2's, and L3's RIP moves. */
 START_TEST(test_skipped_instruction)
 {
@@ -634,7 +834,10 @@ int main(void)
                                   test_l2_instructions, test_policy_names, test_own_exit_stays_inside, test_stand_in,
                                   test_violation_during_delivery, test_injected_interrupt_acknowledged,
                                   test_injected_interrupt_not_acknowledged, test_injected_interrupt_reaches_l3,
-                                  test_injected_nmi, test_skipped_instruction, test_guest_reset, test_vmcs_switch,
+                                  test_injected_nmi, test_virtual_interrupt_acknowledged,
+                                  test_virtual_interrupt_not_acknowledged, test_virtual_interrupt_reaches_l3,
+                                  test_posted_to_l3, test_injected_notification, test_virtual_interrupt_in_unit,
+                                  test_apic_exit_in_unit, test_x2apic_innermost, test_skipped_instruction, test_guest_reset, test_vmcs_switch,
                                   test_migration, test_vmcs_page_moves, test_vmcs_page_missing, test_garbage_region};
     return bench_run_with("vmx policies", tests, ARRAY_SIZE(tests), setup);
 }
