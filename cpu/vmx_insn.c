@@ -76,9 +76,12 @@ static enum flow vmread(struct cpu *cpu, const struct insn *in)
 {
     u64 value, encoding;
     unsigned osz = operand_osz(in);
-    BEGIN(EXIT_VMREAD, displacement(cpu, in));
+    bool shadow;
     encoding = osz == OSZ_64 ? reg64(cpu, in->reg) : reg32(cpu, in->reg);
-    enum flow flow = vmx_insn_vmread(cpu, in, encoding, &value);
+    enum flow flow = vmx_insn_begin_field(cpu, in, EXIT_VMREAD, displacement(cpu, in), encoding, &shadow);
+    if (flow != FLOW_NEXT)
+        return flow;
+    flow = shadow ? vmx_insn_vmread_shadow(cpu, in, encoding, &value) : vmx_insn_vmread(cpu, in, encoding, &value);
     if (flow != FLOW_NEXT)
         return flow;
     TRY(rm_set(cpu, in, osz, value));
@@ -90,10 +93,13 @@ static enum flow vmwrite(struct cpu *cpu, const struct insn *in)
 {
     u64 value, encoding;
     unsigned osz = operand_osz(in);
-    BEGIN(EXIT_VMWRITE, displacement(cpu, in));
-    TRY(rm_get(cpu, in, osz, &value));
+    bool shadow;
     encoding = osz == OSZ_64 ? reg64(cpu, in->reg) : reg32(cpu, in->reg);
-    return vmx_insn_vmwrite(cpu, in, encoding, value);
+    enum flow flow = vmx_insn_begin_field(cpu, in, EXIT_VMWRITE, displacement(cpu, in), encoding, &shadow);
+    if (flow != FLOW_NEXT)
+        return flow;
+    TRY(rm_get(cpu, in, osz, &value));
+    return shadow ? vmx_insn_vmwrite_shadow(cpu, in, encoding, value) : vmx_insn_vmwrite(cpu, in, encoding, value);
 }
 FAMILY_ONE(vmwrite, vmwrite)
 

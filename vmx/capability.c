@@ -116,6 +116,7 @@ static u64 misc(const struct cpu *cpu)
 {
     return VMX_TIMER_RATE | VMX_MISC_STORE_LMA | VMX_MISC_ACTIVITY_HLT | VMX_MISC_ACTIVITY_SHUTDOWN
            | VMX_MISC_ACTIVITY_WAIT_SIPI | (u64)VMX_CR3_TARGETS << 16 | (VMX_MSR_LIST_MAX / 512 - 1) << 25
+           | (vmx_control_supported(cpu, CTL_SECONDARY_VMCS_SHADOWING) ? VMX_MISC_VMWRITE_ALL : 0)
            | (generation(cpu) >= GENERATION_SKYLAKE ? VMX_MISC_ZERO_LENGTH : 0);
 }
 

@@ -16,6 +16,7 @@
 #include "mmu/access.h"
 #include "vmx/capability.h"
 #include "vmx/checks.h"
+#include "vmx/fields.h"
 #include "vmx/insn.h"
 #include "vmx/stats.h"
 #include "vmx/virtual_apic.h"
@@ -156,7 +157,11 @@ bool vmx_pin_frame(struct cpu *cpu, unsigned k)
            pin(cpu, k, io, v->io_bitmap_b_address, ACCESS_READ, &f->io_bitmap_b_hpa) &&
            pin(cpu, k, vmcs_primary(v, TPR_SHADOW), v->virtual_apic_address, ACCESS_WRITE, &f->virtual_apic_hpa) &&
            pin(cpu, k, vmcs_pin(v, POSTED_INTERRUPTS), v->posted_interrupt_descriptor_address, ACCESS_WRITE,
-               &f->posted_hpa);
+               &f->posted_hpa) &&
+           (!vmcs_secondary(v, VMCS_SHADOWING) ||
+            (pin(cpu, k, true, v->vmread_bitmap_address, ACCESS_READ, &f->vmread_bitmap_hpa) &&
+             pin(cpu, k, true, v->vmwrite_bitmap_address, ACCESS_READ, &f->vmwrite_bitmap_hpa) &&
+             pin(cpu, k, v->vmcs_link_pointer != VMX_NO_VMCS, v->vmcs_link_pointer, ACCESS_WRITE, &f->link_hpa)));
 }
 
 /* A VMCS that was checked when it was entered, and then lay in memory where software could reach it: what its exit will
@@ -181,9 +186,16 @@ static bool pin_deeper(struct cpu *cpu, unsigned k)
         if (!mem_gpa_to_hpa(cpu, m, f->vmcs_ptr, ACCESS_WRITE, &hpa))
             goto missing;
         if (f->stale) {
+            /* exits that are due do not stand in the region */
+            u8 mtf_pending = f->mtf_pending, apic_exit = f->apic_exit;
+            u64 qualification = f->apic_exit_qualification;
             vmx_region_load(cpu, m, f->vmcs_ptr, hpa);
-            if (m < resumed)
+            if (m < resumed) {
                 trust_host_state(cpu, &f->vmcs);
+                f->mtf_pending = mtf_pending;
+                f->apic_exit = apic_exit;
+                f->apic_exit_qualification = qualification;
+            }
         }
         f->vmcs_hpa = hpa;
         if (m < resumed && !vmx_pin_frame(cpu, m))
@@ -353,7 +365,7 @@ static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
     u8 nmi_blocking = cpu->event.blocking & BLOCK_NMI;
     struct vmx_check_failure failure;
 
-    if (f->vmcs_ptr == VMX_NO_VMCS)
+    if (f->vmcs_ptr == VMX_NO_VMCS || bus_read(cpu->bus, cpu->index, f->vmcs_hpa, 4) & VMCS_SHADOW)
         return vmx_fail_invalid(cpu, in);
     if (cpu->event.blocking & BLOCK_MOV_SS)
         return vmx_fail(cpu, in, VMX_ERROR_ENTRY_BLOCKED_BY_MOV_SS);

@@ -73,6 +73,11 @@ bool vmx_field_present(const struct cpu *cpu, unsigned field)
     return vmx_control_supported(cpu, vmx_field_info(field)->present);
 }
 
+bool vmx_field_writable(const struct cpu *cpu, unsigned field)
+{
+    return vmx_field_info(field)->kind != VMX_FIELD_READONLY || vmx_capability(cpu, MSR_IA32_VMX_MISC) & VMX_MISC_VMWRITE_ALL;
+}
+
 void vmx_field_set(struct vmcs *vmcs, unsigned field, u64 value)
 {
     const struct vmx_field_info *info = vmx_field_info(field);
@@ -101,7 +106,7 @@ enum vmx_error vmx_field_write(const struct cpu *cpu, struct vmx_frame *frame, u
     int row = vmx_field_find(encoding);
     if (row < 0 || !vmx_field_present(cpu, (unsigned)row))
         return VMX_ERROR_UNSUPPORTED_FIELD;
-    if (fields[row].kind == VMX_FIELD_READONLY && !(vmx_capability(cpu, MSR_IA32_VMX_MISC) & VMX_MISC_VMWRITE_ALL))
+    if (!vmx_field_writable(cpu, (unsigned)row))
         return VMX_ERROR_VMWRITE_READ_ONLY_FIELD;
     if (encoding & 1)
         value = (u32)vmx_field_get(&frame->vmcs, (unsigned)row) | value << 32;

@@ -52,6 +52,8 @@ static inline u64 vmx_field_get(const struct vmcs *vmcs, unsigned field)
 {
     return load64((const u8 *)vmcs + vmx_field_info(field)->offset);
 }
+/* VMWRITE may change it: not one of the VM-exit information fields, or IA32_VMX_MISC[29] lets them be written. */
+bool vmx_field_writable(const struct cpu *cpu, unsigned field);
 /* Stores what fits the field's width. */
 void vmx_field_set(struct vmcs *vmcs, unsigned field, u64 value);
 

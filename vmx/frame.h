@@ -107,6 +107,9 @@ void vmx_region_store(struct cpu *cpu, unsigned k);
 void vmx_region_load(struct cpu *cpu, unsigned k, u64 gpa, u64 hpa);
 /* No VMCS is current any more: what was is stored. */
 void vmx_region_release(struct cpu *cpu, unsigned k);
+/* One field of a region that is not current: a shadow VMCS. */
+u64 vmx_region_field(struct cpu *cpu, u64 hpa, unsigned field);
+void vmx_region_set_field(struct cpu *cpu, u64 hpa, unsigned field, u64 value);
 /* Only the launch state of a region that is not current. */
 void vmx_region_clear(struct cpu *cpu, u64 hpa);
 /* Forgets frames k and deeper (the guest that they belonged to is gone). */

@@ -101,6 +101,26 @@ enum flow vmx_insn_begin(struct cpu *cpu, const struct insn *in, u32 reason, u64
     return FLOW_NEXT;
 }
 
+/* [SDM3 "VMCS Shadowing"]: the guest's VMREAD or VMWRITE is not the hypervisor's business. */
+static bool is_shadowed(struct cpu *cpu, u32 reason, u64 encoding)
+{
+    if (vmx_own_root(cpu))
+        return false;
+    const struct vmx_frame *f = frame_innermost(cpu);
+    if (!vmcs_secondary(&f->vmcs, VMCS_SHADOWING) || encoding >> 15)
+        return false;
+    u64 bitmap = reason == EXIT_VMREAD ? f->vmread_bitmap_hpa : f->vmwrite_bitmap_hpa;
+    return !(bus_read(cpu->bus, cpu->index, bitmap + encoding / 8, 1) >> (encoding & 7) & 1);
+}
+
+enum flow vmx_insn_begin_field(struct cpu *cpu, const struct insn *in, u32 reason, u64 qualification, u64 encoding, bool *shadow)
+{
+    *shadow = !mode_forbids(cpu) && is_shadowed(cpu, reason, encoding);
+    if (!*shadow)
+        return vmx_insn_begin(cpu, in, reason, qualification);
+    return cpu->mode.cpl ? cpu_raise_gp(cpu, 0) : FLOW_NEXT;
+}
+
 enum flow vmx_insn_begin_vmxon(struct cpu *cpu, const struct insn *in, u64 qualification)
 {
     if (mode_forbids(cpu) || !own_vmxe(cpu))
@@ -211,7 +231,8 @@ enum flow vmx_insn_vmptrld(struct cpu *cpu, const struct insn *in, u64 gpa)
         return vmx_fail(cpu, in, VMX_ERROR_VMPTRLD_VMXON_POINTER);
     if (!region_hpa(cpu, gpa, ACCESS_WRITE, &hpa))
         return FLOW_EXIT;
-    if ((u32)bus_read(cpu->bus, cpu->index, hpa, 4) != VMCS_REVISION)
+    u64 indicator = vmx_control_supported(cpu, CTL_SECONDARY_VMCS_SHADOWING) ? VMCS_SHADOW : 0;
+    if ((bus_read(cpu->bus, cpu->index, hpa, 4) & ~indicator) != VMCS_REVISION)
         return vmx_fail(cpu, in, VMX_ERROR_VMPTRLD_INCORRECT_REVISION);
     if (gpa == f->vmcs_ptr) {
         f->vmcs_hpa = hpa;
@@ -246,6 +267,55 @@ enum flow vmx_insn_vmwrite(struct cpu *cpu, const struct insn *in, u64 encoding,
         trace_field_access(cpu, "vmwrite", encoding, value);
     enum vmx_error error = vmx_field_write(cpu, f, encoding, value);
     return error ? vmx_fail(cpu, in, error) : vmx_succeed_next(cpu);
+}
+
+/* The field of the shadow VMCS that a guest names. VMX_FIELD_COUNT: the instruction failed, *flow is its outcome; the
+ * error number goes to the current VMCS, which is the hypervisor's. */
+static unsigned shadow_field(struct cpu *cpu, const struct insn *in, u64 encoding, bool write, enum flow *flow)
+{
+    struct vmcs *v = &frame_innermost(cpu)->vmcs;
+    if (v->vmcs_link_pointer == VMX_NO_VMCS) {
+        *flow = vmx_fail_invalid(cpu, in);
+        return VMX_FIELD_COUNT;
+    }
+    int field = vmx_field_find(encoding);
+    enum vmx_error error = VMX_ERROR_NONE;
+    if (field < 0 || !vmx_field_present(cpu, (unsigned)field))
+        error = VMX_ERROR_UNSUPPORTED_FIELD;
+    else if (write && !vmx_field_writable(cpu, (unsigned)field))
+        error = VMX_ERROR_VMWRITE_READ_ONLY_FIELD;
+    if (error == VMX_ERROR_NONE)
+        return (unsigned)field;
+    v->vm_instruction_error = error;
+    *flow = done(cpu, in, FL_ZF);
+    return VMX_FIELD_COUNT;
+}
+
+enum flow vmx_insn_vmread_shadow(struct cpu *cpu, const struct insn *in, u64 encoding, u64 *value)
+{
+    enum flow flow = FLOW_NEXT;
+    unsigned field = shadow_field(cpu, in, encoding, false, &flow);
+    if (field == VMX_FIELD_COUNT)
+        return flow;
+    *value = vmx_region_field(cpu, frame_innermost(cpu)->link_hpa, field) >> (encoding & 1 ? 32 : 0);
+    if (trace_on(cpu, TRACE_VMX_INSN))
+        trace_field_access(cpu, "vmread_shadow", encoding, *value);
+    return FLOW_NEXT;
+}
+
+enum flow vmx_insn_vmwrite_shadow(struct cpu *cpu, const struct insn *in, u64 encoding, u64 value)
+{
+    enum flow flow = FLOW_NEXT;
+    u64 hpa = frame_innermost(cpu)->link_hpa;
+    unsigned field = shadow_field(cpu, in, encoding, true, &flow);
+    if (field == VMX_FIELD_COUNT)
+        return flow;
+    if (trace_on(cpu, TRACE_VMX_INSN))
+        trace_field_access(cpu, "vmwrite_shadow", encoding, value);
+    if (encoding & 1)
+        value = (u32)vmx_region_field(cpu, hpa, field) | value << 32;
+    vmx_region_set_field(cpu, hpa, field, value);
+    return vmx_succeed_next(cpu);
 }
 
 /* ---- VMLAUNCH, VMRESUME, VMCALL, VMFUNC -------------------------------------------------------------------------- */

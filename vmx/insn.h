@@ -13,6 +13,10 @@
 /* What comes first in each but VMXON: #UD, the VM exit of a guest (`reason` EXIT_*, `qualification` as the SDM has
  * it), CPL. FLOW_NEXT: L0 runs the instruction on frame[depth]. */
 enum flow vmx_insn_begin(struct cpu *cpu, const struct insn *in, u32 reason, u64 qualification);
+/* The same for VMREAD and VMWRITE of the field `encoding`, which a guest may be given on a shadow VMCS. *shadow: the
+ * instruction is to be carried out there. */
+enum flow vmx_insn_begin_field(struct cpu *cpu, const struct insn *in, u32 reason, u64 qualification, u64 encoding,
+                               bool *shadow);
 /* The same for VMXON. */
 enum flow vmx_insn_begin_vmxon(struct cpu *cpu, const struct insn *in, u64 qualification);
 
@@ -25,6 +29,9 @@ enum flow vmx_insn_vmptrld(struct cpu *cpu, const struct insn *in, u64 gpa);
  * answers with vmx_succeed_next(). Else it failed, and the result is what the handler returns. */
 enum flow vmx_insn_vmread(struct cpu *cpu, const struct insn *in, u64 encoding, u64 *value);
 enum flow vmx_insn_vmwrite(struct cpu *cpu, const struct insn *in, u64 encoding, u64 value);
+/* … on the shadow VMCS of the innermost frame. */
+enum flow vmx_insn_vmread_shadow(struct cpu *cpu, const struct insn *in, u64 encoding, u64 *value);
+enum flow vmx_insn_vmwrite_shadow(struct cpu *cpu, const struct insn *in, u64 encoding, u64 value);
 enum flow vmx_insn_enter(struct cpu *cpu, const struct insn *in, bool launch);
 enum flow vmx_insn_invept(struct cpu *cpu, const struct insn *in, u64 type, u64 eptp, u64 reserved);
 enum flow vmx_insn_invvpid(struct cpu *cpu, const struct insn *in, u64 type, u64 vpid, u64 la);

@@ -47,7 +47,7 @@ static void frame_forget(struct vmx_frame *f)
     f->vmcs_ptr = VMX_NO_VMCS;
     f->timer_deadline = ~0ull;
     f->vmcs_hpa = f->msr_bitmap_hpa = f->io_bitmap_a_hpa = f->io_bitmap_b_hpa = f->virtual_apic_hpa =
-        f->posted_hpa = BUS_NO_RAM;
+        f->posted_hpa = f->vmread_bitmap_hpa = f->vmwrite_bitmap_hpa = f->link_hpa = BUS_NO_RAM;
 }
 
 void vmx_frames_forget(struct cpu *cpu, unsigned k)
@@ -189,6 +189,18 @@ void vmx_region_release(struct cpu *cpu, unsigned k)
     f->vmcs_ptr = VMX_NO_VMCS;
     f->vmcs_hpa = BUS_NO_RAM;
     f->stale = 0;
+}
+
+u64 vmx_region_field(struct cpu *cpu, u64 hpa, unsigned field)
+{
+    const struct vmx_field_info *info = vmx_field_info(field);
+    return bus_read(cpu->bus, cpu->index, hpa + REGION_FIELDS + info->offset, 8) & mask_low(info->bits);
+}
+
+void vmx_region_set_field(struct cpu *cpu, u64 hpa, unsigned field, u64 value)
+{
+    const struct vmx_field_info *info = vmx_field_info(field);
+    bus_write(cpu->bus, cpu->index, hpa + REGION_FIELDS + info->offset, 8, value & mask_low(info->bits));
 }
 
 void vmx_region_clear(struct cpu *cpu, u64 hpa)

@@ -83,12 +83,13 @@ struct vmx_frame {
     u64 ple_first, ple_last;   /* TSC of the first and the last PAUSE of the present loop */
     /* Where the structures that the VMCS points to lie on the bus while the frame is entered (BUS_NO_RAM: not
      * reachable). */
-    u64 msr_bitmap_hpa, io_bitmap_a_hpa, io_bitmap_b_hpa, virtual_apic_hpa, posted_hpa;
+    u64 msr_bitmap_hpa, io_bitmap_a_hpa, io_bitmap_b_hpa, virtual_apic_hpa, posted_hpa,
+        vmread_bitmap_hpa, vmwrite_bitmap_hpa, link_hpa;
     struct vmx_pending_cpuid cpuid;
     struct vmx_pending_cr4 cr4;
     struct vmx_unit unit;      /* what is suspended under the current VMCS */
     u64 apic_exit_qualification;
-    u64 spare[6];              /* for later members without a change of the layout */
+    u64 spare[3];              /* for later members without a change of the layout */
 };
 
 struct vmx_state {

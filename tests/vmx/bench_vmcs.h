@@ -15,6 +15,7 @@
 #define BENCH_VMCS 0x200000u               /* gpa of the current VMCS */
 #define BENCH_OTHER_VMCS 0x201000u         /* a region with the right revision, for the link pointer */
 #define BENCH_PAGE 0x202000u               /* pages for bitmaps, virtual APIC … */
+#define BENCH_SHADOW_VMCS 0x208000u        /* … with the shadow-VMCS indicator */
 #define BENCH_PDPTES 0x210020u             /* four PDPTEs, 32-byte aligned */
 
 /* Initialiser: a decoded instruction of 64-bit mode, `bytes` long, without operands. */
@@ -94,6 +95,10 @@ static inline void bench_vmcs_apicv(struct vmcs *v)
     v->tertiary_controls = TERTIARY_IPI_VIRTUALIZATION;
     v->posted_interrupt_vector = 0xf2;
     v->posted_interrupt_descriptor_address = BENCH_PAGE + 0x1040;
+    v->secondary_controls |= SECONDARY_VMCS_SHADOWING;
+    v->vmread_bitmap_address = BENCH_PAGE + 0x4000;
+    v->vmwrite_bitmap_address = BENCH_PAGE + 0x5000;
+    v->vmcs_link_pointer = BENCH_SHADOW_VMCS;
     v->pid_pointer_table_address = BENCH_PAGE + 0x2000;
     v->last_pid_pointer_index = 3;
 }
@@ -160,6 +165,7 @@ static inline void bench_hypervisor_setup(void)
     cpu.vmx.frame[0].vmxon = 1;
     cpu.vmx.frame[0].vmcs_ptr = cpu.vmx.frame[0].vmcs_hpa = BENCH_VMCS;
     bus_write(&bus, 0, BENCH_OTHER_VMCS, 4, VMCS_REVISION);
+    bus_write(&bus, 0, BENCH_SHADOW_VMCS, 4, VMCS_REVISION | VMCS_SHADOW);
     bus_write(&bus, 0, BENCH_PAGE + 0x80, 1, 0x20);
 }
 

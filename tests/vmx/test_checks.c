@@ -40,7 +40,7 @@ static void host_32(struct vmcs *v)
 #define BREAKS                                                                                                         \
     BREAK(PIN_CONTROLS_RESERVED, bench_vmcs_64, v->pin_controls |= 1u << 8)                                  \
     BREAK(PRIMARY_CONTROLS_RESERVED, bench_vmcs_64, v->primary_controls &= ~2ull)                                      \
-    BREAK(SECONDARY_CONTROLS_RESERVED, bench_vmcs_64, v->secondary_controls |= SECONDARY_VMCS_SHADOWING)               \
+    BREAK(SECONDARY_CONTROLS_RESERVED, bench_vmcs_64, v->secondary_controls |= 1u << 29)               \
     BREAK(TERTIARY_CONTROLS_RESERVED, bench_vmcs_apicv, v->tertiary_controls |= 1ull << 40)                            \
     BREAK(CR3_TARGET_COUNT, bench_vmcs_64, v->cr3_target_count = 5)                                                    \
     BREAK(IO_BITMAP_A_ADDRESS, bench_vmcs_rich, v->io_bitmap_a_address |= 0x800)                                       \
@@ -57,10 +57,12 @@ static void host_32(struct vmcs *v)
     BREAK(X2APIC_MODE_AND_APIC_ACCESSES, bench_vmcs_apicv, v->secondary_controls |= SECONDARY_APIC_ACCESSES)           \
     BREAK(VIRTUAL_INTERRUPTS_WITHOUT_EXITING, bench_vmcs_apicv, v->pin_controls &= ~(u64)PIN_EXTERNAL_INTERRUPT_EXITING) \
     BREAK(POSTED_INTERRUPTS_WITHOUT_DELIVERY, bench_vmcs_apicv,                                                        \
-          v->secondary_controls &= ~(u64)SECONDARY_VIRTUAL_INTERRUPT_DELIVERY)                                         \
+          (v->secondary_controls &= ~(u64)SECONDARY_VIRTUAL_INTERRUPT_DELIVERY, v->tpr_threshold = 0))                 \
     BREAK(POSTED_INTERRUPTS_WITHOUT_ACKNOWLEDGE, bench_vmcs_apicv, v->exit_controls &= ~(u64)VMEXIT_ACKNOWLEDGE_INTERRUPT) \
     BREAK(POSTED_INTERRUPT_VECTOR, bench_vmcs_apicv, v->posted_interrupt_vector = 0x100)                               \
     BREAK(POSTED_INTERRUPT_DESCRIPTOR, bench_vmcs_apicv, v->posted_interrupt_descriptor_address |= 0x20)               \
+    BREAK(VMREAD_BITMAP_ADDRESS, bench_vmcs_apicv, v->vmread_bitmap_address |= 0x10)                                   \
+    BREAK(VMWRITE_BITMAP_ADDRESS, bench_vmcs_apicv, v->vmwrite_bitmap_address |= BEYOND)                               \
     BREAK(PID_POINTER_TABLE, bench_vmcs_apicv, (v->pid_pointer_table_address = BEYOND - 16, v->last_pid_pointer_index = 2)) \
     BREAK(VIRTUAL_NMIS_WITHOUT_NMI_EXITING, bench_vmcs_rich, v->pin_controls &= ~(u64)PIN_NMI_EXITING)                 \
     BREAK(NMI_WINDOW_WITHOUT_VIRTUAL_NMIS, bench_vmcs_rich, v->pin_controls &= ~(u64)PIN_VIRTUAL_NMIS)                 \
@@ -200,6 +202,7 @@ static void host_32(struct vmcs *v)
     BREAK(GUEST_PENDING_DEBUG_BS, bench_vmcs_64, (v->guest_interruptibility = BLOCK_STI, v->guest_rflags |= FL_TF))    \
     BREAK(LINK_POINTER_ADDRESS, bench_vmcs_64, v->vmcs_link_pointer = 0x800)                                           \
     BREAK(LINK_POINTER_REVISION, bench_vmcs_64, v->vmcs_link_pointer = BENCH_PAGE)                                     \
+    BREAK(LINK_POINTER_SHADOW, bench_vmcs_apicv, v->vmcs_link_pointer = BENCH_OTHER_VMCS)                              \
     BREAK(LINK_POINTER_CURRENT, bench_vmcs_64,                                                                         \
           (v->vmcs_link_pointer = BENCH_VMCS, bus_write(&bus, 0, BENCH_VMCS, 4, VMCS_REVISION)))                       \
     BREAK(GUEST_PDPTE_RESERVED, pae_in_ept, v->guest_pdpte2 = 1 | 1 << 5)
@@ -316,7 +319,7 @@ START_TEST(memory_is_read_again)
     ck_assert(entry_passes());
     bus_write(&bus, 0, BENCH_OTHER_VMCS, 4, VMCS_REVISION | VMCS_SHADOW);
     ck_assert(!entry_passes());
-    ck_assert_uint_eq(failure.id, VMX_CHECK_LINK_POINTER_REVISION);
+    ck_assert_uint_eq(failure.id, VMX_CHECK_LINK_POINTER_SHADOW);
 
     bench_vmcs_pae_in_memory(v);
     vmx_check_note_all(&cpu.vmx.frame[0]);

@@ -119,11 +119,129 @@ START_TEST(test_vmptrld)
     ck_fails(vmx_insn_vmptrld(&cpu, &insn, BIT(46)), VMX_ERROR_VMPTRLD_INVALID_ADDRESS);
     ck_fails(vmx_insn_vmptrld(&cpu, &insn, cpu.vmx.frame[0].vmxon_ptr), VMX_ERROR_VMPTRLD_VMXON_POINTER);
     ck_fails(vmx_insn_vmptrld(&cpu, &insn, BENCH_PAGE), VMX_ERROR_VMPTRLD_INCORRECT_REVISION);
-    bus_write(&bus, 0, BENCH_PAGE, 4, VMCS_REVISION | BIT(31));      /* a shadow VMCS */
+    bus_write(&bus, 0, BENCH_PAGE, 4, VMCS_REVISION ^ BIT(30));
     ck_fails(vmx_insn_vmptrld(&cpu, &insn, BENCH_PAGE), VMX_ERROR_VMPTRLD_INCORRECT_REVISION);
     ck_fails(vmx_insn_vmptrld(&cpu, &insn, BENCH_RAM + 0x1000), VMX_ERROR_VMPTRLD_INCORRECT_REVISION);  /* no memory */
     ck_succeeds(vmx_insn_vmptrld(&cpu, &insn, BENCH_OTHER_VMCS));
     ck_assert_uint_eq(vmx_current_vmcs(&cpu), BENCH_OTHER_VMCS);
+}
+END_TEST
+
+/* ---- VMCS shadowing ---------------------------------------------------------------------------------------------- */
+
+#define READ_BITMAP (BENCH_PAGE + 0x4000)
+#define WRITE_BITMAP (BENCH_PAGE + 0x5000)
+
+/* A shadow VMCS can be current and holds fields like any other, but cannot be entered. */
+START_TEST(test_shadow_vmcs_current)
+{
+    u64 value;
+    bus_write(&bus, 0, BENCH_SHADOW_VMCS, 4, VMCS_REVISION | VMCS_SHADOW);
+    cpu.vmx.frame[0].vmxon = 0;
+    ck_invalid(vmx_insn_vmxon(&cpu, &insn, BENCH_SHADOW_VMCS));
+    cpu.vmx.frame[0].vmxon = 1;
+    cpu.vmx.frame[0].vmxon_ptr = 0x300000;
+    ck_succeeds(vmx_insn_vmptrld(&cpu, &insn, BENCH_SHADOW_VMCS));
+    ck_assert_int_eq(vmx_insn_vmwrite(&cpu, &insn, 0x681e, 0x1234), FLOW_NEXT);
+    ck_assert_int_eq(vmx_insn_vmread(&cpu, &insn, 0x681e, &value), FLOW_NEXT);
+    ck_assert_uint_eq(value, 0x1234);
+    ck_invalid(vmx_insn_enter(&cpu, &insn, true));
+    ck_succeeds(vmx_insn_vmclear(&cpu, &insn, BENCH_SHADOW_VMCS));
+    ck_assert_uint_eq(vmx_region_field(&cpu, BENCH_SHADOW_VMCS, VMX_FIELD_guest_rip), 0x1234);
+}
+END_TEST
+
+/* Processors before VMCS shadowing: no shadow VMCS can be current, exit information is read-only. */
+START_TEST(test_before_shadowing)
+{
+    bench_model("nehalem");
+    bus_write(&bus, 0, BENCH_SHADOW_VMCS, 4, VMCS_REVISION | VMCS_SHADOW);
+    ck_fails(vmx_insn_vmptrld(&cpu, &insn, BENCH_SHADOW_VMCS), VMX_ERROR_VMPTRLD_INCORRECT_REVISION);
+    ck_fails(vmx_insn_vmwrite(&cpu, &insn, 0x4402, 0), VMX_ERROR_VMWRITE_READ_ONLY_FIELD);
+    ck_fails(vmx_insn_vmwrite(&cpu, &insn, 0x2401, 0), VMX_ERROR_VMWRITE_READ_ONLY_FIELD);
+}
+END_TEST
+
+static void shadowing_guest(void)
+{
+    struct vmx_frame *f = &cpu.vmx.frame[0];
+    bench_vmcs_64(&f->vmcs);
+    f->vmcs.secondary_controls |= SECONDARY_VMCS_SHADOWING;
+    f->vmcs.vmread_bitmap_address = READ_BITMAP;
+    f->vmcs.vmwrite_bitmap_address = WRITE_BITMAP;
+    f->vmcs.vmcs_link_pointer = BENCH_SHADOW_VMCS;
+    bus_write(&bus, 0, BENCH_SHADOW_VMCS, 4, VMCS_REVISION | VMCS_SHADOW);
+    f->checked = 0;
+    ck_assert_int_eq(vmx_insn_enter(&cpu, &insn, !f->vmcs.launched), FLOW_EXIT);
+    ck_assert_uint_eq(cpu.vmx.depth, 1);
+    cpu.core.rip = RIP;
+}
+
+static bool shadowed(u32 reason, u64 encoding)
+{
+    bool shadow;
+    enum flow flow = vmx_insn_begin_field(&cpu, &insn, reason, 0, encoding, &shadow);
+    if (!shadow) {
+        ck_assert_int_eq(flow, FLOW_EXIT);
+        ck_assert_uint_eq(cpu.vmx.depth, 0);
+        ck_assert_uint_eq(cpu.vmx.frame[0].vmcs.exit_reason, reason);
+        shadowing_guest();
+    } else {
+        ck_assert_int_eq(flow, FLOW_NEXT);
+    }
+    return shadow;
+}
+
+/* Which accesses of a guest exit [SDM3 "VMREAD, VMWRITE: Instructions That Cause VM Exits Conditionally"]. */
+START_TEST(test_shadow_bitmaps)
+{
+    shadowing_guest();
+    for (u64 encoding = 0; encoding < 0x8000; encoding += 0x3ff) {
+        ck_assert(shadowed(EXIT_VMREAD, encoding) && shadowed(EXIT_VMWRITE, encoding));
+        bus_write(&bus, 0, READ_BITMAP + encoding / 8, 1, 1ull << (encoding & 7));
+        ck_assert(!shadowed(EXIT_VMREAD, encoding) && shadowed(EXIT_VMWRITE, encoding));
+        bus_write(&bus, 0, READ_BITMAP + encoding / 8, 1, 0xff & ~(1ull << (encoding & 7)));
+        ck_assert(shadowed(EXIT_VMREAD, encoding));
+        bus_write(&bus, 0, WRITE_BITMAP + encoding / 8, 1, 1ull << (encoding & 7));
+        ck_assert(!shadowed(EXIT_VMWRITE, encoding));
+        bus_write(&bus, 0, WRITE_BITMAP + encoding / 8, 1, 0);
+    }
+    ck_assert(!shadowed(EXIT_VMREAD, 0x8000) && !shadowed(EXIT_VMREAD, BIT(32)) && !shadowed(EXIT_VMWRITE, BIT(63)));
+    /* CPL comes behind the exit. */
+    cpu.mode.cpl = 3;
+    bool shadow;
+    ck_raises(vmx_insn_begin_field(&cpu, &insn, EXIT_VMREAD, 0, 0x681e, &shadow), EXC_GP);
+    cpu.mode.cpl = 0;
+    cpu.vmx.frame[0].vmcs.secondary_controls = 0;
+    ck_assert_int_eq(vmx_insn_begin_field(&cpu, &insn, EXIT_VMREAD, 0, 0x681e, &shadow), FLOW_EXIT);
+}
+END_TEST
+
+START_TEST(test_shadow_accesses)
+{
+    u64 value;
+    shadowing_guest();
+    struct vmcs *v = &cpu.vmx.frame[0].vmcs;
+    ck_assert_int_eq(vmx_insn_vmwrite_shadow(&cpu, &insn, 0x681e, 0xabcdef0123456789ull), FLOW_NEXT);
+    ck_assert_int_eq(vmx_insn_vmread_shadow(&cpu, &insn, 0x681e, &value), FLOW_NEXT);
+    ck_assert_uint_eq(value, 0xabcdef0123456789ull);
+    ck_assert_uint_ne(v->guest_rip, value);
+    ck_assert_int_eq(vmx_insn_vmwrite_shadow(&cpu, &insn, 0x0800, 0x12345), FLOW_NEXT);      /* 16 bits */
+    ck_assert_int_eq(vmx_insn_vmread_shadow(&cpu, &insn, 0x0800, &value), FLOW_NEXT);
+    ck_assert_uint_eq(value, 0x2345);
+    ck_assert_int_eq(vmx_insn_vmwrite_shadow(&cpu, &insn, 0x2801, 0x99), FLOW_NEXT);         /* a high half */
+    ck_assert_int_eq(vmx_insn_vmread_shadow(&cpu, &insn, 0x2800, &value), FLOW_NEXT);
+    ck_assert_uint_eq(value, 0x99ull << 32);
+    ck_assert_int_eq(vmx_insn_vmwrite_shadow(&cpu, &insn, 0x4402, 7), FLOW_NEXT);            /* exit reason */
+    ck_assert_uint_eq(vmx_region_field(&cpu, BENCH_SHADOW_VMCS, VMX_FIELD_exit_reason), 7);
+    ck_assert_int_eq(vmx_insn_vmread_shadow(&cpu, &insn, 0x7ffe, &value), FLOW_END);
+    ck_assert(cpu_rflags(&cpu) & FL_ZF);
+    ck_assert_uint_eq(v->vm_instruction_error, VMX_ERROR_UNSUPPORTED_FIELD);
+    v->vmcs_link_pointer = VMX_NO_VMCS;
+    ck_assert_int_eq(vmx_insn_vmread_shadow(&cpu, &insn, 0x681e, &value), FLOW_END);
+    ck_assert(cpu_rflags(&cpu) & FL_CF);
+    ck_assert_int_eq(vmx_insn_vmwrite_shadow(&cpu, &insn, 0x681e, 0), FLOW_END);
+    ck_assert(cpu_rflags(&cpu) & FL_CF);
 }
 END_TEST
 
@@ -154,9 +272,8 @@ START_TEST(test_fields)
     u64 value;
     ck_fails(vmx_insn_vmread(&cpu, &insn, 0x7ffe, &value), VMX_ERROR_UNSUPPORTED_FIELD);
     ck_fails(vmx_insn_vmwrite(&cpu, &insn, 0x7ffe, 0), VMX_ERROR_UNSUPPORTED_FIELD);
-    ck_fails(vmx_insn_vmwrite(&cpu, &insn, 0x4402, 0), VMX_ERROR_VMWRITE_READ_ONLY_FIELD);
     ck_assert_int_eq(vmx_insn_vmread(&cpu, &insn, 0x4400, &value), FLOW_NEXT);   /* VM-instruction error */
-    ck_assert_uint_eq(value, VMX_ERROR_VMWRITE_READ_ONLY_FIELD);
+    ck_assert_uint_eq(value, VMX_ERROR_UNSUPPORTED_FIELD);
     cpu.vmx.frame[0].vmcs_ptr = VMX_NO_VMCS;
     ck_invalid(vmx_insn_vmread(&cpu, &insn, 0x681e, &value));
     ck_invalid(vmx_insn_vmwrite(&cpu, &insn, 0x681e, 0));
@@ -256,7 +373,8 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {test_begin, test_vmxon, test_vmclear, test_vmptrld, test_region_keeps_fields,
+    const TTest *const tests[] = {test_begin, test_vmxon, test_vmclear, test_vmptrld, test_shadow_vmcs_current, test_before_shadowing,
+                                  test_shadow_bitmaps, test_shadow_accesses, test_region_keeps_fields,
                                   test_fields, test_entry_refused, test_vmcall_vmfunc, test_invept_invvpid,
                                   test_vmxoff, test_nonroot_exits};
     return bench_run_with("vmx instructions", tests, ARRAY_SIZE(tests), setup);
