@@ -52,14 +52,16 @@ static const struct section_member vmx_members[] = {   /* the frames are section
 
 #define FRAME(m) MEMBER(vmx_frame, m)
 static const struct section_member frame_members[] = {
-    FRAME(checked), FRAME(vmxon), FRAME(offered), FRAME(stale), FRAME(mtf_pending), FRAME(tpr_pending), FRAME(held_nmi),
-    FRAME(pad), FRAME(vmxon_ptr), FRAME(vmcs_ptr), FRAME(vmcs_hpa), MEMBER(vmx_frame, vmcs.launched),
+    FRAME(checked), FRAME(vmxon), FRAME(offered), FRAME(stale), FRAME(mtf_pending), FRAME(apic_exit), FRAME(held_nmi),
+    FRAME(virtual_interrupt), FRAME(pad), FRAME(vmxon_ptr), FRAME(vmcs_ptr), FRAME(vmcs_hpa), MEMBER(vmx_frame, vmcs.launched),
 #define FIELD(name, ...) MEMBER(vmx_frame, vmcs.name),
 #include "vmx/fields.def"
 #undef FIELD
     FRAME(timer_deadline), FRAME(cr4_vmxe), FRAME(feature_control), FRAME(root_cr0), FRAME(root_cr4),
     FRAME(held_vectors), FRAME(ple_first), FRAME(ple_last), FRAME(msr_bitmap_hpa), FRAME(io_bitmap_a_hpa),
-    FRAME(io_bitmap_b_hpa), FRAME(virtual_apic_hpa), FRAME(cpuid), FRAME(cr4), FRAME(unit), FRAME(spare),
+    FRAME(io_bitmap_b_hpa), FRAME(virtual_apic_hpa), FRAME(posted_hpa), FRAME(vmread_bitmap_hpa),
+    FRAME(vmwrite_bitmap_hpa), FRAME(link_hpa), FRAME(cpuid), FRAME(cr4), FRAME(unit), FRAME(apic_exit_qualification),
+    FRAME(spare),
 };
 #undef FRAME
 
