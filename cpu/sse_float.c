@@ -87,80 +87,30 @@ ARITHMETIC(min)
 ARITHMETIC(max)
 FOUR_FORMS(sqrt, f32_sqrt(b, &e), f64_sqrt(b, &e))
 
-/* Neighbours, and alternate signs (SSE3). The lane order of the operations is that of the destination. */
-#define HORIZONTAL(name, op)                                                                                           \
-    static enum flow name##ps(struct cpu *cpu, const struct insn *in)                                                  \
+/* Neighbours, and alternate signs (SSE3): `op(r, a, b, e)` of cpu/float_lanes.h. */
+#define WHOLE_LANE(name, type, op)                                                                                     \
+    static enum flow name(struct cpu *cpu, const struct insn *in)                                                      \
     {                                                                                                                  \
-        u32 a[8], r[4];                                                                                                \
+        type a[16 / sizeof(type)], b[16 / sizeof(type)], r[16 / sizeof(type)];                                         \
         SSE_GATE();                                                                                                    \
-        TRY(sse_source128(cpu, in, a + 4));                                                                            \
+        TRY(sse_source128(cpu, in, b));                                                                                \
         struct float_env e = sse_env(cpu);                                                                             \
         memcpy(a, xmm(cpu, in->reg), 16);                                                                              \
-        for (unsigned i = 0; i < 4; i++)                                                                               \
-            r[i] = f32_##op(a[2 * i], a[2 * i + 1], &e);                                                               \
+        op(r, a, b, &e);                                                                                               \
         SSE_FINISH(e);                                                                                                 \
         memcpy(xmm(cpu, in->reg), r, 16);                                                                              \
         return FLOW_NEXT;                                                                                              \
     }                                                                                                                  \
-    FAMILY_ONE(name##ps, name##ps)                                                                                     \
-    static enum flow name##pd(struct cpu *cpu, const struct insn *in)                                                  \
-    {                                                                                                                  \
-        u64 a[4], r[2];                                                                                                \
-        SSE_GATE();                                                                                                    \
-        TRY(sse_source128(cpu, in, a + 2));                                                                            \
-        struct float_env e = sse_env(cpu);                                                                             \
-        memcpy(a, xmm(cpu, in->reg), 16);                                                                              \
-        for (unsigned i = 0; i < 2; i++)                                                                               \
-            r[i] = f64_##op(a[2 * i], a[2 * i + 1], &e);                                                               \
-        SSE_FINISH(e);                                                                                                 \
-        memcpy(xmm(cpu, in->reg), r, 16);                                                                              \
-        return FLOW_NEXT;                                                                                              \
-    }                                                                                                                  \
-    FAMILY_ONE(name##pd, name##pd)
-HORIZONTAL(hadd, add)
-HORIZONTAL(hsub, sub)
-
-static enum flow addsubps(struct cpu *cpu, const struct insn *in)
-{
-    u32 a[4], b[4];
-    SSE_GATE();
-    TRY(sse_source128(cpu, in, b));
-    struct float_env e = sse_env(cpu);
-    memcpy(a, xmm(cpu, in->reg), 16);
-    for (unsigned i = 0; i < 4; i++)
-        a[i] = i & 1 ? f32_add(a[i], b[i], &e) : f32_sub(a[i], b[i], &e);
-    SSE_FINISH(e);
-    memcpy(xmm(cpu, in->reg), a, 16);
-    return FLOW_NEXT;
-}
-FAMILY_ONE(addsubps, addsubps)
-
-static enum flow addsubpd(struct cpu *cpu, const struct insn *in)
-{
-    u64 a[2], b[2];
-    SSE_GATE();
-    TRY(sse_source128(cpu, in, b));
-    struct float_env e = sse_env(cpu);
-    a[0] = f64_sub(xmm(cpu, in->reg)[0], b[0], &e);
-    a[1] = f64_add(xmm(cpu, in->reg)[1], b[1], &e);
-    SSE_FINISH(e);
-    memcpy(xmm(cpu, in->reg), a, 16);
-    return FLOW_NEXT;
-}
-FAMILY_ONE(addsubpd, addsubpd)
+    FAMILY_ONE(name, name)
+WHOLE_LANE(haddps, u32, lane_hadd32)
+WHOLE_LANE(haddpd, u64, lane_hadd64)
+WHOLE_LANE(hsubps, u32, lane_hsub32)
+WHOLE_LANE(hsubpd, u64, lane_hsub64)
+WHOLE_LANE(addsubps, u32, lane_addsub32)
+WHOLE_LANE(addsubpd, u64, lane_addsub64)
 
 /* ---- comparison -------------------------------------------------------------------------------------------------- */
 
-/* Predicates 0-7: EQ LT LE UNORD and their negations. LT and LE (and NLT, NLE) report quiet NaNs, too. */
-static bool predicate_quiet(unsigned p) { return (p & 3) == 0 || (p & 3) == 3; }
-static bool predicate_holds(unsigned p, enum float_relation r)
-{
-    bool holds = (p & 3) == 0 ? r == FLOAT_EQUAL
-               : (p & 3) == 1 ? r == FLOAT_LESS
-               : (p & 3) == 2 ? r == FLOAT_LESS || r == FLOAT_EQUAL
-               : r == FLOAT_UNORDERED;
-    return holds != (p >> 2 & 1);
-}
 static u32 cmp32(u32 a, u32 b, unsigned p, struct float_env *e)
 {
     return predicate_holds(p, f32_compare(a, b, predicate_quiet(p), e)) ? ~0u : 0;
@@ -224,40 +174,29 @@ FOUR_FORMS(round, f32_round(b, 0, round_mode(cpu, in), !(in->imm & 8), &e),
 
 /* ---- dot products (SSE4.1) --------------------------------------------------------------------------------------- */
 
-/* Products, then the sums of pairs, then their sum: each stage rounds, and an unmasked exception ends it. */
 static enum flow dpps(struct cpu *cpu, const struct insn *in)
 {
-    u32 a[4], b[4], p[4];
+    u32 a[4], b[4], r[4];
     SSE_GATE();
     TRY(sse_source128(cpu, in, b));
     struct float_env e = sse_env(cpu);
     memcpy(a, xmm(cpu, in->reg), 16);
-    for (unsigned i = 0; i < 4; i++)
-        p[i] = in->imm >> (4 + i) & 1 ? f32_mul(a[i], b[i], &e) : 0;
-    SSE_FINISH(e);
-    u32 low = f32_add(p[0], p[1], &e), high = f32_add(p[2], p[3], &e);
-    SSE_FINISH(e);
-    u32 sum = f32_add(low, high, &e);
-    SSE_FINISH(e);
-    for (unsigned i = 0; i < 4; i++)
-        xmm_set32(cpu, in->reg, i, in->imm >> i & 1 ? sum : 0);
+    lanes_dot32(r, a, b, 1, (u8)in->imm, &e);
+    SSE_FINISH_STAGES(e);
+    memcpy(xmm(cpu, in->reg), r, 16);
     return FLOW_NEXT;
 }
 FAMILY_ONE(dpps, dpps)
 
 static enum flow dppd(struct cpu *cpu, const struct insn *in)
 {
-    u64 b[2], p[2];
+    u64 b[2], r[2];
     SSE_GATE();
     TRY(sse_source128(cpu, in, b));
     struct float_env e = sse_env(cpu);
-    for (unsigned i = 0; i < 2; i++)
-        p[i] = in->imm >> (4 + i) & 1 ? f64_mul(xmm(cpu, in->reg)[i], b[i], &e) : 0;
-    SSE_FINISH(e);
-    u64 sum = f64_add(p[0], p[1], &e);
-    SSE_FINISH(e);
-    for (unsigned i = 0; i < 2; i++)
-        xmm(cpu, in->reg)[i] = in->imm >> i & 1 ? sum : 0;
+    lane_dot64(r, xmm(cpu, in->reg), b, (u8)in->imm, &e);
+    SSE_FINISH_STAGES(e);
+    memcpy(xmm(cpu, in->reg), r, 16);
     return FLOW_NEXT;
 }
 FAMILY_ONE(dppd, dppd)

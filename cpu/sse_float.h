@@ -4,6 +4,7 @@
 #ifndef NESTOR_CPU_SSE_FLOAT_H
 #define NESTOR_CPU_SSE_FLOAT_H
 
+#include "cpu/float_lanes.h"
 #include "cpu/softfloat.h"
 #include "cpu/sse.h"
 
@@ -19,13 +20,17 @@ HOT_INLINE struct float_env sse_env(const struct cpu *cpu)
                               .daz = (m & MXCSR_DAZ) != 0, .ftz = (m & MXCSR_FZ) != 0};
 }
 
-/* Adds the flags to MXCSR; leaves the handler with the exception if one is not masked. Invalid, denormal operand and
- * division by zero are found in all lanes before anything is computed: when one of them is not masked, no lane
- * reports overflow, underflow or inexactness. */
+/* Adds the flags to MXCSR; leaves the handler with the exception if one is not masked. */
 #define SSE_FINISH(e)                                                                                                  \
     do {                                                                                                               \
-        if (UNLIKELY((e).flags & ~(e).masks & (FLOAT_INVALID | FLOAT_DENORMAL | FLOAT_DIVZERO)))                       \
-            (e).flags &= FLOAT_INVALID | FLOAT_DENORMAL | FLOAT_DIVZERO;                                               \
+        bool blocked_ = float_stage_blocked(&(e), 0);                                                                  \
+        cpu->fpu.mxcsr |= (e).flags;                                                                                   \
+        if (UNLIKELY(blocked_))                                                                                        \
+            return sse_exception(cpu);                                                                                 \
+    } while (0)
+/* The same for an operation that has ended its stages itself. */
+#define SSE_FINISH_STAGES(e)                                                                                           \
+    do {                                                                                                               \
         cpu->fpu.mxcsr |= (e).flags;                                                                                   \
         if (UNLIKELY(float_blocked(&(e))))                                                                             \
             return sse_exception(cpu);                                                                                 \

@@ -62,7 +62,8 @@ static const char *const families[] = {
 };
 /* Of the others: what loads or stores images with fields of the host's own, approximations, and what Linux does on
  * behalf of the program. */
-static const char *const left_out = " fldenv fnstenv frstor fnsave fwait rcpps rcpss rsqrtps rsqrtss ";
+static const char *const left_out =
+    " fldenv fnstenv frstor fnsave fwait rcpps rcpss rsqrtps rsqrtss vrcpps vrcpss vrsqrtps vrsqrtss ";
 
 static bool uses_letter(const struct insn_row *row, const char *letters)
 {
