@@ -161,6 +161,17 @@ static void get_fpu(struct user_state *state)
 static void step(const struct vector *v)
 {
     u64 start = cpu.core.rip;
+    if (v->block > 1 && v->native.exception < 0) {     /* in one go; where one faults, one by one */
+        cpu.stop_at = cpu.time.now + v->block;
+        cpu_run(&cpu);
+        return;
+    }
+    for (unsigned i = 1; i < v->block && !cpu.event.valid; i++) {
+        cpu.stop_at = cpu.time.now + 1;
+        cpu_run(&cpu);
+    }
+    if (cpu.event.valid)
+        return;
     bool repeats = vector_row(v)->attr & ROW_REPS;
     for (unsigned i = 0; i < LONGEST_REPETITION; i++) {
         cpu.stop_at = cpu.time.now + 1;

@@ -246,7 +246,7 @@ void encode_row(struct maker *m, const struct insn_row *row)
     struct rng *r = &m->rng;
     unsigned bits = m->v->bits;
     bool vex = row->vector != VECTOR_LEGACY;
-    bool memory = row_can_be_memory(row) && (row->mem_only || rng_chance(r, 50));
+    bool memory = row_can_be_memory(row) && !m->no_memory && (row->mem_only || rng_chance(r, 50));
     bool addresses =
         memory || row->imm == IMM_MOFFS || is_string_row(row) || one_of(row->name, " XLAT MASKMOVQ MASKMOVDQU ");
     bool opsize = row->prefix == PREFIX_66 ||
@@ -373,7 +373,7 @@ bool encode_random(struct maker *m)
             m->bytes[n++] = prefixes[rng_below(r, m->v->bits == BITS_64 ? 15 : 11)];
         if (rng_chance(r, 40))
             m->bytes[n++] = 0x0f;
-        while (n < 32)
+        while (n < 32)    /* more than any instruction has */
             m->bytes[n++] = (u8)rng64(r);
         struct insn in;
         if (insn_decode(m->plan->bench->feature, m->v->bits, m->bytes, 15, &in) != DECODE_OK)

@@ -58,20 +58,34 @@ static u16 random_half(struct rng *r)
     static const u16 some[] = {0, 0x8000, 0x3c00, 0xbc00, 0x7c00, 0xfc00, 0x7e00, 0x7c01, 1, 0x03ff, 0x0400, 0x7bff};
     return rng_chance(r, 40) ? some[rng_below(r, ARRAY_SIZE(some))] : (u16)rng64(r);
 }
+/* The pool is made anew for every 65,536 vectors, by the seed and their index alone. */
+static void make_pool(struct plan *plan, u64 epoch)
+{
+    struct rng generator = rng_for(plan->seed, epoch, ~0ull), *r = &generator;
+    struct maker m = {.plan = plan};
+    m.rng = rng_for(plan->seed, epoch, ~1ull);
+    for (unsigned i = 0; i < ARRAY_SIZE(plan->pool[0]); i++) {
+        plan->pool[0][i] = maker_value(&m);
+        plan->pool[1][i] = random_double(r);
+        plan->pool[2][i] = random_single(r) | (u64)random_single(r) << 32;
+        plan->pool[3][i] = random_half(r) | (u64)random_half(r) << 16 | (u64)random_half(r) << 32 | (u64)random_half(r) << 48;
+    }
+    plan->epoch = epoch + 1;
+}
+
+/* n is a multiple of 2. */
 static void random_lanes(struct maker *m, u64 *q, unsigned n)
 {
     struct rng *r = &m->rng;
-    unsigned kind = rng_below(r, 9);
-    for (unsigned i = 0; i < n; i++)
-        switch (kind) {
-        case 0: case 1: q[i] = maker_value(m); break;
-        case 2: case 3: q[i] = random_double(r); break;
-        case 4: case 5: q[i] = random_single(r) | (u64)random_single(r) << 32; break;
-        case 6:
-            q[i] = random_half(r) | (u64)random_half(r) << 16 | (u64)random_half(r) << 32 | (u64)random_half(r) << 48;
-            break;
-        default: q[i] = rng64(r);
-        }
+    unsigned kind = rng_below(r, 8) / 2 * 2 < 6 ? rng_below(r, 3) : 3 + rng_below(r, 3);
+    const u64 *pool = m->plan->pool[kind & 3];
+    for (unsigned i = 0; i < n; i += 2) {
+        u64 x = rng64(r);
+        q[i] = kind < POOL_KINDS ? pool[x & 1023] : x;
+        q[i + 1] = kind < POOL_KINDS ? pool[x >> 10 & 1023] : x * 0x9e3779b97f4a7c15ull ^ x >> 29;
+        if (kind < POOL_KINDS && (x >> 20 & 7) == 0)   /* near to each other, with other low bits */
+            q[i + 1] = q[i] ^ (x >> 40);
+    }
 }
 
 static void random_fpu(struct maker *m, struct user_state *state)
@@ -305,8 +319,66 @@ static bool spoilt_row(const struct maker *m, u16 row)
     return m->plan->allowed[row];
 }
 
-bool generate_vector(const struct plan *plan, u64 index, struct vector *v)
+/* ---- blocks ------------------------------------------------------------------------------------------------------ */
+
+static u64 flags_of_letters(const char *flags, const char *what)
 {
+    static const struct { char letter; u32 flag; } all[] = {
+        {'O', FL_OF}, {'S', FL_SF}, {'Z', FL_ZF}, {'A', FL_AF}, {'P', FL_PF}, {'C', FL_CF}};
+    const char *at = strstr(flags, what);
+    u64 mask = 0;
+    for (at = at ? at + 2 : ""; *at && *at != ' '; at++)
+        for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+            mask |= *at == all[i].letter ? all[i].flag : 0;
+    return mask;
+}
+
+/* A block: 2 to 6 instructions, each of which reads what those before it have made of registers and flags. Only the first
+ * has an operand in memory. False when a row cannot be had in this form. */
+static bool make_block(struct maker *m)
+{
+    struct vector *v = m->v;
+    const struct plan *plan = m->plan;
+    u8 bytes[CODE_IMAGE];
+    unsigned n = 0;
+    v->before.rflags &= ~(u64)FL_AC;   /* masks.h would have to look at each instruction's operand */
+    v->block = (u8)(2 + rng_below(&m->rng, 5));
+    for (unsigned i = 0; i < v->block; i++) {
+        u16 number = plan->block_rows[rng_below(&m->rng, plan->block_count)];
+        const struct insn_row *row = &insn_rows[number];
+        if (flags_of_letters(row->flags, "r:") & v->undefined)
+            return false;
+        m->n = 0;
+        m->no_memory = i > 0;
+        encode_row(m, row);
+        struct insn in;
+        if (m->n > 15 || m->spoilt || insn_decode(plan->bench->feature, v->bits, m->bytes, 15, &in) != DECODE_OK ||
+            in.row != number || in.length != m->n)
+            return false;
+        /* A count of 0 leaves the flags as they were. */
+        bool shift = one_of(row->name, " ROL ROR RCL RCR SHL SHR SAR ");
+        u64 undefined = shift ? FL_OF | FL_AF | FL_CF : flags_of_letters(row->flags, "u:");
+        v->undefined = (v->undefined & ~(shift ? 0 : flags_of_letters(row->flags, "w:"))) | undefined;
+        v->undefined_inside |= v->undefined;
+        if (i == 0) {
+            v->row = number;
+            random_fpu(m, &v->before);
+            encode_steer(m);
+        } else if (plan->kind[number] == KIND_VECTOR && v->before.fx.mxcsr == 0x1f80) {
+            v->before.fx.mxcsr |= rng_below(&m->rng, 4) << 13 | (rng_chance(&m->rng, 10) ? 0x8040 : 0);
+        }
+        memcpy(bytes + n, m->bytes, m->n);
+        n += m->n;
+    }
+    memcpy(m->bytes, bytes, n);
+    m->n = n;
+    return true;
+}
+
+bool generate_vector(struct plan *plan, u64 index, struct vector *v)
+{
+    if (plan->epoch != (index >> 16) + 1)
+        make_pool(plan, index >> 16);
     for (unsigned attempt = 0;; attempt++) {
         struct maker m = {.plan = plan, .v = v, .base_reg = -1, .index_reg = -1, .gather_index = -1, .rip_disp = -1};
         m.rng = rng_for(plan->seed, index, attempt);
@@ -314,9 +386,17 @@ bool generate_vector(const struct plan *plan, u64 index, struct vector *v)
         v->index = index;
         v->bits = plan->bits;
         v->random = plan->random_share && index % plan->random_share == plan->random_share - 1;
-        v->row = plan->rows[(index - (plan->random_share ? index / plan->random_share : 0)) % plan->count];
+        v->row = plan_row(plan, index - (plan->random_share ? index / plan->random_share : 0) -
+                                    (plan->block_share ? index / plan->block_share : 0));
+        v->block = 1;
         place_code(&m);
         random_state(&m);
+        if (plan->block_share && plan->block_count && index % plan->block_share == plan->block_share / 2) {
+            if (!make_block(&m))
+                continue;
+            make_image(&m);
+            return true;
+        }
         if (v->random) {
             if (!encode_random(&m))
                 continue;

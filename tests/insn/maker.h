@@ -7,8 +7,6 @@
 #include "generate.h"
 #include "random.h"
 
-#include <stdio.h>
-
 enum row_kind { KIND_GENERAL, KIND_SYSTEM, KIND_FAR, KIND_VMX, KIND_X87, KIND_VECTOR };
 
 struct maker {
@@ -16,11 +14,12 @@ struct maker {
     struct rng rng;
     struct vector *v;
     /* the instruction under construction */
-    u8 bytes[32];
+    u8 bytes[CODE_IMAGE];
     unsigned n;
     u64 seg_base;              /* of the memory operand */
     u64 target;                /* la of the memory operand */
     bool memory;
+    bool no_memory;            /* register forms only */
     int base_reg, index_reg;   /* registers the operand uses, -1 none */
     i64 disp;
     unsigned scale;
@@ -42,13 +41,6 @@ void encode_steer(struct maker *m);
 void encode_suit_gather(struct maker *m);
 /* Random bytes that decode to a row of the plan, or to none. */
 bool encode_random(struct maker *m);
-
-static inline bool one_of(const char *name, const char *names)
-{
-    char find[32];
-    snprintf(find, sizeof find, " %s ", name);
-    return strstr(names, find) != NULL;
-}
 
 static inline bool uses_letter(const struct insn_row *row, const char *letters)
 {

@@ -34,9 +34,7 @@ static inline u64 mask_of_letters(const char *letters)
 
 static inline bool mask_named(const struct insn_row *row, const char *names)
 {
-    char find[24];
-    snprintf(find, sizeof find, " %s ", row->name);
-    return strstr(names, find) != NULL;
+    return one_of(row->name, names);
 }
 
 /* VEX-encoded, with a memory operand of 128 or 256 bits. */
@@ -58,11 +56,24 @@ static inline bool mask_contains(const struct vector *v, u8 first, u8 second)
     return false;
 }
 
+/* Linux shows user programs page faults at kernel addresses as protection violations. */
+static inline bool mask_hidden_error(const struct vector *v, const struct outcome *ours)
+{
+    return ours->exception == EXC_PF && v->native.exception == EXC_PF && ours->address >= 0x7ffffffff000;
+}
+
 static inline struct mask mask_for(const struct vector *v, const struct insn *in, const struct outcome *ours)
 {
     const struct insn_row *row = vector_row(v);
     struct mask m = {0};
     unsigned bits = 8u << in->osz;
+
+    /* Blocks: their rows need no other mask, and flags that are undefined are not read in them. */
+    if (v->block > 1) {
+        m.flags = v->native.exception < 0 ? v->undefined : v->undefined_inside;
+        m.error = mask_hidden_error(v, ours);
+        return m;
+    }
 
     /* Undefined by the row's own words; a fault leaves nothing undefined. */
     const char *undefined = strstr(row->flags, "u:");
@@ -167,7 +178,7 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     if (mask_named(row, " POPF ") && v->native.exception == EXC_DB)
         m.skip = true;
     /* How long undefined instructions are, and so whether they are too long. */
-    if (v->row == NO_ROW && v->native.exception == EXC_GP && v->length > 8)
+    if (v->row == NO_ROW && v->native.exception == EXC_GP && v->length > 5)
         m.skip = true;
     /* AMD's own instructions below 0F 01: SVM's, CLZERO … */
     if (v->row == NO_ROW && mask_contains(v, 0x0f, 0x01))
@@ -184,9 +195,7 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     if (mask_named(row, " CMPS MOVS ") && ours->exception >= 0 && v->native.exception >= 0 &&
         (ours->exception != v->native.exception || ours->address != v->native.address))
         m.skip = true;
-    /* Linux shows user programs page faults at kernel addresses as protection violations. */
-    if (ours->exception == EXC_PF && v->native.exception == EXC_PF && ours->address >= 0x7ffffffff000)
-        m.error = true;
+    m.error = mask_hidden_error(v, ours);
     return m;
 }
 

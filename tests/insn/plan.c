@@ -37,7 +37,7 @@ static const char *const families[] = {
                  "swapgs rdfsbase rdgsbase wrfsbase wrgsbase hlt xsetbv in_imm out_imm in_dx out_dx ins outs ",
     [KIND_FAR] = " cli sti int3 into bound undefined push_es push_cs push_ss push_ds push_fs push_gs mov_from_segment "
                  "pushf popf lldt ltr ",
-    [KIND_VMX] = "",
+    [KIND_VMX] = " ",
 };
 /* Of the others: what loads or stores images with fields of the host's own, approximations, and what Linux does on
  * behalf of the program. */
@@ -78,19 +78,92 @@ bool plan_lacks_feature(const struct bench *bench, unsigned row)
     return row_allowed(&all, row, kind_of(r), bits) && !row_allowed(bench, row, kind_of(r), bits);
 }
 
+/* ---- quotas ------------------------------------------------------------------------------------------------------ */
+
+static const u8 quotas[ROW_CLASSES] = {
+    [CLASS_INTEGER] = 22, [CLASS_BMI] = 3, [CLASS_SYSTEM] = 5, [CLASS_X87] = 7,
+    [CLASS_MMX] = 4, [CLASS_SSE] = 9, [CLASS_VEX] = 11, [CLASS_CRYPTO] = 3,
+};
+
+static enum row_class class_of(const struct insn_row *row, unsigned kind)
+{
+    switch (row->feature) {
+    case FEATURE_BMI1: case FEATURE_BMI2: case FEATURE_ADX: case FEATURE_LZCNT: case FEATURE_POPCNT: case FEATURE_MOVBE:
+        return CLASS_BMI;
+    case FEATURE_AES: case FEATURE_PCLMULQDQ: case FEATURE_SHA: case FEATURE_GFNI: case FEATURE_VAES:
+    case FEATURE_VPCLMULQDQ:
+        return CLASS_CRYPTO;
+    }
+    if (kind == KIND_X87)
+        return CLASS_X87;
+    if (kind == KIND_VECTOR)
+        return row->vector != VECTOR_LEGACY ? CLASS_VEX : uses_letter(row, "PQN") ? CLASS_MMX : CLASS_SSE;
+    return kind == KIND_GENERAL ? CLASS_INTEGER : CLASS_SYSTEM;
+}
+
+static void make_schedule(struct plan *plan)
+{
+    u8 given[ROW_CLASSES] = {0};
+    unsigned total = 0;
+    for (unsigned c = 0; c < ROW_CLASSES; c++)
+        if (plan->class[c].count)
+            total += plan->class[c].turns = quotas[c];
+    /* Each place goes to the class that has had least of its quota so far. */
+    for (plan->schedule_length = 0; plan->schedule_length < total; plan->schedule_length++) {
+        unsigned best = ROW_CLASSES;
+        for (unsigned c = 0; c < ROW_CLASSES; c++)
+            if (given[c] < plan->class[c].turns &&
+                (best == ROW_CLASSES || given[c] * plan->class[best].turns < given[best] * plan->class[c].turns))
+                best = c;
+        plan->schedule[plan->schedule_length].class = (u8)best;
+        plan->schedule[plan->schedule_length].turn = given[best]++;
+    }
+}
+
+u16 plan_row(const struct plan *plan, u64 turn)
+{
+    u64 round = turn / plan->schedule_length;
+    unsigned place = (unsigned)(turn % plan->schedule_length), c = plan->schedule[place].class;
+    u64 n = round * plan->class[c].turns + plan->schedule[place].turn;
+    return plan->class[c].rows[n % plan->class[c].count];
+}
+
+/* ---- blocks ------------------------------------------------------------------------------------------------------ */
+
+/* Rows that may follow each other in a block: those whose outcome masks.h does not have to qualify but for flags, which
+ * are followed from row to row, and that go on to the next instruction. */
+static bool fits_block(const struct insn_row *row, unsigned kind)
+{
+    static const char *const not_these =
+        " BSF BSR BSWAP SHLD SHRD BT BTS BTR BTC DIV IDIV MASKMOVQ MASKMOVDQU VMASKMOVDQU PREFETCHW LDMXCSR VLDMXCSR "
+        "PUSHA POPA ENTER LEAVE BOUND XLAT CMPXCHG8B CMPXCHG16B FCOMI FCOMIP FUCOMI FUCOMIP F2XM1 FYL2X FYL2XP1 FPTAN "
+        "FPATAN FSIN FCOS FSINCOS LOOP LOOPE LOOPNE JRCXZ PUSH POP ";
+    if (row->feature == FEATURE_SHA)   /* misaligned operands: see masks.h */
+        return false;
+    return kind != KIND_SYSTEM && kind != KIND_FAR && kind != KIND_VMX && !is_branch_row(row) && !is_string_row(row) &&
+           !row->mem_only && !(row->attr & ROW_END) && !one_of(row->name, not_these);
+}
+
 bool plan_make(struct plan *plan, const struct bench *bench, unsigned bits, const char *name, u64 seed)
 {
-    *plan = (struct plan){.bench = bench, .seed = seed, .bits = (u8)bits, .random_share = name ? 0 : 16};
+    *plan = (struct plan){.bench = bench, .seed = seed, .bits = (u8)bits, .random_share = name ? 0 : 16,
+                           .block_share = name ? 0 : 16};
     insn_table_init();
-    if (insn_row_count > ARRAY_SIZE(plan->rows))
-        panic("tests/insn/generate.h: room for %u rows of %u", (unsigned)ARRAY_SIZE(plan->rows), insn_row_count);
+    if (insn_row_count > ARRAY_SIZE(plan->kind))
+        panic("tests/insn/generate.h: room for %u rows of %u", (unsigned)ARRAY_SIZE(plan->kind), insn_row_count);
     for (unsigned i = 0; i < insn_row_count; i++) {
         plan->kind[i] = kind_of(&insn_rows[i]);
         if (row_allowed(bench, i, plan->kind[i], bits)) {
             plan->allowed[i] = true;
-            if (!name || strcasecmp(name, insn_rows[i].name) == 0)
-                plan->rows[plan->count++] = (u16)i;
+            if (name && strcasecmp(name, insn_rows[i].name) != 0)
+                continue;
+            unsigned class = class_of(&insn_rows[i], plan->kind[i]);
+            plan->class[class].rows[plan->class[class].count++] = (u16)i;
+            plan->count++;
+            if (fits_block(&insn_rows[i], plan->kind[i]))
+                plan->block_rows[plan->block_count++] = (u16)i;
         }
     }
+    make_schedule(plan);
     return plan->count != 0;
 }

@@ -62,17 +62,20 @@ struct outcome {
 };
 
 #define NO_ROW 0xffffu
-#define CODE_IMAGE 64u
+#define CODE_IMAGE 128u
 struct vector {
     u64 index;
     u16 row;                   /* NO_ROW: bytes that Nestor's decoder knows no row for */
     u8 bits;                   /* enum cpu_bits */
-    u8 length;                 /* of the instruction */
+    u8 length;                 /* of the instruction, or of all of a block */
+    u8 block;                  /* how many instructions: 1, or a block of several; `row` is the first one's */
     u8 single_step;            /* run by TF: where it goes, or how long it is, is not known beforehand */
     u8 random;                 /* made of random bytes */
     u8 at;                     /* where the instruction begins in the image */
     u16 code_off;              /* of the image in the region */
     u8 code[CODE_IMAGE];       /* filling, the instruction, the way out, filling */
+    u64 undefined;             /* blocks: RFLAGS bits that are undefined at the end … */
+    u64 undefined_inside;      /* … and those that are at the end of some instruction */
     struct user_state before;
     u8 memory[WINDOW_BYTES];
     struct outcome native;
@@ -83,6 +86,16 @@ static inline u32 vector_insn_off(const struct vector *v) { return v->code_off +
 
 /* The row of a vector; for bytes without one, a row that says nothing. */
 const struct insn_row *vector_row(const struct vector *v);
+
+/* Whether `name` is one of the words in `names`, which begins and ends with a space. */
+static inline bool one_of(const char *name, const char *names)
+{
+    size_t n = strlen(name);
+    for (const char *p = names; p && *p && p[1]; p = strchr(p + 1, ' '))
+        if (strncmp(p + 1, name, n) == 0 && p[n + 1] == ' ')
+            return true;
+    return false;
+}
 
 /* How a segment looks in code of some width: what is loaded natively and what Nestor is given. */
 struct bench_segment { u16 selector; u32 base, limit, access; };
