@@ -487,6 +487,13 @@ static enum flow take_nmi(struct cpu *cpu)
     return FLOW_EVENT;
 }
 
+/* The end of MWAIT, UMWAIT or TPAUSE. */
+static void wake(struct cpu *cpu)
+{
+    cpu->event.activity = ACTIVITY_ACTIVE;
+    cpu->event.attention &= ~(u32)ATT_ACTIVITY;
+}
+
 static enum flow take_interrupt(struct cpu *cpu)
 {
     struct cpu_event *e = &cpu->event;
@@ -499,10 +506,8 @@ static enum flow take_interrupt(struct cpu *cpu)
         if (result == VMX_EVENT_TAKEN)
             return FLOW_EVENT;
     }
-    if (e->activity == ACTIVITY_MWAIT) {  /* an interrupt breaks MWAIT even while it is masked: a wake-up nobody asked for is allowed */
-        e->activity = ACTIVITY_ACTIVE;
-        e->attention &= ~(u32)ATT_ACTIVITY;
-    }
+    if (e->activity == ACTIVITY_MWAIT && e->monitor_armed & MONITOR_MASKED)
+        wake(cpu);
     if (!(cpu->core.rflags_rest & FL_IF) || (e->blocking & (BLOCK_STI | BLOCK_MOV_SS)))
         return FLOW_NEXT;
     int vector = cpu->board->interrupt_acknowledge(cpu->board_arg, cpu);
@@ -560,6 +565,11 @@ static enum flow service_once(struct cpu *cpu)
 
     if (vmx_carrying(cpu))
         return FLOW_NEXT;
+    if (e->activity == ACTIVITY_MWAIT && e->wait_deadline && cpu->board && cpu->board->tsc(cpu->board_arg, cpu) >= e->wait_deadline) {
+        wake(cpu);
+        if (e->monitor_armed & MONITOR_OS_LIMIT)
+            flags_set_status(cpu, FL_CF);
+    }
     e->attention &= ~(u32)ATT_SMI;  /* there is no SMM: nothing would answer */
     bool armed = e->attention & ATT_VMX;
     bool shutdown = e->activity == ACTIVITY_SHUTDOWN;

@@ -98,8 +98,8 @@ struct cpu_sys {
     u64 tsc_offset;            /* TSC = machine's TSC + tsc_offset, written by WRMSR to IA32_TIME_STAMP_COUNTER / _ADJUST */
     u64 mcg_status, mcg_ctl, mc[10][4], smbase, bios_sign_id, s_cet, u_cet, pl_ssp[4], ssp_table, ssp;
     u64 perf_global_ctrl, perf_fixed_ctrl, perf_fixed[4], perf_evtsel[8], perf_pmc[8], perf_global_status;
-    u64 pkg_cst_config_control, power_ctl;
-    u64 spare[14];             /* for later MSRs without a change of the layout */
+    u64 pkg_cst_config_control, power_ctl, umwait_control;
+    u64 spare[13];             /* for later MSRs without a change of the layout */
 };
 
 /* ---- x87 and vectors ------------------------------------------------------------------------------------------- */
@@ -129,6 +129,10 @@ enum { EXC_DE = 0, EXC_DB = 1, EXC_NMI = 2, EXC_BP = 3, EXC_OF = 4, EXC_BR = 5, 
 enum { BLOCK_STI = 1 << 0, BLOCK_MOV_SS = 1 << 1, BLOCK_SMI = 1 << 2, BLOCK_NMI = 1 << 3 };
 
 enum cpu_activity { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_SIPI, ACTIVITY_MWAIT /* not VMX's */ };
+
+/* Bits of event.monitor_armed: a line is watched; the processor waits for it (and for what follows in ACTIVITY_MWAIT); interrupts
+ * end the wait even while they are masked; the deadline is the operating system's limit. */
+enum { MONITOR_ARMED = 1 << 0, MONITOR_WAITING = 1 << 1, MONITOR_MASKED = 1 << 2, MONITOR_OS_LIMIT = 1 << 3 };
 
 /* Bits of cpu->event.attention: reasons for the run loop to look before the next instruction. Lines (INTR …) stay set as
  * long as the cause lasts, even while it is masked; cpu/event.c decides what is deliverable. */
@@ -170,8 +174,9 @@ struct cpu_event {
     u8 step;                   /* STEP_*: what held before the instruction that runs alone (cpu/event.h) */
     u32 d_error, d_insn_length;
     u64 pending_debug;         /* debug exceptions to come after this instruction, as DR6 bits (B0-B3, BS = 14, enabled-breakpoint = 12) */
-    u64 monitor_hpa;           /* armed MONITOR line, valid when monitor_armed */
-    u32 monitor_armed;
+    u64 wait_deadline;         /* ACTIVITY_MWAIT ends when the machine's TSC reaches it; 0: never */
+    u64 monitor_hpa;           /* the monitored line, 64 bytes; valid with MONITOR_ARMED or _WAITING */
+    u32 monitor_armed;         /* MONITOR_* */
     u8 step_depth;             /* VMX depth at which that instruction began */
     u8 pad1[3];
 };

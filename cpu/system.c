@@ -1,5 +1,5 @@
 /* System instructions: control and debug registers, descriptor-table registers, MSRs, time stamps, TLB and cache
- * maintenance, protection keys, FS/GS bases, random numbers, HLT, CPUID and the hints.
+ * maintenance, protection keys, FS/GS bases, random numbers, CPUID, direct stores and the hints.
  *
  * The order in every handler is that of [SDM3 "Relative Priority of Faults and VM Exits"]: #UD, then privilege, then
  * the VM exit, then operands and everything else that can fault, then the effects. Instructions that change the mode
@@ -450,6 +450,20 @@ static enum flow clflush(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(clflush, clflush)
 
+/* 64 bytes from memory to ES:reg, in one piece. */
+static enum flow movdir64b(struct cpu *cpu, const struct insn *in)
+{
+    u8 data[64];
+    u64 la;
+    TRY(rm_read_bytes(cpu, in, data, sizeof data));
+    TRY(seg_la(cpu, SEG_ES, cpu->core.r[in->reg] & mask_low(8u << in->asz), sizeof data, ACCESS_WRITE, &la));
+    if (la & (sizeof data - 1))
+        return cpu_raise_gp(cpu, 0);
+    TRY(mem_write(cpu, la, data, sizeof data));
+    return FLOW_NEXT;
+}
+FAMILY_ONE(movdir64b, movdir64b)
+
 /* Hints and fences: memory is coherent and in order as it is. */
 static enum flow hint(struct cpu *cpu, const struct insn *in)
 {
@@ -695,59 +709,3 @@ static enum flow wrpkru(struct cpu *cpu, const struct insn *in)
     return flow_end(cpu, in);
 }
 FAMILY_ONE(wrpkru, wrpkru)
-
-/* ---- waiting --------------------------------------------------------------------------------------------------- */
-
-static enum flow hlt(struct cpu *cpu, const struct insn *in)
-{
-    if (!cpl0(cpu))
-        return cpu_raise_gp(cpu, 0);
-    if (vmx_intercept_simple(cpu, in, EXIT_HLT))
-        return FLOW_EXIT;
-    cpu->event.activity = ACTIVITY_HLT;
-    cpu->event.attention |= ATT_ACTIVITY;
-    return flow_end(cpu, in);
-}
-FAMILY_ONE(hlt, hlt)
-
-/* MONITOR and MWAIT exist at CPL 0 only, and while IA32_MISC_ENABLE says so. */
-static bool monitor_absent(const struct cpu *cpu)
-{
-    return !cpl0(cpu) || !(cpu->sys.misc_enable & MISC_ENABLE_MONITOR);
-}
-
-static enum flow monitor(struct cpu *cpu, const struct insn *in)
-{
-    if (monitor_absent(cpu))
-        return cpu_raise_ud(cpu);
-    if (vmx_intercept_simple(cpu, in, EXIT_MONITOR))
-        return FLOW_EXIT;
-    if (in_64bit(in) ? reg64(cpu, REG_RCX) : reg32(cpu, REG_RCX))
-        return cpu_raise_gp(cpu, 0);
-    u64 la, offset = reg64(cpu, REG_RAX) & mask_low(8u << in->asz), hpa;
-    u8 byte;
-    TRY(seg_la(cpu, in->arch_seg, offset, 1, ACCESS_READ, &la) && mem_read8(cpu, la, &byte));
-    cpu->event.monitor_armed = mem_peek_translate(cpu, la, &hpa);
-    cpu->event.monitor_hpa = cpu->event.monitor_armed ? hpa & ~63ull : 0;
-    return FLOW_NEXT;
-}
-FAMILY_ONE(monitor, monitor)
-
-/* MWAIT may end for any implementation-dependent reason [SDM2 "MWAIT—Monitor Wait"]; here it always does at once, and
- * software looks at its line again. */
-static enum flow mwait(struct cpu *cpu, const struct insn *in)
-{
-    if (monitor_absent(cpu))
-        return cpu_raise_ud(cpu);
-    if (UNLIKELY(vmx_nonroot(cpu))) {
-        struct vmx_ask ask = {.reason = EXIT_MWAIT, .qualification = cpu->event.monitor_armed != 0};
-        if (vmx_intercept(cpu, in, &ask))
-            return FLOW_EXIT;
-    }
-    if ((in_64bit(in) ? reg64(cpu, REG_RCX) : reg32(cpu, REG_RCX)) & ~1ull)
-        return cpu_raise_gp(cpu, 0);
-    cpu->event.monitor_armed = 0;
-    cpu->event.monitor_hpa = 0;
-    return flow_end(cpu, in);
-}
-FAMILY_ONE(mwait, mwait)

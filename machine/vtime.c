@@ -101,10 +101,17 @@ static u64 trace_boundary(const struct machine *m)
     return m->time.icount < m->time.trace_stop ? m->time.trace_stop : MACHINE_NO_LIMIT;
 }
 
-/* Could this vCPU run an instruction, or has something to look at that may wake it? */
-static bool may_run(const struct cpu *cpu)
+/* When a vCPU that waits with a deadline (UMWAIT, TPAUSE) goes on, in ns; CLOCK_NEVER: it has none. */
+static u64 wait_deadline(const struct cpu *cpu)
 {
-    return cpu->event.activity == ACTIVITY_ACTIVE || (cpu->event.attention & ~(u32)(ATT_ACTIVITY | ATT_STOP));
+    return cpu->event.activity == ACTIVITY_MWAIT && cpu->event.wait_deadline ? cpu->event.wait_deadline : CLOCK_NEVER;
+}
+
+/* Could this vCPU run an instruction, or has something to look at that may wake it? */
+static bool may_run(const struct machine *m, const struct cpu *cpu)
+{
+    return cpu->event.activity == ACTIVITY_ACTIVE || (cpu->event.attention & ~(u32)(ATT_ACTIVITY | ATT_STOP)) ||
+           wait_deadline(cpu) <= machine_now(m);
 }
 
 /* Lets the vCPU of the turn run up to the next deadline. True when it ran or woke. */
@@ -143,7 +150,7 @@ static bool run_somebody(struct machine *m)
     if (m->time.icount >= m->time.turn_end)
         next_turn(m);
     for (unsigned tried = 0; tried < m->cpu_count; tried++) {
-        if (may_run(&m->cpu[m->time.turn]) && run_slice(m))
+        if (may_run(m, &m->cpu[m->time.turn]) && run_slice(m))
             return true;
         if (m->end != MACHINE_RUNS || m->reset_wanted)
             return true;
@@ -166,6 +173,7 @@ static u64 next_event(struct machine *m, unsigned without)
     for (unsigned i = 0; i < m->cpu_count; i++) {
         struct cpu *cpu = &m->cpu[i];
         bool armed = cpu->event.attention & ATT_VMX;
+        next = min64(next, wait_deadline(cpu));
         cpu->time.now = m->time.icount;
         u64 deadline = vmx_next_deadline(cpu);
         if (!armed && cpu->event.attention & ATT_VMX)

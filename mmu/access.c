@@ -42,7 +42,7 @@ static bool leaf_allows(const struct cpu *cpu, u32 flags, unsigned access)
 static void entry_fill(struct cpu *cpu, const struct tlb_leaf *leaf)
 {
     bool write = leaf_allows(cpu, leaf->flags, ACCESS_WRITE) &&
-                 !(cpu->bus->page_flags[leaf->where / PAGE_SIZE] & (PAGE_CODE | PAGE_ROM));
+                 !(cpu->bus->page_flags[leaf->where / PAGE_SIZE] & (PAGE_CODE | PAGE_ROM | PAGE_WATCHED));
     tlb_entry_put(cpu, leaf->la, leaf->where, cpu->tlb->live_tag & 3, leaf_allows(cpu, leaf->flags, ACCESS_READ), write);
 }
 
@@ -247,7 +247,7 @@ static void target_write(struct cpu *cpu, const struct target *t, const u8 *data
         if (flags & PAGE_ROM)
             return;
         memcpy(cpu->bus->ram + t->where, data, n);
-        if (flags & PAGE_CODE && bus_note_write(cpu->bus, t->where, n))
+        if (flags & (PAGE_CODE | PAGE_WATCHED) && bus_note_write(cpu->bus, t->where, n))
             cpu_cut_block(cpu);
         return;
     }

@@ -392,12 +392,58 @@ static u64 chunk_mask(u64 off, unsigned n)
     return mask_low(last - first + 1) << first;
 }
 
+/* Writes to the page take the slow path, where they are looked at. */
+static void report_writes(struct bus *bus, u64 page, unsigned flag)
+{
+    bus->page_flags[page] |= (u8)flag;
+    if (bus->page_flags[page] & PAGE_WRITABLE_TLB) {
+        bus->page_flags[page] &= (u8)~PAGE_WRITABLE_TLB;
+        tlb_drop_writers(bus, page * PAGE_SIZE);
+    }
+}
+
+bool bus_watch(struct bus *bus, u64 hpa)
+{
+    u64 off = bus_ram_offset(bus, hpa);
+    if (off == BUS_NO_RAM)
+        return false;
+    report_writes(bus, off / PAGE_SIZE, PAGE_WATCHED);
+    return true;
+}
+
+/* n bytes of a watched page were written: the vCPUs whose line it was need not wait any more. The watch ends with the last
+ * line in the page. */
+static COLD void watched_write(struct bus *bus, u64 ram_off, u64 n)
+{
+    bool watched = false;
+    for (unsigned i = 0; i < bus->cpu_count; i++) {
+        struct cpu_event *e = &bus->cpu[i]->event;
+        if (!(e->monitor_armed & (MONITOR_ARMED | MONITOR_WAITING)))
+            continue;
+        u64 line = bus_ram_offset(bus, e->monitor_hpa);
+        if (line + 64 <= ram_off || ram_off + n <= line) {
+            watched |= line / PAGE_SIZE == ram_off / PAGE_SIZE;
+            continue;
+        }
+        if (e->activity == ACTIVITY_MWAIT) {
+            e->activity = ACTIVITY_ACTIVE;
+            e->attention &= ~(u32)ATT_ACTIVITY;
+        }
+        e->monitor_armed = 0;
+        e->monitor_hpa = 0;
+    }
+    if (!watched)
+        bus->page_flags[ram_off / PAGE_SIZE] &= (u8)~PAGE_WATCHED;
+}
+
 bool bus_note_write(struct bus *bus, u64 ram_off, u64 n)
 {
     bool touched = false;
     for (u64 part; n; ram_off += part, n -= part) {
         part = in_page(ram_off, n);
         u64 page = ram_off / PAGE_SIZE;
+        if (UNLIKELY(bus->page_flags[page] & PAGE_WATCHED))
+            watched_write(bus, ram_off, part);
         if (LIKELY(!(bus->page_flags[page] & PAGE_CODE)) || !(bus->code_map[page] & chunk_mask(ram_off, (unsigned)part)))
             continue;
         touched = true;
@@ -411,11 +457,7 @@ void bus_mark_code(struct bus *bus, u64 ram_off, unsigned n)
 {
     u64 page = ram_off / PAGE_SIZE;
     bus->code_map[page] |= chunk_mask(ram_off, n);
-    bus->page_flags[page] |= PAGE_CODE;
-    if (bus->page_flags[page] & PAGE_WRITABLE_TLB) {
-        bus->page_flags[page] &= (u8)~PAGE_WRITABLE_TLB;
-        tlb_drop_writers(bus, page * PAGE_SIZE);
-    }
+    report_writes(bus, page, PAGE_CODE);
 }
 
 void bus_unmark_code(struct bus *bus, u64 ram_off)

@@ -35,6 +35,7 @@ enum {
     PAGE_CODE = 1 << 0,     /* holds decoded blocks: writes must take the slow path and report to code_written */
     PAGE_WRITABLE_TLB = 1 << 1, /* some TLB may hold a writable entry for it */
     PAGE_ROM = 1 << 2,      /* writes are ignored */
+    PAGE_WATCHED = 1 << 3,  /* a vCPU monitors a line of it: writes take the slow path and report to bus_note_write() */
 };
 
 struct bus_window;
@@ -123,9 +124,13 @@ void bus_write(struct bus *bus, unsigned cpu, u64 hpa, unsigned size, u64 value)
 bool bus_copy_from(struct bus *bus, void *to, u64 hpa, u64 n);
 bool bus_copy_to(struct bus *bus, u64 hpa, const void *from, u64 n);
 
-/* Tells that [ram_off, +n) was written: invalidates decoded code in it. Cheap when the pages hold none. True when code
- * was touched. */
+/* Tells that [ram_off, +n) was written: invalidates decoded code in it, and wakes vCPUs that monitor a line of it. Cheap
+ * when the pages hold neither. True when code was touched. */
 bool bus_note_write(struct bus *bus, u64 ram_off, u64 n);
+
+/* From now on writes to the page of hpa are looked at for the line that a vCPU monitors (event.monitor_hpa); until nobody
+ * does. False: it is not RAM. */
+bool bus_watch(struct bus *bus, u64 hpa);
 
 /* Tells that the n bytes at ram_off (within one page) hold decoded code from now on: writes to them will be reported. */
 void bus_mark_code(struct bus *bus, u64 ram_off, unsigned n);

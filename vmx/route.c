@@ -164,6 +164,9 @@ u32 vmx_instruction_info(const struct cpu *cpu, const struct insn *in, u32 reaso
     case EXIT_RDRAND:
     case EXIT_RDSEED:
         return (u32)in->rm << 3 | osz << 11;
+    case EXIT_UMWAIT:
+    case EXIT_TPAUSE:
+        return (u32)in->rm << 3 | 1u << 11;
     case EXIT_VMCLEAR:
     case EXIT_VMPTRLD:
     case EXIT_VMPTRST:

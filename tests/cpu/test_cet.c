@@ -38,6 +38,7 @@ static void start(unsigned cpl)
     start_long();
     model("base,+cet-ss,+cet-ibt");
     cpu->interp = interp_new(&bus_);
+    rows_trace(cpu);
     cpu->stop_at = 0;
     page(SHADOW0, PTE_SHADOW);
     page(SHADOW3, PTE_SHADOW_USER);

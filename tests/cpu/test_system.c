@@ -341,7 +341,7 @@ START_TEST(monitor_and_mwait)
     RAISES(EXC_GP, h_mwait, bench_insn(OSZ_32));
     cpu.core.rcx = 1;
     RETIRES(h_mwait, bench_insn(OSZ_32));
-    ck_assert(!cpu.event.monitor_armed);
+    ck_assert_uint_eq(cpu.event.monitor_armed, MONITOR_WAITING | MONITOR_MASKED);
     cpu.core.rax = 0x40000000;
     cpu.core.rcx = 0;
     RAISES(EXC_PF, h_monitor, bench_insn(OSZ_32));
