@@ -242,7 +242,7 @@ struct cpu_jit {
     i64 budget;                /* instructions left until `stop` */
     u64 stop;                  /* cpu->stop_at when the code was entered */
     struct jit_jump *jumps;    /* linear address -> code, direct-mapped */
-    u64 cc_a, cc_b, cc_r;      /* what the status flags follow from, by cc_op */
+    u64 cc_a, cc_b, cc_r, cc_t; /* what the status flags follow from, by cc_op */
     u32 cc_op;                 /* CC_* (cpu/jit/flags.h); 0: the flags stand in cpu->core */
     u8 cc_c, cc_z, cc_pad[2];
     u64 status;                /* the status flags as a RFLAGS image, for the host's flags */

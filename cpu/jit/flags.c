@@ -89,8 +89,8 @@ void jit_flags_settle(struct cpu *cpu)
         cpu->core.fl_zero = !j->cc_z;
     if (op & (CC_ROTATED | CC_ROTATED_RIGHT)) {
         unsigned bits = 8u << (op >> CC_ROTATED_SHIFT & 3);
-        unsigned top = (unsigned)(j->cc_r >> (bits - 1)) & 1, next = (unsigned)(j->cc_r >> (bits - 2)) & 1;
-        of_set(cpu, op & CC_ROTATED_RIGHT ? top ^ next : top ^ j->cc_c);
+        unsigned top = (unsigned)(j->cc_t >> (bits - 1)) & 1, next = (unsigned)(j->cc_t >> (bits - 2)) & 1;
+        of_set(cpu, op & CC_ROTATED_RIGHT ? top ^ next : top ^ (j->cc_t & 1));
     }
     j->cc_op = CC_CORE;
 }

@@ -24,8 +24,8 @@ enum {
     CC_SIZE_SHIFT = 4,         /* OSZ_* */
     CC_SET_C = 1 << 8,         /* CF is cc_c */
     CC_SET_Z = 1 << 9,         /* ZF is cc_z */
-    CC_ROTATED = 1 << 10,      /* OF is CF xor the top bit of the result cc_r, whose size is at bit 12 */
-    CC_ROTATED_RIGHT = 1 << 11,/* OF is the xor of the two top bits of cc_r */
+    CC_ROTATED = 1 << 10,      /* OF is the xor of top and bottom bit of the result cc_t, whose size is at bit 12 */
+    CC_ROTATED_RIGHT = 1 << 11,/* OF is the xor of the two top bits of cc_t */
     CC_ROTATED_SHIFT = 12,
     CC_OVERLAYS = 0x3f00,
 };

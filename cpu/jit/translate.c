@@ -241,7 +241,8 @@ static void plan_block(const struct jit *jit, const struct block *block, unsigne
         u8 flags = row ? row->flags : 0;
         bool partial = is_rotate(action, row ? row->arg : 0);
         bool some_on_host = partial || action == ACT_MUL_2 || action == ACT_MUL_3 || action == ACT_MUL_WIDE ||
-                            action == ACT_SHIFT_I || action == ACT_SHIFT_CL || action == ACT_STEP;
+                            action == ACT_SHIFT_I || action == ACT_SHIFT_CL || action == ACT_STEP || action == ACT_BIT_G ||
+                            action == ACT_BIT_I || action == ACT_SCAN;
         plan->action[i] = (u8)action;
         plan->dead[i] = dead;
         plan->keep[i] = keep || (some_on_host && !dead);

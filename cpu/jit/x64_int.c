@@ -301,7 +301,7 @@ void emit_shift_imm(struct emit *e, enum emit_shift op, unsigned osz, struct pla
     if (is_rotate(op)) {
         if (keep) {
             set_byte_if(e, CC_B, OFF(jit.cc_c));
-            x64_store(e, rm_cpu(OFF(jit.cc_r)), reg);
+            x64_store(e, rm_cpu(OFF(jit.cc_t)), reg);
         }
         x64_flags_left(e, FL_CF | (n == 1 ? FL_OF : 0));
     } else {
