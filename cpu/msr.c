@@ -158,6 +158,11 @@ static u64 spec_ctrl_bits(const struct cpu *cpu)
            (cpu_has(cpu, FEATURE_SSBD) ? 4 : 0);
 }
 
+bool cpu_spec_ctrl_valid(const struct cpu *cpu, u64 value)
+{
+    return spec_ctrl_bits(cpu) && !(value & ~spec_ctrl_bits(cpu));
+}
+
 static bool spec_ctrl_read(struct cpu *cpu, u32 msr, u64 *value)
 {
     (void)msr;
@@ -168,7 +173,7 @@ static bool spec_ctrl_read(struct cpu *cpu, u32 msr, u64 *value)
 static bool spec_ctrl_write(struct cpu *cpu, u32 msr, u64 value)
 {
     (void)msr;
-    if (!spec_ctrl_bits(cpu) || value & ~spec_ctrl_bits(cpu))
+    if (!cpu_spec_ctrl_valid(cpu, value))
         return false;
     cpu->sys.spec_ctrl = value;
     return true;

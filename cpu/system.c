@@ -50,6 +50,16 @@ bool system_gate_closed(const struct cpu *cpu, enum system_gate gate)
     return false;
 }
 
+bool system_gate_tertiary_closed(const struct cpu *cpu, enum system_gate_tertiary gate)
+{
+    for (u32 k = 0; k < cpu->vmx.depth; k++) {
+        const struct vmcs *vmcs = &cpu->vmx.frame[k].vmcs;
+        if (!(vmcs->primary_controls >> 17 & 1) || !(vmcs->tertiary_controls >> gate & 1))
+            return true;
+    }
+    return false;
+}
+
 static bool in_vmx_operation(const struct cpu *cpu) { return cpu->vmx.depth || cpu->vmx.frame[0].vmxon; }
 
 u64 system_displacement(const struct cpu *cpu, const struct insn *in)
@@ -490,6 +500,28 @@ static void trace_msr(struct cpu *cpu, const char *what, u32 msr, u64 value, boo
                             trace_text("result", ok ? "ok" : "#GP")));
 }
 
+/* When no VM exit is wanted. False: #GP(0). */
+static bool read_msr(struct cpu *cpu, u32 msr, u64 *value)
+{
+    bool known = false, ok = vmx_msr_read(cpu, msr, value, &known);
+    if (!known) {
+        ok = cpu_msr_read(cpu, msr, value);
+        if (msr == MSR_IA32_TIME_STAMP_COUNTER && vmx_nonroot(cpu))
+            *value = vmx_scale_tsc(cpu, *value);
+    }
+    trace_msr(cpu, "read", msr, *value, ok);
+    return ok;
+}
+
+static bool write_msr(struct cpu *cpu, u32 msr, u64 value)
+{
+    bool known = false, ok = vmx_msr_write(cpu, msr, value, &known);
+    if (!known)
+        ok = cpu_msr_write(cpu, msr, value);
+    trace_msr(cpu, "write", msr, value, ok);
+    return ok;
+}
+
 static enum flow rdmsr(struct cpu *cpu, const struct insn *in)
 {
     u32 msr = reg32(cpu, REG_RCX);
@@ -501,14 +533,7 @@ static enum flow rdmsr(struct cpu *cpu, const struct insn *in)
             return FLOW_EXIT;
     }
     u64 value = 0;
-    bool known = false, ok = vmx_msr_read(cpu, msr, &value, &known);
-    if (!known) {
-        ok = cpu_msr_read(cpu, msr, &value);
-        if (msr == MSR_IA32_TIME_STAMP_COUNTER && vmx_nonroot(cpu))
-            value = vmx_scale_tsc(cpu, value);
-    }
-    trace_msr(cpu, "read", msr, value, ok);
-    if (!ok)
+    if (!read_msr(cpu, msr, &value))
         return cpu_raise_gp(cpu, 0);
     edx_eax_set(cpu, value);
     return FLOW_NEXT;
@@ -526,13 +551,48 @@ static enum flow wrmsr(struct cpu *cpu, const struct insn *in)
         if (vmx_intercept(cpu, in, &ask))
             return FLOW_EXIT;
     }
-    bool known = false, ok = vmx_msr_write(cpu, msr, value, &known);
-    if (!known)
-        ok = cpu_msr_write(cpu, msr, value);
-    trace_msr(cpu, "write", msr, value, ok);
-    return ok ? flow_end(cpu, in) : cpu_raise_gp(cpu, 0);
+    return write_msr(cpu, msr, value) ? flow_end(cpu, in) : cpu_raise_gp(cpu, 0);
 }
 FAMILY_ONE(wrmsr, wrmsr)
+
+/* RDMSRLIST, WRMSRLIST: RCX says which of 64 pairs, RSI where the MSRs' numbers stand, RDI where the values
+ * [SDM2 "RDMSRLIST—Read List of Model Specific Registers"]. Each pair that is done leaves RCX, so what comes in between
+ * finds the list half done and consistent. */
+static enum flow msr_list(struct cpu *cpu, const struct insn *in, bool write)
+{
+    if (system_gate_tertiary_closed(cpu, GATE_MSR_LIST))
+        return cpu_raise_ud(cpu);
+    if (!cpl0(cpu) || (cpu->core.rsi | cpu->core.rdi) & 7)
+        return cpu_raise_gp(cpu, 0);
+    while (cpu->core.rcx) {
+        unsigned n = (unsigned)__builtin_ctzll(cpu->core.rcx);
+        u64 msr, value = 0;
+        TRY(mem_read64(cpu, cpu->core.rsi + 8 * n, &msr));
+        if (msr >> 32)
+            return cpu_raise_gp(cpu, 0);
+        if (UNLIKELY(vmx_nonroot(cpu))) {
+            struct vmx_ask ask = {.reason = write ? EXIT_WRMSRLIST : EXIT_RDMSRLIST, .number = (u32)msr, .qualification = msr};
+            if (vmx_intercept(cpu, in, &ask))
+                return FLOW_EXIT;
+        }
+        u64 place = cpu->core.rdi + 8 * n;
+        if (write)
+            TRY(mem_read64(cpu, place, &value));
+        else
+            TRY(mem_probe(cpu, place, 8, ACCESS_WRITE));
+        if (!(write ? write_msr(cpu, (u32)msr, value) : read_msr(cpu, (u32)msr, &value)))
+            return cpu_raise_gp(cpu, 0);
+        if (!write)
+            TRY(mem_write64(cpu, place, value));
+        cpu->core.rcx &= cpu->core.rcx - 1;
+    }
+    return flow_end(cpu, in);
+}
+
+static enum flow rdmsrlist(struct cpu *cpu, const struct insn *in) { return msr_list(cpu, in, false); }
+static enum flow wrmsrlist(struct cpu *cpu, const struct insn *in) { return msr_list(cpu, in, true); }
+FAMILY_ONE(rdmsrlist, rdmsrlist)
+FAMILY_ONE(wrmsrlist, wrmsrlist)
 
 static enum flow cpuid(struct cpu *cpu, const struct insn *in)
 {

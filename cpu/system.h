@@ -12,6 +12,9 @@ enum system_gate { GATE_RDTSCP = 3, GATE_INVPCID = 12, GATE_XSAVES = 20, GATE_US
 
 /* True when some entered frame leaves the instruction disabled for its guest. */
 bool system_gate_closed(const struct cpu *cpu, enum system_gate gate);
+/* The same for a tertiary control. */
+enum system_gate_tertiary { GATE_MSR_LIST = 6 };
+bool system_gate_tertiary_closed(const struct cpu *cpu, enum system_gate_tertiary gate);
 
 /* The exit qualification of instructions whose information field tells the rest of the address: their displacement;
  * for RIP-relative ones the sum of it and the next instruction's RIP [SDM3 "Basic VM-Exit Information"]. */

@@ -8,6 +8,7 @@
 
 #include "cpu/features.h"
 #include "cpu/mode.h"
+#include "cpu/msr.h"
 #include "cpu/model.h"
 #include "vmx/fields.h"
 #include "vmx/frame.h"
@@ -235,10 +236,56 @@ static u64 *running_feature_control(struct cpu *cpu)
     return d && d < VMX_MAX_FRAMES && cpu->vmx.frame[d].offered ? &cpu->vmx.frame[d].feature_control : &cpu->sys.feature_control;
 }
 
+/* [SDM3 "Virtualize IA32_SPEC_CTRL"]: the innermost frame below level k (frames 0..k-1) that keeps a shadow. -1: none. */
+static int spec_ctrl_frame(struct cpu *cpu, unsigned k)
+{
+    int m = (int)k - 1;
+    while (m >= 0 && !vmcs_tertiary(vmcs_of(cpu, (unsigned)m), VIRTUALIZE_SPEC_CTRL))
+        m--;
+    return m;
+}
+
+static bool spec_ctrl_read(struct cpu *cpu, unsigned k, u64 *value, bool *known)
+{
+    int m = spec_ctrl_frame(cpu, k);
+    *known = m >= 0;
+    if (m >= 0)
+        *value = vmcs_of(cpu, (unsigned)m)->ia32_spec_ctrl_shadow;
+    return *known;
+}
+
+/* Software's value goes to the shadow; of the register as the frame's hypervisor has it, the bits in the mask stay. */
+static bool spec_ctrl_write(struct cpu *cpu, unsigned k, u64 value, bool *known)
+{
+    int m = spec_ctrl_frame(cpu, k);
+    *known = m >= 0;
+    if (m < 0)
+        return false;
+    struct vmcs *v = vmcs_of(cpu, (unsigned)m);
+    u64 below;
+    bool shadowed;
+    if (!cpu_spec_ctrl_valid(cpu, value))
+        return false;
+    if (!spec_ctrl_read(cpu, (unsigned)m, &below, &shadowed))
+        below = cpu->sys.spec_ctrl;
+    v->ia32_spec_ctrl_shadow = value;
+    value = (value & ~v->ia32_spec_ctrl_mask) | (below & v->ia32_spec_ctrl_mask);
+    if (!spec_ctrl_write(cpu, (unsigned)m, value, &shadowed) && !shadowed)
+        cpu->sys.spec_ctrl = value;
+    return true;
+}
+
 bool vmx_msr_read(struct cpu *cpu, u32 msr, u64 *value, bool *known)
 {
     if (msr >> 8 == 8 && cpu->vmx.depth)
         return vmx_x2apic_read(cpu, msr, value, known);
+    return vmx_msr_read_below(cpu, cpu->vmx.depth, msr, value, known);
+}
+
+bool vmx_msr_read_below(struct cpu *cpu, unsigned k, u32 msr, u64 *value, bool *known)
+{
+    if (msr == MSR_IA32_SPEC_CTRL && k)
+        return spec_ctrl_read(cpu, k, value, known);
     return vmx_msr_read_level(cpu, running_feature_control(cpu), msr, value, known);
 }
 
@@ -246,5 +293,12 @@ bool vmx_msr_write(struct cpu *cpu, u32 msr, u64 value, bool *known)
 {
     if (msr >> 8 == 8 && cpu->vmx.depth)
         return vmx_x2apic_write(cpu, msr, value, known);
+    return vmx_msr_write_below(cpu, cpu->vmx.depth, msr, value, known);
+}
+
+bool vmx_msr_write_below(struct cpu *cpu, unsigned k, u32 msr, u64 value, bool *known)
+{
+    if (msr == MSR_IA32_SPEC_CTRL && k)
+        return spec_ctrl_write(cpu, k, value, known);
     return vmx_msr_write_level(cpu, running_feature_control(cpu), msr, value, known);
 }

@@ -53,6 +53,13 @@ static void load_guest(struct cpu *cpu, const struct vmcs *v)
     }
     if (vmcs_entry_control(v, LOAD_PAT))
         sys->pat = v->guest_ia32_pat;
+    if (vmcs_entry_control(v, LOAD_CET_STATE)) {
+        sys->s_cet = v->guest_ia32_s_cet;
+        sys->ssp = v->guest_ssp;
+        sys->ssp_table = v->guest_ia32_interrupt_ssp_table_addr;
+    }
+    if (vmcs_entry_control(v, LOAD_PKRS))
+        sys->pkrs = v->guest_ia32_pkrs;
     sys->sysenter_cs = v->guest_sysenter_cs;
     sys->sysenter_esp = v->guest_sysenter_esp;
     sys->sysenter_eip = v->guest_sysenter_eip;
@@ -276,8 +283,8 @@ u32 vmx_msr_list_load(struct cpu *cpu, unsigned k, u64 list, u32 count)
         bool known;
         if (n >= VMX_MSR_LIST_MAX || !list_read(cpu, k, list, n, ACCESS_READ, &hpa, &entry) || !list_loadable(&entry))
             return n + 1;
-        if (!vmx_msr_write(cpu, entry.number, entry.value, &known) &&
-            (known || !cpu_msr_write(cpu, entry.number, entry.value)))
+        bool ok = vmx_msr_write_below(cpu, k, entry.number, entry.value, &known);
+        if (!ok && (known || !cpu_msr_write(cpu, entry.number, entry.value)))
             return n + 1;
     }
     return 0;
@@ -291,8 +298,12 @@ u32 vmx_msr_list_store(struct cpu *cpu, unsigned k, u64 list, u32 count)
         bool known;
         if (n >= VMX_MSR_LIST_MAX || !list_read(cpu, k, list, n, ACCESS_WRITE, &hpa, &entry) || !list_storable(&entry))
             return n + 1;
-        if (!vmx_msr_read(cpu, entry.number, &value, &known) && (known || !cpu_msr_read(cpu, entry.number, &value)))
+        bool ok = vmx_msr_read_below(cpu, k, entry.number, &value, &known);
+        if (!ok && (known || !cpu_msr_read(cpu, entry.number, &value)))
             return n + 1;
+        /* Frame k's own offset and multiplier do not count: it is the hypervisor's clock. */
+        if (entry.number == MSR_IA32_TIME_STAMP_COUNTER)
+            value = vmx_scale_tsc_below(cpu, k, value);
         bus_write(cpu->bus, cpu->index, hpa + 8, 8, value);
     }
     return 0;

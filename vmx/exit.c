@@ -87,6 +87,13 @@ static void save_guest(struct cpu *cpu, struct vmx_frame *f, const struct vmx_ex
         v->guest_ia32_pat = sys->pat;
     if (vmcs_exit_control(v, SAVE_EFER))
         v->guest_ia32_efer = sys->efer;
+    if (vmx_control_supported(cpu, CTL_VMENTRY_LOAD_CET_STATE)) {
+        v->guest_ia32_s_cet = sys->s_cet;
+        v->guest_ssp = sys->ssp;
+        v->guest_ia32_interrupt_ssp_table_addr = sys->ssp_table;
+    }
+    if (vmx_control_supported(cpu, CTL_VMENTRY_LOAD_PKRS))
+        v->guest_ia32_pkrs = sys->pkrs;
 
     SAVE_SEGMENT(es, SEG_ES);
     SAVE_SEGMENT(cs, SEG_CS);
@@ -182,6 +189,17 @@ static void load_data_segment(struct segment *s, u64 selector, u64 base)
         s->access |= AR_UNUSABLE;
 }
 
+void vmx_load_host_cet(struct cpu *cpu, const struct vmcs *v)
+{
+    if (vmcs_exit_control(v, LOAD_CET_STATE)) {
+        cpu->sys.s_cet = v->host_ia32_s_cet;
+        cpu->sys.ssp = v->host_ssp;
+        cpu->sys.ssp_table = v->host_ia32_interrupt_ssp_table_addr;
+    }
+    if (vmcs_exit_control(v, LOAD_PKRS))
+        cpu->sys.pkrs = (u32)v->host_ia32_pkrs;
+}
+
 bool vmx_load_host_state(struct cpu *cpu, unsigned k)
 {
     struct vmcs *v = vmcs_of(cpu, k);
@@ -198,6 +216,7 @@ bool vmx_load_host_state(struct cpu *cpu, unsigned k)
     sys->efer = wide ? sys->efer | EFER_LMA | EFER_LME : sys->efer & ~(u64)(EFER_LMA | EFER_LME);
     if (vmcs_exit_control(v, LOAD_PAT))
         sys->pat = v->host_ia32_pat;
+    vmx_load_host_cet(cpu, v);
     sys->dr7 = 0x400;
     sys->debugctl = 0;
     sys->sysenter_cs = v->host_sysenter_cs;

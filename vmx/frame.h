@@ -75,6 +75,8 @@ struct vmx_exit_info {
 bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *info);
 /* The registers of frame k's host-state area, at depth k. (No MSR list.) False: VMX abort (PDPTEs). */
 bool vmx_load_host_state(struct cpu *cpu, unsigned k);
+/* Its part that "load CET state" and "load PKRS" are about. */
+void vmx_load_host_cet(struct cpu *cpu, const struct vmcs *v);
 /* A VM entry of frame k failed behind the point of no return: host state is loaded, nothing of the guest is saved. */
 void vmx_entry_failure(struct cpu *cpu, unsigned k, u32 reason, u64 qualification);
 
@@ -141,6 +143,15 @@ bool vmx_standin_ask(struct cpu *cpu, unsigned k, struct vmx_exit_info *x);
 void vmx_standin_answered(struct cpu *cpu, struct vmx_unit *u);
 /* String I/O goes to an outer frame: fills x->access, unless OUTS's memory cannot be read. */
 void vmx_standin_string_io(struct cpu *cpu, const struct vmx_ask *ask, struct vmx_exit_info *x);
+
+/* ---- MSRs and time of a level ------------------------------------------------------------------------------------ */
+
+/* MSRs as L(k+1) has them, whatever is entered above; for the MSR lists of frame k, and (k = depth) for RDMSR and WRMSR.
+ * *known false: not VMX's, the caller goes on to cpu/msr.h. */
+bool vmx_msr_read_below(struct cpu *cpu, unsigned k, u32 msr, u64 *value, bool *known);
+bool vmx_msr_write_below(struct cpu *cpu, unsigned k, u32 msr, u64 value, bool *known);
+/* The TSC of L(k+1), out of the machine's. */
+u64 vmx_scale_tsc_below(const struct cpu *cpu, unsigned k, u64 tsc);
 
 /* ---- routing (vmx/route.c) --------------------------------------------------------------------------------------- */
 

@@ -118,6 +118,8 @@ static bool frame_wants(struct cpu *cpu, unsigned k, const struct vmx_ask *ask, 
     case EXIT_IO_INSTRUCTION: return io_wanted(cpu, f, ask->number, ask->size);
     case EXIT_RDMSR: return msr_wanted(cpu, f, ask->number, false);
     case EXIT_WRMSR: return msr_wanted(cpu, f, ask->number, true);
+    case EXIT_RDMSRLIST: return msr_wanted(cpu, f, ask->number, false);
+    case EXIT_WRMSRLIST: return msr_wanted(cpu, f, ask->number, true);
     case EXIT_PAUSE: return pause_wanted(cpu, f);
     case EXIT_GDTR_IDTR_ACCESS:
     case EXIT_LDTR_TR_ACCESS: return vmcs_secondary(v, DESCRIPTOR_TABLE_EXITING);
@@ -187,6 +189,11 @@ static bool is_vmx_msr(u32 msr)
     return msr == MSR_IA32_FEATURE_CONTROL || (msr >= MSR_IA32_VMX_BASIC && msr <= MSR_IA32_VMX_EXIT_CTLS2);
 }
 
+static bool is_msr_access(u32 reason)
+{
+    return reason == EXIT_RDMSR || reason == EXIT_WRMSR || reason == EXIT_RDMSRLIST || reason == EXIT_WRMSRLIST;
+}
+
 /* What the policy may want to know of an instruction of the running level. */
 static u32 event_flags(const struct cpu *cpu, const struct vmx_ask *ask)
 {
@@ -216,10 +223,11 @@ static int instruction_owner(struct cpu *cpu, const struct vmx_ask *ask, u64 val
     } else if (scope != VMX_SCOPE_ANY) {
         return frame_wants(cpu, depth - 1, ask, value) ? (int)depth - 1 : NOBODY;
     } else {
-        bool is_msr = ask->reason == EXIT_RDMSR || ask->reason == EXIT_WRMSR;
+        bool writes = ask->reason == EXIT_WRMSR || ask->reason == EXIT_WRMSRLIST;
+        bool is_msr = is_msr_access(ask->reason);
         for (unsigned k = depth; k-- > 0;) {
             if (!frame_wants(cpu, k, ask, value)) {
-                if (is_msr && vmx_x2apic_virtualised(vmcs_of(cpu, k), ask->number, ask->reason == EXIT_WRMSR))
+                if (is_msr && vmx_x2apic_virtualised(vmcs_of(cpu, k), ask->number, writes))
                     break;                 /* it goes no further out */
                 continue;
             }
@@ -248,7 +256,7 @@ bool vmx_intercept(struct cpu *cpu, const struct insn *in, const struct vmx_ask 
     bool cr4_write = ask->reason == EXIT_CR_ACCESS && ask->number == 4;
 
     if (UNLIKELY(own)) {
-        if ((ask->reason == EXIT_RDMSR || ask->reason == EXIT_WRMSR) && is_vmx_msr(ask->number)) {
+        if (is_msr_access(ask->reason) && is_vmx_msr(ask->number)) {
             vmx_note_l0(cpu, ask->reason); /* L0 keeps this level's */
             return false;
         }
@@ -272,6 +280,9 @@ bool vmx_intercept(struct cpu *cpu, const struct insn *in, const struct vmx_ask 
     x.instruction_info = vmx_instruction_info(cpu, in, ask->reason);
     if (ask->reason == EXIT_INVLPG)
         x.la = 0;
+    /* Without bitmaps it is not one of the list's MSRs that exits. */
+    if ((ask->reason == EXIT_RDMSRLIST || ask->reason == EXIT_WRMSRLIST) && !vmcs_primary(vmcs_of(cpu, (unsigned)k), MSR_BITMAPS))
+        x.qualification = 0;
     if (ask->reason == EXIT_IO_INSTRUCTION && UNLIKELY((unsigned)k + 1 < cpu->vmx.depth) && ask->qualification & BIT(4))
         vmx_standin_string_io(cpu, ask, &x);
     if (UNLIKELY(own && cr4_write))
@@ -350,10 +361,12 @@ bool vmx_cr4_fixed_ok(const struct cpu *cpu, u64 value)
     return value & CR4_VMXE && !(value & ~(cpu_cr4_allowed(cpu) | CR4_VMXE));
 }
 
-u64 vmx_scale_tsc(const struct cpu *cpu, u64 tsc)
+u64 vmx_scale_tsc(const struct cpu *cpu, u64 tsc) { return vmx_scale_tsc_below(cpu, cpu->vmx.depth, tsc); }
+
+u64 vmx_scale_tsc_below(const struct cpu *cpu, unsigned k, u64 tsc)
 {
-    for (u32 k = 0; k < cpu->vmx.depth; k++) {
-        const struct vmcs *v = &cpu->vmx.frame[k].vmcs;
+    for (unsigned m = 0; m < k; m++) {
+        const struct vmcs *v = &cpu->vmx.frame[m].vmcs;
         if (!vmcs_primary(v, TSC_OFFSETTING))
             continue;
         if (vmcs_secondary(v, TSC_SCALING))

@@ -37,6 +37,9 @@ static void save_unit(const struct cpu *cpu, struct vmx_unit *u)
     u->debugctl = sys->debugctl;
     u->pat = sys->pat;
     u->pkrs = sys->pkrs;
+    u->s_cet = sys->s_cet;
+    u->ssp = sys->ssp;
+    u->ssp_table = sys->ssp_table;
     u->sysenter_cs = sys->sysenter_cs;
     u->sysenter_esp = sys->sysenter_esp;
     u->sysenter_eip = sys->sysenter_eip;
@@ -88,6 +91,9 @@ static void restore_unit(struct cpu *cpu, const struct vmx_unit *u)
     sys->debugctl = u->debugctl;
     sys->pat = u->pat;
     sys->pkrs = u->pkrs;
+    sys->s_cet = u->s_cet;
+    sys->ssp = u->ssp;
+    sys->ssp_table = u->ssp_table;
     sys->sysenter_cs = u->sysenter_cs;
     sys->sysenter_esp = u->sysenter_esp;
     sys->sysenter_eip = u->sysenter_eip;
@@ -152,6 +158,7 @@ void vmx_suspend(struct cpu *cpu, unsigned k, u32 instruction_length)
             cpu->sys.efer = v->host_ia32_efer & cpu_efer_allowed(cpu);
         if (vmcs_exit_control(v, LOAD_PAT))
             cpu->sys.pat = v->host_ia32_pat;
+        vmx_load_host_cet(cpu, v);
     }
     cpu->vmx.depth = k + 1;
     vmx_load_host_state(cpu, k + 1);
@@ -182,6 +189,13 @@ static void keep_changes(struct cpu *cpu, unsigned k, const struct vmx_unit *u)
     v->host_sysenter_eip = cpu->sys.sysenter_eip;
     if (vmcs_exit_control(v, LOAD_PAT))
         v->host_ia32_pat = cpu->sys.pat;
+    if (vmcs_exit_control(v, LOAD_CET_STATE)) {
+        v->host_ia32_s_cet = cpu->sys.s_cet;
+        v->host_ssp = cpu->sys.ssp;
+        v->host_ia32_interrupt_ssp_table_addr = cpu->sys.ssp_table;
+    }
+    if (vmcs_exit_control(v, LOAD_PKRS))
+        v->host_ia32_pkrs = cpu->sys.pkrs;
     if (cpu->core.rip != u->shown_rip && cpu->core.rip != u->shown_rip + u->shown_length)
         v->host_rip = cpu->core.rip;
 }

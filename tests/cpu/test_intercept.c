@@ -213,6 +213,52 @@ START_TEST(owned_bits_stay)
 }
 END_TEST
 
+/* RDMSRLIST and WRMSRLIST: each pair that is done leaves RCX; the frame's control; alignment; exits name the MSR. */
+START_TEST(msr_lists)
+{
+    struct insn in;
+    hypervisor.exit = false;
+    cpu.vmx.frame[0].vmcs.primary_controls = 0;
+    in = bench_insn(OSZ_32);
+    RAISES(EXC_UD, h_rdmsrlist, in);
+    cpu.vmx.frame[0].vmcs.primary_controls = 1u << 17;
+    cpu.vmx.frame[0].vmcs.tertiary_controls = 1u << 6;
+    cpu.core.rsi = 0x20000;
+    cpu.core.rdi = 0x21000;
+    bench_poke64(0x20000 + 8 * 3, 0x277);
+    bench_poke64(0x20000 + 8 * 63, 0xc0000082);
+    cpu.sys.pat = 0x0606060606060606ull;
+    cpu.sys.lstar = 0x1234;
+    cpu.core.rcx = BIT(3) | BIT(63);
+    hypervisor.asked = 0;
+    RETIRES(h_rdmsrlist, in);
+    ck_assert_uint_eq(cpu.core.rcx, 0);
+    ck_assert_uint_eq(hypervisor.asked, 2);
+    ck_assert_uint_eq(hypervisor.ask.number, 0xc0000082);
+    ck_assert_uint_eq(bench_peek64(0x21000 + 8 * 3), 0x0606060606060606ull);
+    ck_assert_uint_eq(bench_peek64(0x21000 + 8 * 63), 0x1234);
+    /* The second value is refused: the first is written, and RCX says where it stands. */
+    bench_poke64(0x20000 + 8 * 4, 0x277);
+    bench_poke64(0x21000 + 8 * 3, 0x0404040404040404ull);
+    bench_poke64(0x21000 + 8 * 4, 2);
+    cpu.core.rcx = BIT(3) | BIT(4);
+    RAISES(EXC_GP, h_wrmsrlist, in);
+    ck_assert_uint_eq(cpu.core.rcx, BIT(4));
+    ck_assert_uint_eq(cpu.sys.pat, 0x0404040404040404ull);
+    bench_poke64(0x20000 + 8 * 4, 1ull << 32 | 0x277);
+    RAISES(EXC_GP, h_rdmsrlist, in);
+    cpu.core.rsi |= 4;
+    RAISES(EXC_GP, h_rdmsrlist, in);
+    cpu.core.rsi &= ~7ull;
+    hypervisor.exit = true;
+    cpu.core.rcx = BIT(63);
+    ck_assert_int_eq(bench_run_insn(h_wrmsrlist, in), FLOW_EXIT);
+    ck_assert_uint_eq(hypervisor.ask.reason, EXIT_WRMSRLIST);
+    ck_assert_uint_eq(hypervisor.ask.qualification, 0xc0000082);
+    ck_assert_uint_eq(cpu.core.rcx, BIT(63));
+}
+END_TEST
+
 START_TEST(virtual_tpr)
 {
     hypervisor.exit = false;
@@ -274,7 +320,7 @@ int main(void)
                                   io_qualifications,
                                   what_comes_before_the_exit,
                                   owned_bits_stay,
-                                  virtual_tpr,
+                                  virtual_tpr, msr_lists,
                                   guests_see_their_own_time,
                                   vmx_comes_first_for_its_msrs};
     return bench_run_with("intercept", tests, ARRAY_SIZE(tests), setup);

@@ -103,6 +103,27 @@ static inline void bench_vmcs_apicv(struct vmcs *v)
     v->last_pid_pointer_index = 3;
 }
 
+/* Shadow stacks and protection keys of supervisor pages on both sides. */
+#define BENCH_CET_MODEL "base,+cet-ss,+cet-ibt,+pks,+spec-ctrl,+msrlist"
+static inline void bench_vmcs_cet(struct vmcs *v)
+{
+    bench_vmcs_64(v);
+    v->exit_controls |= VMEXIT_LOAD_CET_STATE | VMEXIT_LOAD_PKRS;
+    v->entry_controls |= VMENTRY_LOAD_CET_STATE | VMENTRY_LOAD_PKRS;
+    v->host_cr0 |= CR0_WP;
+    v->guest_cr0 |= CR0_WP;
+    v->host_cr4 |= CR4_CET;
+    v->guest_cr4 |= CR4_CET;
+    v->host_ia32_s_cet = 1;
+    v->guest_ia32_s_cet = 4;
+    v->host_ssp = 0xffff800000001000ull;
+    v->guest_ssp = 0x7000;
+    v->host_ia32_interrupt_ssp_table_addr = 0xffff800000002000ull;
+    v->guest_ia32_interrupt_ssp_table_addr = 0x8000;
+    v->host_ia32_pkrs = 0x55555555;
+    v->guest_ia32_pkrs = 0xaaaaaaaa;
+}
+
 /* A guest in 32-bit protected mode without paging (unrestricted), or with PAE paging. */
 static inline void bench_vmcs_32(struct vmcs *v, bool pae)
 {

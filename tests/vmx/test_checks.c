@@ -20,6 +20,13 @@ static void host_32(struct vmcs *v)
     cpu.sys.efer = 0;
 }
 
+static void host_32_cet(struct vmcs *v)
+{
+    host_32(v);
+    v->exit_controls |= VMEXIT_LOAD_CET_STATE;
+    v->host_ssp = 0x1000;
+}
+
 /* An event to inject: type, vector, with error code. */
 #define INJECT(type, vector, error) (0x80000000u | (error) << 11 | (type) << 8 | (vector))
 #define NONCANONICAL 0x0000800000000000ull
@@ -97,6 +104,20 @@ static void host_32(struct vmcs *v)
     BREAK(HOST_PAT, bench_vmcs_64, v->host_ia32_pat = 2)                                                               \
     BREAK(HOST_EFER_RESERVED, bench_vmcs_64, v->host_ia32_efer |= 2)                                                   \
     BREAK(HOST_EFER_LMA_LME, bench_vmcs_64, v->host_ia32_efer &= ~(u64)EFER_LME)                                       \
+    BREAK(HOST_CR4_CET_WITHOUT_WP, bench_vmcs_cet, v->host_cr0 &= ~(u64)CR0_WP)                                        \
+    BREAK(HOST_S_CET, bench_vmcs_cet, v->host_ia32_s_cet |= 0xc00)                                                     \
+    BREAK(HOST_SSP, bench_vmcs_cet, v->host_ssp |= 2)                                                                  \
+    BREAK(HOST_SSP_TABLE, bench_vmcs_cet, v->host_ia32_interrupt_ssp_table_addr = NONCANONICAL)                        \
+    BREAK(HOST_PKRS, bench_vmcs_cet, v->host_ia32_pkrs |= 1ull << 32)                                                  \
+    BREAK(HOST_CET_32_BIT, host_32_cet, v->host_ssp |= 1ull << 32)                                                     \
+    BREAK(HOST_SSP_CANONICAL, bench_vmcs_cet, v->host_ssp = NONCANONICAL)                                              \
+    BREAK(GUEST_CR4_CET_WITHOUT_WP, bench_vmcs_cet, v->guest_cr0 &= ~(u64)CR0_WP)                                      \
+    BREAK(GUEST_S_CET, bench_vmcs_cet, v->guest_ia32_s_cet |= 0x40)                                                    \
+    BREAK(GUEST_SSP_TABLE, bench_vmcs_cet, v->guest_ia32_interrupt_ssp_table_addr = NONCANONICAL)                      \
+    BREAK(GUEST_PKRS, bench_vmcs_cet, v->guest_ia32_pkrs |= 1ull << 63)                                                \
+    BREAK(GUEST_SSP, bench_vmcs_cet, v->guest_ssp |= 1)                                                                \
+    BREAK(GUEST_CET_HIGH, bench_vmcs_cet, (v->guest_cs_access_rights = 0xc09b, v->guest_ssp |= 1ull << 32))            \
+    BREAK(GUEST_SSP_WIDTH, bench_vmcs_cet, v->guest_ssp = NONCANONICAL)                                                \
     BREAK(HOST_ES_SELECTOR, bench_vmcs_64, v->host_es_selector |= 1)                                                   \
     BREAK(HOST_CS_SELECTOR, bench_vmcs_64, v->host_cs_selector |= 4)                                                   \
     BREAK(HOST_SS_SELECTOR, bench_vmcs_64, v->host_ss_selector |= 3)                                                   \
@@ -243,7 +264,7 @@ END_TEST
 
 /* ---- what must pass ---------------------------------------------------------------------------------------------- */
 
-static const make valid[] = {bench_vmcs_64, bench_vmcs_rich, bench_vmcs_apicv, flat_32, pae_in_ept, bench_vmcs_real, bench_vmcs_v8086,
+static const make valid[] = {bench_vmcs_64, bench_vmcs_rich, bench_vmcs_apicv, bench_vmcs_cet, flat_32, pae_in_ept, bench_vmcs_real, bench_vmcs_v8086,
                              bench_vmcs_pae_in_memory};
 
 /* A change to a valid VMCS that leaves it valid. */
@@ -474,9 +495,15 @@ START_TEST(rows_are_well_formed)
 }
 END_TEST
 
+static void setup(void)
+{
+    bench_hypervisor_setup();
+    bench_model(BENCH_CET_MODEL);
+}
+
 int main(void)
 {
     const TTest *const tests[] = {every_check_fires, valid_ones_pass, memory_is_read_again, remembering_single_changes,
                                   remembering_sequences, remembering_across_exits, failures_are_named, rows_are_well_formed};
-    return bench_run_with("VM entry checks", tests, ARRAY_SIZE(tests), bench_hypervisor_setup);
+    return bench_run_with("VM entry checks", tests, ARRAY_SIZE(tests), setup);
 }

@@ -3,6 +3,7 @@
  * failed entries, VMX aborts.
  */
 #include "tests/vmx/bench_vmcs.h"
+#include "cpu/msr.h"
 #include "vmx/insn.h"
 #include "vmx/policy.h"
 
@@ -379,6 +380,88 @@ START_TEST(test_iret_unblocking_is_reported)
 }
 END_TEST
 
+START_TEST(test_cet_and_pkrs)
+{
+    bench_model(BENCH_CET_MODEL);
+    bench_vmcs_cet(v);
+    v->host_rip = HOST_RIP;
+    enter();
+    ck_assert_uint_eq(cpu.sys.s_cet, 4);
+    ck_assert_uint_eq(cpu.sys.ssp, 0x7000);
+    ck_assert_uint_eq(cpu.sys.ssp_table, 0x8000);
+    ck_assert_uint_eq(cpu.sys.pkrs, 0xaaaaaaaa);
+    cpu.sys.ssp = 0x6ff8;
+    cpu.sys.pkrs = 0x12345678;
+    leave();
+    ck_assert_uint_eq(v->guest_ssp, 0x6ff8);
+    ck_assert_uint_eq(v->guest_ia32_s_cet, 4);
+    ck_assert_uint_eq(v->guest_ia32_pkrs, 0x12345678);
+    ck_assert_uint_eq(cpu.sys.s_cet, 1);
+    ck_assert_uint_eq(cpu.sys.ssp, 0xffff800000001000ull);
+    ck_assert_uint_eq(cpu.sys.ssp_table, 0xffff800000002000ull);
+    ck_assert_uint_eq(cpu.sys.pkrs, 0x55555555);
+    /* Without the controls nothing is loaded, and the exit saves all the same. */
+    v->entry_controls &= ~(u64)(VMENTRY_LOAD_CET_STATE | VMENTRY_LOAD_PKRS);
+    v->exit_controls &= ~(u64)(VMEXIT_LOAD_CET_STATE | VMEXIT_LOAD_PKRS);
+    cpu.vmx.frame[0].checked = 0;
+    enter();
+    ck_assert_uint_eq(cpu.sys.ssp, 0xffff800000001000ull);
+    cpu.sys.ssp = 0x5000;
+    leave();
+    ck_assert_uint_eq(v->guest_ssp, 0x5000);
+    ck_assert_uint_eq(cpu.sys.ssp, 0x5000);
+}
+END_TEST
+
+/* [SDM3 "Virtualize IA32_SPEC_CTRL"] */
+START_TEST(test_spec_ctrl)
+{
+    u64 value;
+    bool known;
+    bench_model(BENCH_CET_MODEL);
+    v->primary_controls |= PRIMARY_TERTIARY_CONTROLS;
+    v->tertiary_controls = TERTIARY_VIRTUALIZE_SPEC_CTRL;
+    v->ia32_spec_ctrl_mask = 1;
+    v->ia32_spec_ctrl_shadow = 2;
+    cpu.sys.spec_ctrl = 1;
+    /* … and in the MSR lists it is the register itself. */
+    list_entry(BENCH_PAGE + 0x400, MSR_IA32_SPEC_CTRL, 0);
+    v->exit_msr_store_address = BENCH_PAGE + 0x400;
+    v->exit_msr_store_count = 1;
+    enter();
+    ck_assert(vmx_msr_read(&cpu, MSR_IA32_SPEC_CTRL, &value, &known) && known);
+    ck_assert_uint_eq(value, 2);
+    ck_assert(vmx_msr_write(&cpu, MSR_IA32_SPEC_CTRL, 2, &known) && known);
+    ck_assert_uint_eq(cpu.sys.spec_ctrl, 3);         /* the masked bit stays */
+    ck_assert(vmx_msr_write(&cpu, MSR_IA32_SPEC_CTRL, 0, &known) && known);
+    ck_assert_uint_eq(cpu.sys.spec_ctrl, 1);
+    ck_assert_uint_eq(v->ia32_spec_ctrl_shadow, 0);
+    ck_assert(!vmx_msr_write(&cpu, MSR_IA32_SPEC_CTRL, 0x80, &known) && known);
+    leave();
+    ck_assert_uint_eq(bench_peek64(BENCH_PAGE + 0x408), 1);
+    vmx_msr_read(&cpu, MSR_IA32_SPEC_CTRL, &value, &known);
+    ck_assert(!known);
+}
+END_TEST
+
+/* The time-stamp counter in a store list is the hypervisor's: neither scaled nor offset for the guest. */
+START_TEST(test_tsc_in_store_list)
+{
+    v->primary_controls |= PRIMARY_TSC_OFFSETTING;
+    v->secondary_controls |= SECONDARY_TSC_SCALING;
+    v->tsc_multiplier = 3ull << 47;
+    v->tsc_offset = 0x123456;
+    list_entry(BENCH_PAGE + 0x400, MSR_IA32_TIME_STAMP_COUNTER, 0);
+    v->exit_msr_store_address = BENCH_PAGE + 0x400;
+    v->exit_msr_store_count = 1;
+    board.tsc = 5000;
+    enter();
+    board.tsc = 7000;
+    leave();
+    ck_assert_uint_eq(bench_peek64(BENCH_PAGE + 0x408), 7000);
+}
+END_TEST
+
 static void raise_exception(u8 vector, bool has_error, u32 error, u64 payload)
 {
     cpu_raise(&cpu, vector);
@@ -691,7 +774,8 @@ int main(void)
                                   test_injection, test_software_injection_length, test_entry_failure_guest_state,
                                   test_msr_lists, test_msr_list_refused, test_abort, test_preemption_timer,
                                   test_interrupt_window, test_nmi_window, test_monitor_trap_flag,
-                                  test_external_interrupt, test_nmi_blocking, test_iret_unblocking_is_reported,
+                                  test_external_interrupt, test_nmi_blocking, test_iret_unblocking_is_reported, test_cet_and_pkrs,
+                                  test_spec_ctrl, test_tsc_in_store_list,
                                   test_exceptions, test_page_fault_mask, test_no_vectoring, test_tpr_shadow,
                                   test_apic_access_page, test_halted_guest, test_tsc, test_init_sipi,
                                   test_pending_debug, test_random_vmcs};
