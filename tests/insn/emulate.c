@@ -95,6 +95,11 @@ void emulate_init(const struct bench *b)
     cpu_mode_update(&cpu);
 }
 
+void emulate_blank_code(void)
+{
+    memset(bus.ram + REGION_GPA + CODE_OFF, 0xcc, CODE_PAGES * PAGE);
+}
+
 static void set_segments(const struct vector *v)
 {
     enum { FLAT = AR_P | AR_S | AR_DPL | AR_G | AR_ACCESSED };

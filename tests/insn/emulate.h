@@ -8,6 +8,9 @@
 /* Makes the CPU, with the host's CPUID features, and its memory. */
 void emulate_init(const struct bench *bench);
 
+/* Makes the guest's code pages hold nothing but INT3, as in every other run and process. */
+void emulate_blank_code(void);
+
 /* Whether Nestor can turn on all these CPUID flags: "avx,+avx2 ...". */
 bool emulate_offers(const char *flags);
 

@@ -6,6 +6,7 @@
 #include "maker.h"
 
 #include "cpu/decode.h"
+#include "stored.h"
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
@@ -93,6 +94,12 @@ static void random_fpu(struct maker *m, struct user_state *state)
     struct rng *r = &m->rng;
     struct fx_image *fx = &state->fx;
     unsigned kind = m->v->row == NO_ROW ? KIND_GENERAL : m->plan->kind[m->v->row];
+    if (m->plan->stored) {
+        m->v->stored_x87 = kind == KIND_X87;
+        m->v->stored_vector = kind == KIND_VECTOR;
+        stored_fpu(m->v, m->v->index, m->v->stored_x87, m->v->stored_vector);
+        return;
+    }
     *fx = (struct fx_image){.fcw = 0x37f, .mxcsr = 0x1f80};
     for (unsigned i = 0; i < 16; i += 2)
         random_lanes(m, fx->xmm[i], 4);
@@ -292,6 +299,10 @@ static void random_state(struct maker *m)
     struct vector *v = m->v;
     struct rng *r = &m->rng;
     struct user_state *s = &v->before;
+    if (m->plan->stored) {
+        stored_state(v, v->index);
+        return;
+    }
     for (unsigned n = 0; n < 16; n++)
         s->r[n] = maker_value(m);
     if (rng_chance(r, 80))
@@ -373,6 +384,17 @@ static bool make_block(struct maker *m)
     memcpy(m->bytes, bytes, n);
     m->n = n;
     return true;
+}
+
+void generate_image(const struct bench *bench, struct vector *v)
+{
+    struct plan plan = {.bench = bench};
+    struct maker m = {.plan = &plan, .v = v, .n = v->length};
+    struct insn in;
+    memcpy(m.bytes, vector_bytes(v), v->length);
+    make_image(&m);
+    insn_decode(bench->feature, v->bits, vector_bytes(v), 15, &in);
+    v->row = in.row;
 }
 
 bool generate_vector(struct plan *plan, u64 index, struct vector *v)

@@ -24,6 +24,7 @@ struct plan {
     u8 kind[4096];             /* by row: enum row_kind of generate.c */
     u64 epoch;                 /* what pool[] was made for */
     u64 pool[POOL_KINDS][1024];/* numbers that arithmetic may stumble over */
+    bool stored;               /* states from stored_state(), so that the vectors can be kept in a file */
     unsigned random_share;     /* one vector in so many is made of random bytes; 0: none */
     unsigned block_share;      /* … is a block of several instructions; 0: none */
 };
@@ -33,6 +34,9 @@ bool plan_make(struct plan *plan, const struct bench *bench, unsigned bits, cons
 
 /* The row would be run if the host had its CPUID feature. */
 bool plan_lacks_feature(const struct bench *bench, unsigned row);
+
+/* Completes a vector that was read from a file: its row and its image. */
+void generate_image(const struct bench *bench, struct vector *v);
 
 /* The row of the plan that is due at a turn. */
 u16 plan_row(const struct plan *plan, u64 turn);

@@ -2,6 +2,8 @@
  * natively and by Nestor; registers, flags, vectors, memory and exceptions must be equal.
  *
  *     hostcpu [--n N] [--seed S|random] [--bits 64|32|16] [--row NAME] [--index I] [--rows] [--verbose N]
+ *     hostcpu --record FILE [--n N] [--seed S]     writes vectors with their outcome
+ *     hostcpu --replay FILE                        runs those on Nestor alone, on any host
  *
  * Every vector follows from the seed and its index alone: a failure prints what runs it again. Rows take turns, so none
  * starves; one vector in sixteen is made of random bytes. --rows counts vectors and exceptions by row, --verbose is the
@@ -14,6 +16,7 @@
 #include "generate.h"
 #include "native.h"
 #include "random.h"
+#include "stored.h"
 #include "tests/rows.h"
 
 #include <errno.h>
@@ -34,11 +37,13 @@ static struct {
     const char *row;
     int bits;                  /* 0: all */
     bool one, by_row;
+    const char *record, *replay;
     unsigned verbose;
 } options = {.n = 200000, .seed = 1, .verbose = 3};
 
 static struct row_count { u64 vectors, faults, failures, skipped; } counts[4096];
 static u64 failures, printed;
+static struct stored *recording;   /* --record */
 
 /* ---- comparison -------------------------------------------------------------------------------------------------- */
 
@@ -220,12 +225,29 @@ static void judge(const struct vector *v)
 
 /* ---- the run ----------------------------------------------------------------------------------------------------- */
 
+/* For a file: what can be said of the outcome in a few words, so no vector whose outcome is partly open but for flags. */
+static void keep(struct stored *stored, const struct vector *v)
+{
+    static struct outcome ours;
+    struct insn in;
+    struct report r = {.n = 0};
+    emulate_run(v, &ours);
+    insn_decode(bench.feature, v->bits, vector_bytes(v), 15, &in);
+    struct mask mask = mask_for(v, &in, &ours);
+    if (mask.skip || mask.error || mask.memory || mask.registers || mask.fsw || mask.ulps || v->native.died)
+        return;
+    compare(&r, v, &ours, &mask);
+    if (r.differences == 0 && !stored_add(stored, v, mask.flags))
+        exit(2);
+}
+
 static void run_bits(unsigned bits, u64 n)
 {
     if (!plan_make(&plan, &bench, bits, options.row, options.seed)) {
         printf("hostcpu: no row for %u-bit code\n", 16u << bits);
         return;
     }
+    plan.stored = recording != NULL;
     struct vector *batch = native_batch();
     u64 at = options.one ? options.index : 0, end = options.one ? at + 1 : n;
     while (at < end) {
@@ -237,11 +259,56 @@ static void run_bits(unsigned bits, u64 n)
                 failures++;
         }
         native_run(filled);
-        for (unsigned i = 0; i < filled; i++)
-            judge(&batch[i]);
+        for (unsigned i = 0; i < filled; i++) {
+            if (recording)
+                keep(recording, &batch[i]);
+            else
+                judge(&batch[i]);
+        }
     }
     printf("hostcpu: %u-bit code: %llu vectors over %u rows\n", 16u << bits, LL(end - (options.one ? at - 1 : 0)),
            plan.count);
+}
+
+/* Stored vectors on Nestor alone. */
+static int replay(const char *file)
+{
+    struct stored *stored = stored_open(file);
+    if (!stored)
+        return SKIPPED;
+    static u8 region[REGION_BYTES];
+    static struct vector v;
+    static struct outcome ours;
+    bench.region = REGION;
+    bench.alias = region;
+    bench.exit_stub = REGION + CODE_OFF;
+    bench.fsgsbase = bench.avx = bench.ldt = true;
+    memcpy(bench.feature, stored_features(stored), sizeof bench.feature);
+    memcpy(region + DATA_OFF, bench.pattern, DATA_BYTES);
+    bench_segments(&bench);
+    emulate_init(&bench);
+    emulate_blank_code();
+    u32 n = 0;
+    for (; stored_next(stored, &v); n++) {
+        generate_image(&bench, &v);
+        emulate_run(&v, &ours);
+        const char *parts = stored_differences(stored, &v, &ours);
+        if (!*parts) {
+            note_row(&v, &ours);
+            continue;
+        }
+        struct report r = {.n = 0};
+        differ(&r, "    differs in: %s (number %u)\n", parts, n);
+        counts[v.row == NO_ROW ? insn_row_count : v.row].failures++;
+        if (failures++ < 40) {
+            print_failure(&v, &r);
+            print_state(&v);
+        }
+    }
+    printf("hostcpu: %s: %u of %u vectors, %llu differences\n", file, n, stored_count(stored), LL(failures));
+    bool whole = n == stored_count(stored);
+    stored_free(stored);
+    return failures || !whole ? 1 : 0;
 }
 
 static void print_rows(void)
@@ -257,7 +324,8 @@ static void usage(void)
 {
     fprintf(
         stderr,
-        "usage: hostcpu [--n N] [--seed S|random] [--bits 64|32|16] [--row NAME] [--index I] [--rows] [--verbose N]\n");
+        "usage: hostcpu [--n N] [--seed S|random] [--bits 64|32|16] [--row NAME] [--index I] [--rows] [--verbose N]\n"
+        "               [--record FILE | --replay FILE]\n");
     exit(2);
 }
 
@@ -285,6 +353,10 @@ static void parse(int argc, char **argv)
             options.n = number(value);
         } else if (strcmp(argv[i], "--verbose") == 0) {
             options.verbose = (unsigned)number(value);
+        } else if (strcmp(argv[i], "--record") == 0) {
+            options.record = value;
+        } else if (strcmp(argv[i], "--replay") == 0) {
+            options.replay = value;
         } else if (strcmp(argv[i], "--row") == 0) {
             options.row = value;
         } else if (strcmp(argv[i], "--index") == 0) {
@@ -315,13 +387,20 @@ int main(int argc, char **argv)
     parse(argc, argv);
     if (options.one && !options.bits)
         options.bits = 64;
-    struct rng r = {.state = 0x5eed};
-    for (unsigned i = 0; i < DATA_BYTES; i++)
-        bench.pattern[i] = (u8)rng64(&r);
+    bench_pattern(&bench);
+    if (options.replay)
+        return replay(options.replay);
     if (!native_init(&bench))
         return SKIPPED;
     bench.vex_whole = emulate_offers("avx,+avx2,+fma,+f16c,+vaes,+vpclmulqdq,+bmi1,+bmi2");
     emulate_init(&bench);
+    if (options.record) {
+        if (bench.region != REGION || !bench.fsgsbase || !bench.ldt || !(recording = stored_new(bench.feature))) {
+            fprintf(stderr, "hostcpu: --record: this host lacks FSGSBASE, an LDT or the usual address\n");
+            return 2;
+        }
+        emulate_blank_code();      /* the exit stub holds addresses of this process: no vector that reads it */
+    }
     printf("hostcpu: seed %llu%s%s\n", LL(options.seed), bench.fsgsbase ? "" : ", no FSGSBASE",
            bench.ldt ? "" : ", no LDT");
     static const unsigned share[] = {[BITS_16] = 1, [BITS_32] = 5, [BITS_64] = 10};
@@ -332,6 +411,8 @@ int main(int argc, char **argv)
             continue;
         run_bits((unsigned)bits, options.bits ? options.n : options.n * share[bits] / 16);
     }
+    if (recording)
+        return stored_write(recording, options.record) && !failures ? 0 : 2;
     if (options.by_row)
         print_rows();
     for (unsigned i = 0; i < insn_row_count; i++)

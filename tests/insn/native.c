@@ -30,31 +30,6 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-const struct window windows[4] = {
-    {DATA_OFF, 128, 0},
-    {DATA_OFF + PAGE - 256, 512, 128},
-    {READONLY_OFF - 64, 128, 640},
-    {DATA_END - 64, 64, 768},
-};
-
-i32 windows_stray(const struct bench *bench, u8 *region)
-{
-    u32 at = DATA_OFF;
-    i32 stray = -1;
-    for (unsigned i = 0; i <= 4; i++) {
-        u32 end = i < 4 ? windows[i].off : DATA_END;
-        const u8 *pattern = bench->pattern + (at - DATA_OFF);
-        if (memcmp(region + at, pattern, end - at) != 0) {
-            for (u32 n = 0; stray < 0 && n < end - at; n++)
-                if (region[at + n] != pattern[n])
-                    stray = (i32)(at + n);
-            memcpy(region + at, pattern, end - at);
-        }
-        at = i < 4 ? end + windows[i].bytes : end;
-    }
-    return stray;
-}
-
 /* ---- what the assembly shares with C ----------------------------------------------------------------------------- */
 
 struct area {
@@ -445,48 +420,27 @@ static void drop_avx(u32 *feature)
         feature[all[i] / 32] &= ~(1u << all[i] % 32);
 }
 
-/* A segment of the LDT; access in the format of struct segment. */
-static bool make_segment(unsigned entry, struct bench_segment *s, unsigned pages_limit)
+/* Makes a segment of bench_segments() an entry of the LDT. */
+static bool make_segment(const struct bench_segment *s)
 {
-    bool bytes = !(s->access & AR_G);
-    struct user_desc d = {.entry_number = entry,
+    struct user_desc d = {.entry_number = s->selector >> 3,
                           .base_addr = s->base,
-                          .limit = bytes ? s->limit : pages_limit,
+                          .limit = s->limit,
                           .seg_32bit = !!(s->access & AR_DB),
                           .contents = s->access >> 2 & 3,
-                          .read_exec_only = !(s->access & 2),
-                          .limit_in_pages = !bytes,
-                          .seg_not_present = 0,
-                          .useable = 0};
-    s->selector = (u16)(entry << 3 | 7);
+                          .read_exec_only = !(s->access & 2)};
     return syscall(SYS_modify_ldt, 0x11, &d, sizeof d) == 0;
 }
 
 static void make_segments(struct bench *b)
 {
-    enum { FLAT = AR_P | AR_S | AR_DPL | AR_G | AR_DB | AR_ACCESSED };
-    u32 region = (u32)b->region;
-    for (unsigned n = SEG_ES; n <= SEG_GS; n++)
-        b->seg[BITS_32][n] = (struct bench_segment){0x2b, 0, 0xffffffff, FLAT | AR_WRITABLE};
-    b->seg[BITS_32][SEG_CS] = (struct bench_segment){0x23, 0, 0xffffffff, FLAT | AR_CODE | AR_READABLE};
-    memcpy(b->seg[BITS_16], b->seg[BITS_32], sizeof b->seg[BITS_16]);
-    enum { SMALL = AR_P | AR_S | AR_DPL | AR_ACCESSED };
-    /* FS ends inside a window, GS is read-only and grows down from another; 16-bit code has CS, DS and ES at the
-     * region. */
-    struct bench_segment fs = {0, region, windows[1].off + 299, SMALL | AR_WRITABLE | AR_DB};
-    struct bench_segment gs = {0, region, DATA_OFF + PAGE - 100, SMALL | AR_EXPAND_DOWN};
-    struct bench_segment cs16 = {0, region, 0xffff, SMALL | AR_CODE | AR_READABLE};
-    struct bench_segment ds16 = {0, region, 0xffff, SMALL | AR_WRITABLE};
-    b->ldt =
-        make_segment(0, &fs, 0) && make_segment(1, &gs, 0) && make_segment(2, &cs16, 0) && make_segment(3, &ds16, 0);
-    if (!b->ldt)
+    b->ldt = true;
+    bench_segments(b);
+    if (make_segment(&b->seg[BITS_16][SEG_FS]) && make_segment(&b->seg[BITS_16][SEG_GS]) &&
+        make_segment(&b->seg[BITS_16][SEG_CS]) && make_segment(&b->seg[BITS_16][SEG_DS]))
         return;
-    for (unsigned bits = BITS_16; bits <= BITS_32; bits++) {
-        b->seg[bits][SEG_FS] = fs;
-        b->seg[bits][SEG_GS] = gs;
-    }
-    b->seg[BITS_16][SEG_CS] = cs16;
-    b->seg[BITS_16][SEG_DS] = b->seg[BITS_16][SEG_ES] = ds16;
+    b->ldt = false;
+    bench_segments(b);
 }
 
 bool native_init(struct bench *b)
@@ -495,7 +449,7 @@ bool native_init(struct bench *b)
     enum { SHARED = MAP_SHARED | MAP_ANONYMOUS, MAY_MOVE = 1 };
     area = mmap(NULL, sizeof *area, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, SHARED, -1, 0);
-    void *low = mmap((void *)0x10000000, REGION_BYTES, PROT_READ | PROT_WRITE, SHARED | MAP_FIXED_NOREPLACE, -1, 0);
+    void *low = mmap((void *)REGION, REGION_BYTES, PROT_READ | PROT_WRITE, SHARED | MAP_FIXED_NOREPLACE, -1, 0);
     if (low == MAP_FAILED)
         low = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, SHARED | MAP_32BIT, -1, 0);
     if (area == MAP_FAILED || shared == MAP_FAILED || low == MAP_FAILED) {
@@ -509,7 +463,7 @@ bool native_init(struct bench *b)
         return false;
     }
     b->region = (u64)(uintptr_t)low;
-    if (b->region != 0x10000000)
+    if (b->region != REGION)
         fprintf(stderr, "hostcpu: the region is at %#llx: results of an index differ from other runs\n",
                 (unsigned long long)b->region);
     b->exit_stub = b->region + CODE_OFF;
@@ -533,9 +487,6 @@ bool native_init(struct bench *b)
 
 #else
 
-const struct window windows[4] = {
-    {DATA_OFF, 128, 0}, {DATA_OFF + PAGE - 256, 512, 128}, {READONLY_OFF - 64, 128, 640}, {DATA_END - 64, 64, 768}};
-i32 windows_stray(const struct bench *bench, u8 *region) { (void)bench, (void)region; return -1; }
 bool native_init(struct bench *bench)
 {
     (void)bench;

@@ -17,6 +17,7 @@
 #include "cpu/table.h"
 
 #define PAGE 4096u
+#define REGION 0x10000000ull      /* la; a host where something else is there takes another */
 #define REGION_PAGES 8u
 #define REGION_BYTES (REGION_PAGES * PAGE)
 #define CODE_OFF (1 * PAGE)        /* the exit stub stands at the first bytes */
@@ -71,6 +72,7 @@ struct vector {
     u8 block;                  /* how many instructions: 1, or a block of several; `row` is the first one's */
     u8 single_step;            /* run by TF: where it goes, or how long it is, is not known beforehand */
     u8 random;                 /* made of random bytes */
+    u8 stored_x87, stored_vector;  /* what stored_fpu() was told */
     u8 at;                     /* where the instruction begins in the image */
     u16 code_off;              /* of the image in the region */
     u8 code[CODE_IMAGE];       /* filling, the instruction, the way out, filling */
@@ -113,6 +115,10 @@ struct bench {
     u32 feature[FEATURE_WORDS];/* of the host */
     u64 exit_stub;             /* la of the code that ends a native run */
 };
+
+/* Fills the pattern; sets the segments, which depend on region and ldt. */
+void bench_pattern(struct bench *bench);
+void bench_segments(struct bench *bench);
 
 /* Copies a vector's windows into memory whose first byte is that of the region, and out of it. */
 static inline void windows_put(u8 *region, const u8 *memory)

@@ -1,0 +1,62 @@
+/* What both sides of a vector run in: the windows, the pattern between them, and the segments of 16- and 32-bit code. */
+#include "vector.h"
+
+#include "random.h"
+
+const struct window windows[4] = {
+    {DATA_OFF, 128, 0},
+    {DATA_OFF + PAGE - 256, 512, 128},
+    {READONLY_OFF - 64, 128, 640},
+    {DATA_END - 64, 64, 768},
+};
+
+i32 windows_stray(const struct bench *bench, u8 *region)
+{
+    u32 at = DATA_OFF;
+    i32 stray = -1;
+    for (unsigned i = 0; i <= 4; i++) {
+        u32 end = i < 4 ? windows[i].off : DATA_END;
+        const u8 *pattern = bench->pattern + (at - DATA_OFF);
+        if (memcmp(region + at, pattern, end - at) != 0) {
+            for (u32 n = 0; stray < 0 && n < end - at; n++)
+                if (region[at + n] != pattern[n])
+                    stray = (i32)(at + n);
+            memcpy(region + at, pattern, end - at);
+        }
+        at = i < 4 ? end + windows[i].bytes : end;
+    }
+    return stray;
+}
+
+void bench_pattern(struct bench *b)
+{
+    struct rng r = {.state = 0x5eed};
+    for (unsigned i = 0; i < DATA_BYTES; i++)
+        b->pattern[i] = (u8)rng64(&r);
+}
+
+void bench_segments(struct bench *b)
+{
+    enum { FLAT = AR_P | AR_S | AR_DPL | AR_G | AR_DB | AR_ACCESSED };
+    u32 region = (u32)b->region;
+    for (unsigned n = SEG_ES; n <= SEG_GS; n++)
+        b->seg[BITS_32][n] = (struct bench_segment){0x2b, 0, 0xffffffff, FLAT | AR_WRITABLE};
+    b->seg[BITS_32][SEG_CS] = (struct bench_segment){0x23, 0, 0xffffffff, FLAT | AR_CODE | AR_READABLE};
+    memcpy(b->seg[BITS_16], b->seg[BITS_32], sizeof b->seg[BITS_16]);
+    if (!b->ldt)
+        return;
+    enum { SMALL = AR_P | AR_S | AR_DPL | AR_ACCESSED };
+    /* FS ends inside a window, GS is read-only and grows down from another; 16-bit code has CS, DS and ES at the
+     * region. */
+    static const u16 first_of_ldt = 7;
+    const struct bench_segment fs = {first_of_ldt, region, windows[1].off + 299, SMALL | AR_WRITABLE | AR_DB};
+    const struct bench_segment gs = {first_of_ldt + 8, region, DATA_OFF + PAGE - 100, SMALL | AR_EXPAND_DOWN};
+    const struct bench_segment cs16 = {first_of_ldt + 16, region, 0xffff, SMALL | AR_CODE | AR_READABLE};
+    const struct bench_segment ds16 = {first_of_ldt + 24, region, 0xffff, SMALL | AR_WRITABLE};
+    for (unsigned bits = BITS_16; bits <= BITS_32; bits++) {
+        b->seg[bits][SEG_FS] = fs;
+        b->seg[bits][SEG_GS] = gs;
+    }
+    b->seg[BITS_16][SEG_CS] = cs16;
+    b->seg[BITS_16][SEG_DS] = b->seg[BITS_16][SEG_ES] = ds16;
+}
