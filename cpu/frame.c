@@ -104,7 +104,7 @@ enum flow frame_push(struct cpu *cpu, struct frame *f)
     if (LIKELY(!f->access && e->write == tlb_key(cpu, la, total)))
         memcpy(tlb_host(e, la), bytes, total);
     else if (!mem_write_slow(cpu, la, bytes, total, ACCESS_WRITE | f->access))
-        return frame_fault(cpu, f);
+        return frame_walk(cpu, f, true); /* the fault is that of the first value that cannot be pushed: another CR2 */
     f->sp = sp;
     return FLOW_NEXT;
 }

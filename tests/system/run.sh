@@ -37,7 +37,7 @@ bochs)
     # Debian's Bochs has the debugger built in ("c" continues) and wants a terminal. Its ROM is ours: no BIOS runs.
     start() {
         { head -c -2048 "$images/system.rom"; printf '%s' "$1"; tail -c 2048 "$images/system.rom" | tail -c +$((${#1} + 1)); } >"$work/rom"
-        echo c >"$work/rc"
+        printf 'c\nquit\n' >"$work/rc" # quit: after a panic
         cat >"$work/bochsrc" <<RC
 display_library: term
 cpu: model=${SYSTEM_BOCHS_CPU:-corei7_icelake_u}, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=0

@@ -41,6 +41,13 @@ static bool pushes_error(unsigned vector)
     return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21;
 }
 
+/* Whether the vector's gate is one of the 80286, which pushes words. */
+static bool through_gate16(unsigned vector)
+{
+    u32 type = peek32((m.idt ? m.idt : IDT) + 8 * vector + 4) >> 8 & 0x1f;
+    return capture.kind == 32 && (type == 6 || type == 7);
+}
+
 static void read16(struct event *e)
 {
     u64 at = capture.ss * 16u + (capture.sp & 0xffff);
@@ -70,8 +77,9 @@ static void read32(struct event *e)
     e->vector = peek32(at + 48) & 0xff;
     at += 52;
     e->handler_sp = capture.sp + 52;
-    unsigned width = m.gate16 ? 2 : 4;
-    u32 mask = m.gate16 ? 0xffff : 0xffffffff;
+    bool gate16 = through_gate16(e->vector);
+    unsigned width = gate16 ? 2 : 4;
+    u32 mask = gate16 ? 0xffff : 0xffffffff;
     if (pushes_error(e->vector) && !m.soft) {
         e->has_error = true;
         e->error = peek32(at) & mask;
@@ -95,10 +103,14 @@ static void read32(struct event *e)
 static void read_task(struct event *e)
 {
     u64 at = segment_base(capture.ss) + capture.sp, old = segment_base(peek32(segment_base(capture.tr)) & 0xffff);
-    e->vector = 8;
+    for (unsigned v = 0; v < 32; v++) {
+        u32 entry = IDT + 8 * v;
+        if ((peek32(entry + 4) >> 8 & 0x1f) == 5 && peek32(entry) >> 16 == (capture.tr & 0xffff))
+            e->vector = v;
+    }
     e->task = true;
-    e->has_error = true;
-    e->error = peek32(at);
+    e->has_error = pushes_error(e->vector);
+    e->error = e->has_error ? peek32(at) : 0;
     e->handler_sp = capture.sp;
     e->rip = peek32(old + 0x20);
     e->flags = peek32(old + 0x24);
@@ -225,7 +237,7 @@ static const char *const names[32] = {
 /* Linear address of the interrupted instruction. */
 static u64 where(const struct event *e)
 {
-    if (capture.kind == 16 || (capture.kind == 32 && e->flags & FL_VM && !m.gate16))
+    if (capture.kind == 16 || (capture.kind == 32 && e->flags & FL_VM && !through_gate16(e->vector)))
         return e->cs * 16u + (e->rip & 0xffff);
     if (capture.kind == 64 && e->cs != CS16 && e->cs != CS16_3)
         return e->rip;

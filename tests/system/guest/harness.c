@@ -61,11 +61,27 @@ void idt_gate(unsigned vector, u32 selector, u32 access, u32 ist)
     gate(IDT + (in_long() ? 16 : 8) * vector, selector, stub(vector), access, ist, in_long());
 }
 
+void catch_apart(unsigned vector)
+{
+    if (in_long()) {
+        idt_gate(vector, CS64, A_INT32, 1);
+        return;
+    }
+    u64 at = TSS_APART + 0x80 * vector;
+    u32 selector = X(16) + 8 * vector;
+    task32(at, 0);
+    poke32(at + 0x20, (u32)(u64)task_entry);
+    poke32(at + 0x38, STACK_IST);
+    segment(GDT, selector, (u32)at, 0x67, A_TSS32, 0);
+    gate(IDT + 8 * vector, selector, 0, A_TASK, 0, false);
+}
+
 u64 off(u64 la) { return in_16() ? la - BASE16 : la; }
 
 void task32(u64 at, unsigned landing)
 {
     memset((void *)at, 0, 0x68);
+    poke32(at + 0x1c, L.cr3);
     poke32(at + 4, STACK0);
     poke32(at + 8, DS32);
     poke32(at + 0x20, LANDING(landing));
@@ -327,6 +343,8 @@ void paging(enum paging kind)
             }
         }
     }
+    if (m.mode < COMPAT)
+        poke32(TSS_FAULT + 0x1c, L.cr3);
     if (m.ring == 3 || m.mode == V86)
         for (u64 la = CODE; la < USER_STACK; la += 0x1000)
             set_pte(la, pte(la) | PTE_U);

@@ -50,6 +50,7 @@ enum mode { REAL, V86, PM16, PM32, COMPAT, LONG };
 #define TSS_FAULT 0x27000u         /* the task of double faults in 32-bit modes */
 #define TSS_A 0x28000u             /* for cases */
 #define TSS_B 0x29000u
+#define TSS_APART 0x2a000u         /* catch_apart() */
 #define PML5 0x30000u
 #define PML4 0x31000u
 #define PDPT 0x32000u
@@ -81,7 +82,7 @@ enum mode { REAL, V86, PM16, PM32, COMPAT, LONG };
 #define SEL_LDT 0x78u
 #define SEL_FAULT 0x88u
 #define X(n) (0x90u + 16 * (n))
-#define GDT_BYTES 0x200u
+#define GDT_BYTES 0x300u
 
 /* Access bytes [SDM3 "Code- and Data-Segment Descriptor Types", "System Descriptor Types"] and flags, as in bits 40-55. */
 #define A_DATA 0x93u
@@ -211,7 +212,7 @@ struct machine {
     u64 watch;                     /* SHOW_MEM */
     u32 show;
     bool soft;                     /* the event is INT n: no error code */
-    bool gate16;                   /* events come through 16-bit gates */
+    u32 idt;                       /* where the IDT is, if a case moved it */
     u32 code_at, code_end;         /* la of the first byte and of the UD2 */
     bool shutdown;                 /* ends the machine: run by only=NAME */
     bool skip;                     /* the processor lacks something that the case needs */
@@ -254,6 +255,8 @@ void segment(u64 table, u32 selector, u32 base, u32 limit, u32 access, u32 flags
 void gate(u64 at, u32 selector, u64 offset, u32 access, u32 count, bool wide);
 /* Replaces the IDT's entry of a vector, to its usual stub. */
 void idt_gate(unsigned vector, u32 selector, u32 access, u32 ist);
+/* Lets the vector be taken on a stack of its own, whatever the interrupted one is like: by a task gate, or IST 1 in long mode. */
+void catch_apart(unsigned vector);
 /* The stub's address. */
 u64 stub(unsigned vector);
 /* Puts the I/O permission map behind the TSS: all denied; and the interrupt redirection map: all to protected mode. */
