@@ -75,6 +75,11 @@ enum flow cpu_write_cr0(struct cpu *cpu, u64 value)
     return FLOW_NEXT;
 }
 
+u64 cpu_cr3_allowed(const struct cpu *cpu)
+{
+    return mask_low(cpu_physical_bits(cpu)) | (cpu_has(cpu, FEATURE_LAM) ? CR3_LAM_U57 | CR3_LAM_U48 : 0);
+}
+
 enum flow cpu_write_cr3(struct cpu *cpu, u64 value)
 {
     struct cpu_sys *sys = &cpu->sys;
@@ -84,7 +89,7 @@ enum flow cpu_write_cr3(struct cpu *cpu, u64 value)
         flush = false;
         value &= ~CR3_NO_FLUSH;
     }
-    if (sys->efer & EFER_LMA && value & ~mask_low(cpu_physical_bits(cpu)))
+    if (sys->efer & EFER_LMA && value & ~cpu_cr3_allowed(cpu))
         return cpu_raise_gp(cpu, 0);
     if (pae_paging(sys->cr0, sys->cr4, sys->efer)) {
         enum flow flow;
@@ -125,6 +130,7 @@ u64 cpu_cr4_allowed(const struct cpu *cpu)
     ALLOW(CET_SS, CR4_CET);
     ALLOW(CET_IBT, CR4_CET);
     ALLOW(PKS, CR4_PKS);
+    ALLOW(LAM, CR4_LAM_SUP);
 #undef ALLOW
     return allowed;
 }

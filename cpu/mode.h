@@ -23,6 +23,7 @@ enum flow cpu_write_cr3(struct cpu *cpu, u64 value);
 enum flow cpu_write_cr4(struct cpu *cpu, u64 value);
 /* The bits of CR0/CR4 that this CPU model lets be set. */
 u64 cpu_cr4_allowed(const struct cpu *cpu);
+u64 cpu_cr3_allowed(const struct cpu *cpu);            /* … and of CR3 in IA-32e mode */
 u64 cpu_efer_allowed(const struct cpu *cpu);
 /* Physical-address bits above MAXPHYADDR (reserved in CR3, page tables, MSRs). */
 unsigned cpu_physical_bits(const struct cpu *cpu);

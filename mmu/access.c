@@ -156,6 +156,29 @@ static bool page_locate(struct cpu *cpu, u64 la, unsigned n, unsigned access, co
     return true;
 }
 
+/* Linear-address masking [SDM3 "Linear-Address Masking"]: programs keep data of their own in the upper bits of pointers. The program's
+ * own data accesses in 64-bit mode ignore them; bit 63 tells user from supervisor pointers and has to agree with the highest bit that
+ * counts, or the address stays not canonical. Entries of the TLB have no such bits, so what has some takes the slow path. */
+static COLD u64 lam_masked(const struct cpu *cpu, u64 la)
+{
+    unsigned bits;
+    if (la >> 63)
+        bits = !(cpu->sys.cr4 & CR4_LAM_SUP) ? 64 : cpu->mode.paging == PAGING_5LEVEL ? 57 : 48;
+    else
+        bits = cpu->sys.cr3 & CR3_LAM_U57 ? 57 : cpu->sys.cr3 & CR3_LAM_U48 ? 48 : 64;
+    if (bits == 64 || la >> 63 != (la >> (bits - 1) & 1))
+        return la;
+    return (u64)((i64)(la << (64 - bits)) >> (64 - bits));
+}
+
+static u64 program_la(const struct cpu *cpu, u64 la, unsigned access)
+{
+    bool on = cpu->sys.cr4 & CR4_LAM_SUP || cpu->sys.cr3 & (CR3_LAM_U57 | CR3_LAM_U48);
+    if (LIKELY(!on) || cpu->mode.code_bits != BITS_64 || access & (ACCESS_SYSTEM | ACCESS_EXEC | ACCESS_SHADOW_STACK))
+        return la;
+    return lam_masked(cpu, la);
+}
+
 /* Truncates la outside IA-32e mode; in it, requires canonical addresses. */
 static bool la_check(struct cpu *cpu, u64 *la, unsigned n)
 {
@@ -297,6 +320,7 @@ bool mem_read_slow(struct cpu *cpu, u64 la, void *data, unsigned n, unsigned acc
 
     if (n == 0)
         return true;
+    la = program_la(cpu, la, access);
     if (!locate(cpu, la, n, access, &(struct purpose){.kind = CARRY_READ}, t, &first))
         return false;
     target_read(cpu, &t[0], data, first);
@@ -314,6 +338,7 @@ bool mem_write_slow(struct cpu *cpu, u64 la, const void *data, unsigned n, unsig
 
     if (n == 0)
         return true;
+    la = program_la(cpu, la, access);
     if (!locate(cpu, la, n, access | ACCESS_WRITE, &(struct purpose){CARRY_WRITE, data}, t, &first))
         return false;
     target_write(cpu, &t[0], data, first);
@@ -329,6 +354,7 @@ bool mem_probe(struct cpu *cpu, u64 la, unsigned n, unsigned access)
     struct target t[2];
     unsigned first;
 
+    la = program_la(cpu, la, access);
     for (unsigned part; n; la += part, n -= part) {
         part = n < PAGE_SIZE ? n : PAGE_SIZE;
         if (!locate(cpu, la, part, access & ~(unsigned)ACCESS_PROBE, &(struct purpose){.kind = CARRY_NONE}, t, &first))
@@ -357,6 +383,7 @@ bool mem_peek_translate(struct cpu *cpu, u64 la, u64 *hpa)
     struct la_result r;
     struct gpa_result g;
 
+    la = program_la(cpu, la, 0);
     if (!cpu->mode.long_mode)
         la = (u32)la;
     unsigned shift = 64 - cpu->mode.la_bits;

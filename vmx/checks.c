@@ -391,7 +391,7 @@ static bool gather_memory(struct cpu *cpu, unsigned frame, struct facts *c, u64 
         c->pdpte[1] = v->guest_pdpte1;
         c->pdpte[2] = v->guest_pdpte2;
         c->pdpte[3] = v->guest_pdpte3;
-    } else if (c->pae && physical(v->guest_cr3)) {
+    } else if (c->pae && (v->guest_cr3 & ~cpu_cr3_allowed(cpu)) == 0) {
         *due |= BIT(VMX_SECTION_PDPTES);
         if (!read_physical(cpu, frame, v->guest_cr3 & 0xffffffe0, c->pdpte, sizeof c->pdpte))
             return false;

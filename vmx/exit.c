@@ -208,7 +208,7 @@ bool vmx_load_host_state(struct cpu *cpu, unsigned k)
     bool wide = vmcs_exit_control(v, HOST_ADDRESS_SPACE_SIZE);
 
     sys->cr0 = (vmx_root_cr0(cpu, k, v->host_cr0) & ~(u64)CR0_KEPT) | (sys->cr0 & CR0_KEPT);
-    sys->cr3 = v->host_cr3 & mask_low(cpu_physical_bits(cpu));
+    sys->cr3 = v->host_cr3 & cpu_cr3_allowed(cpu);
     sys->cr4 = vmx_root_cr4(cpu, k, v->host_cr4);
     sys->cr4 = wide ? sys->cr4 | CR4_PAE : sys->cr4 & ~(u64)CR4_PCIDE;
     if (vmcs_exit_control(v, LOAD_EFER))
