@@ -3,7 +3,8 @@
 # level REACHED was the innermost, its result is the known one, and every level ended.
 set -u
 nestor=$1 elf=$2 policy=$3 levels=$4 reached=$5
-output=$("$nestor" run --kernel "$elf" --append "levels=$levels" --memory 512M --policy "$policy" --max-insns 2000000000)
+# With NESTOR_ROWS, what rows of cpu/insn.def it executed (tests/insn/README.md).
+output=$("$nestor" run ${NESTOR_ROWS:+--trace "insn:$NESTOR_ROWS"} --kernel "$elf" --append "levels=$levels" --memory 512M --policy "$policy" --max-insns 2000000000)
 status=$?
 printf '%s\n' "$output"
 result=0

@@ -39,10 +39,9 @@ static const char *const families[] = {
                  "pushf popf lldt ltr ",
     [KIND_VMX] = " ",
 };
-/* Of the others: what loads or stores images with fields of the host's own, approximations, and what Linux does on
- * behalf of the program. */
-static const char *const left_out = " fldenv fnstenv frstor fnsave fwait rcpps rcpss rsqrtps rsqrtss vrcpps vrcpss vrsqrtps "
-                                    "vrsqrtss ";
+/* Of the others: what loads or stores images with fields of the host's own, and what Linux does on behalf of the
+ * program. */
+static const char *const left_out = " fldenv fnstenv frstor fnsave fwait ";
 
 static u8 kind_of(const struct insn_row *row)
 {
@@ -136,7 +135,8 @@ static bool fits_block(const struct insn_row *row, unsigned kind)
 {
     static const char *const not_these =
         " BSF BSR BSWAP SHLD SHRD BT BTS BTR BTC DIV IDIV MASKMOVQ MASKMOVDQU VMASKMOVDQU PREFETCHW LDMXCSR VLDMXCSR "
-        "PUSHA POPA ENTER LEAVE BOUND XLAT CMPXCHG8B CMPXCHG16B FCOMI FCOMIP FUCOMI FUCOMIP F2XM1 FYL2X FYL2XP1 FPTAN "
+        "RCPPS RCPSS RSQRTPS RSQRTSS VRCPPS VRCPSS VRSQRTPS "
+        "VRSQRTSS PUSHA POPA ENTER LEAVE BOUND XLAT CMPXCHG8B CMPXCHG16B FCOMI FCOMIP FUCOMI FUCOMIP F2XM1 FYL2X FYL2XP1 FPTAN "
         "FPATAN FSIN FCOS FSINCOS LOOP LOOPE LOOPNE JRCXZ PUSH POP ";
     if (row->feature == FEATURE_SHA)   /* misaligned operands: see masks.h */
         return false;

@@ -10,7 +10,14 @@ set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 images=$1 machine=$2
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+# With NESTOR_ROWS, what rows of cpu/insn.def Nestor executed in all its runs (tests/insn/README.md).
+leave() {
+    if [ -n "${NESTOR_ROWS:-}" ] && [ "$machine" = nestor ]; then
+        { cat "$work"/*.rows | grep -vx end | sort -u; echo end; } >"$NESTOR_ROWS"
+    fi
+    rm -rf "$work"
+}
+trap leave EXIT
 limit=${SYSTEM_TIMEOUT:-500}
 
 # $1: command line; prints the debug console. The status says nothing: what counts is the last line.
@@ -18,8 +25,10 @@ case $machine in
 nestor)
     nestor=$3 cpu=${4:-base}
     start() {
+        local trace=()
+        [ -z "${NESTOR_ROWS:-}" ] || trace=(--trace "insn:$(mktemp "$work/XXXXXX.rows")")
         timeout "$limit" "$nestor" run --kernel "$images/system.elf" --append "$1" --cpu "$cpu" --memory 64M --serial none \
-            --debugcon stdio --max-insns 20000000000 2>"$work/errors" </dev/null
+            --debugcon stdio --max-insns 20000000000 ${trace[@]+"${trace[@]}"} 2>"$work/errors" </dev/null
     }
     ;;
 qemu)
