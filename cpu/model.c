@@ -121,7 +121,7 @@ static void model_features_offered(const struct cpu_model *model, struct cpu *cp
     features_settle(cpu);
 }
 
-static const struct cpu_model *model_named(const char *text, size_t n)
+const struct cpu_model *cpu_model_named(const char *text, size_t n)
 {
     for (size_t m = 0; m < ARRAY_SIZE(models); m++)
         if (strlen(models[m].name) == n && !memcmp(models[m].name, text, n))
@@ -141,7 +141,7 @@ static void model_names(char *out, size_t size)
 bool cpu_model_set(struct cpu *cpu, const char *text, char *message, size_t message_size)
 {
     size_t n = strcspn(text, ",");
-    const struct cpu_model *model = model_named(text, n);
+    const struct cpu_model *model = cpu_model_named(text, n);
     if (!model) {
         char names[128];
         model_names(names, sizeof names);

@@ -42,6 +42,8 @@ struct cpu_model {
 
 /* The model of a CPU; the first model (`base`) before any was chosen. */
 const struct cpu_model *cpu_model_of(const struct cpu *cpu);
+/* The model of that name, of n characters. NULL: none. */
+const struct cpu_model *cpu_model_named(const char *text, size_t n);
 /* Prints the models, with what they have and what of the real processors is left out, and every feature with whether it
  * can be had, for `nestor dump cpus`. */
 void cpu_models_print(FILE *out);

@@ -290,6 +290,8 @@ struct cpu {
     const struct cpu_model *model;
     const struct nestor_policy *policy;    /* vmx/policy.h */
     void *policy_settings;         /* its parameters */
+    u64 vmx_withheld[2];           /* VMX controls (bit: number in vmx/controls.def) that the policy does not offer … */
+    u64 vmx_emulated[2];           /* … and those that L0 adds to what its hardware is said to have */
     struct vmx_stats *stats;
     u32 feature[FEATURE_WORDS];    /* enabled CPUID features, bit index = enum cpu_feature (cpu/features.def) */
     unsigned index;                /* number of this vCPU, also its initial APIC ID */

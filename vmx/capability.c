@@ -74,7 +74,8 @@ bool vmx_control_supported(const struct cpu *cpu, unsigned control)
 {
     if (control >= CTL_COUNT)
         return control == CTL_ALWAYS;
-    return offered(cpu, controls[control].feature) && vmx_control_in_generation(control, generation(cpu));
+    return offered(cpu, controls[control].feature) && vmx_control_in_generation(control, generation(cpu)) &&
+           !(cpu->vmx_withheld[control / 64] >> (control % 64) & 1);
 }
 
 u64 vmx_allowed_0(enum vmx_control_word word)
@@ -100,6 +101,10 @@ u64 vmx_allowed_1(const struct cpu *cpu, enum vmx_control_word word)
     if (UNLIKELY(generation(cpu) < GENERATION_NEWEST))
         for (unsigned n = 0; n < CTL_COUNT; n++)
             if (!vmx_control_in_generation(n, generation(cpu)))
+                allowed[controls[n].word] &= ~(1ull << controls[n].bit);
+    if (UNLIKELY(cpu->vmx_withheld[0] | cpu->vmx_withheld[1]))
+        for (unsigned n = 0; n < CTL_COUNT; n++)
+            if (cpu->vmx_withheld[n / 64] >> (n % 64) & 1)
                 allowed[controls[n].word] &= ~(1ull << controls[n].bit);
     return allowed[word] | vmx_allowed_0(word);
 }

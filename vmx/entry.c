@@ -443,6 +443,8 @@ static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
     vmx_rearm(cpu);
     if (UNLIKELY(cpu->stats != NULL))
         vmx_stats_entry(cpu, k + 1, cpu->vmx.depth + 1);
+    if (UNLIKELY(cpu->stats != NULL) && k == 0)
+        vmx_stats_controls(cpu);
     return FLOW_EXIT;
 }
 

@@ -2,13 +2,14 @@
  */
 #include "vmx/policy.h"
 
+#include "vmx/capability.h"
 #include "vmx/frame.h"
 #include "vmx/stats.h"
 
 #include <stdlib.h>
 
 static const struct nestor_policy *const policies[] = {&vmx_policy_hardware, &vmx_policy_transparent,
-                                                       &vmx_policy_multilevel};
+                                                       &vmx_policy_multilevel, &vmx_policy_augmented};
 
 /* ---- choosing ----------------------------------------------------------------------------------------------------- */
 
@@ -52,6 +53,22 @@ static bool set_parameter(struct cpu *cpu, const char *text, size_t length, char
     return false;
 }
 
+/* What of the CPU's VMX controls L1 gets, and which of them count as L0's own. */
+static void take_controls(struct cpu *cpu)
+{
+    _Static_assert(CTL_COUNT <= 128, "a bit for each control");
+    memset(cpu->vmx_withheld, 0, sizeof cpu->vmx_withheld);
+    memset(cpu->vmx_emulated, 0, sizeof cpu->vmx_emulated);
+    for (unsigned n = 0; cpu->policy->control && n < CTL_COUNT; n++) {
+        const char *name = vmx_control_info(n)->name;
+        int source = vmx_control_supported(cpu, n) ? cpu->policy->control(cpu->policy_settings, name) : NESTOR_HARDWARE;
+        if (source == NESTOR_WITHHELD)
+            cpu->vmx_withheld[n / 64] |= BIT(n % 64);
+        else if (source == NESTOR_EMULATED)
+            cpu->vmx_emulated[n / 64] |= BIT(n % 64);
+    }
+}
+
 static bool take(struct cpu *cpu, const struct nestor_policy *policy, const char *parameters, char *message,
                  size_t message_size)
 {
@@ -68,6 +85,7 @@ static bool take(struct cpu *cpu, const struct nestor_policy *policy, const char
             return false;
         parameters += length + (parameters[length] == ',');
     }
+    take_controls(cpu);
     return true;
 }
 
@@ -153,6 +171,9 @@ void vmx_policies_print(FILE *out)
                  "FILE.so      a policy in a shared library (vmx/policy_api.h, labs/policy/)\n\n"
                  "parameters\n"
                  "  levels=N         L0 makes no level past LN possible (transparent, multilevel)\n"
+                 "  hw=MODEL         L0's hardware is said to have the VMX of this CPU model; what the CPU has beyond it is L0's\n"
+                 "  offer=LIST       … and only these controls of it are offered: all, none, or names joined by +, such as\n"
+                 "                   unrestricted-guest+pml (`nestor dump controls`)\n"
                  "  route.EVENT=WHO  who handles EVENT: L0, L1, L2 …, innermost, outermost or default; the narrowest EVENT wins:\n"
                  "                   instruction, physical; io.PORT[-PORT], msr.N[-N], rdmsr.N[-N], wrmsr.N[-N]; or one of\n"
                  "                  ");

@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-extern const struct nestor_policy vmx_policy_hardware, vmx_policy_transparent, vmx_policy_multilevel;
+extern const struct nestor_policy vmx_policy_hardware, vmx_policy_transparent, vmx_policy_multilevel, vmx_policy_augmented;
 
 /* Gives the CPU the policy that `text` names, with its parameters: NAME[,key=value]… ("hardware",
  * "transparent,levels=5", "multilevel,route.cpuid=L0"). False, with a one-line message naming the part and what was
@@ -41,6 +41,9 @@ void vmx_policies_print(FILE *out);
 #define POLICY_ROUTES 64
 struct policy_settings {
     unsigned levels;           /* L0 makes no level past this one possible; 0: no limit */
+    u8 hardware;               /* 1 + enum cpu_generation that L0's hardware is said to be of; 0: the CPU's own */
+    u8 offers_some;            /* only the controls in `offer`, beyond the hardware's */
+    u64 offer[2];              /* by number of the control */
     unsigned routes;
     struct policy_route {
         u8 event_class;        /* enum nestor_event_class */
@@ -52,6 +55,8 @@ struct policy_settings {
 };
 bool policy_set_parameter(void *settings, const char *key, const char *value, char *message, size_t message_size);
 bool policy_levels_allow(const void *settings, unsigned level);
+/* What the parameters hw and offer say. */
+int policy_control(const void *settings, const char *name);
 /* What the parameters route.… say, NESTOR_DEFAULT when nothing. */
 int policy_route_by_table(const void *settings, const struct nestor_event *event);
 

@@ -42,6 +42,13 @@ enum nestor_event_flags {
     NESTOR_EVENT_VALUE_IS_PARENTS = 2,
 };
 
+/* What L0's own hardware is said to have, and what it adds. */
+enum nestor_control_source {
+    NESTOR_HARDWARE,           /* the hardware has this VMX control: L1 may use it */
+    NESTOR_EMULATED,           /* it has not, and L0 offers it all the same */
+    NESTOR_WITHHELD,           /* L1 shall not have it */
+};
+
 struct nestor_event {
     uint32_t size;             /* sizeof(struct nestor_event) of this Nestor */
     uint32_t cpu;              /* number of the vCPU */
@@ -70,6 +77,9 @@ struct nestor_policy {
      * as NESTOR_DEFAULT; so does NESTOR_L0 where Nestor cannot stand in (`nestor dump policies` lists where it can).
      * NULL: always the default. */
     int (*route)(const void *settings, const struct nestor_event *event);
+    /* Where a VMX control that the CPU model has comes from (enum nestor_control_source). Asked once for each, by its name
+     * in `nestor dump controls`, e.g. "SECONDARY_UNRESTRICTED_GUEST". NULL: all are the hardware's. */
+    int (*control)(const void *settings, const char *name);
 };
 
 #endif

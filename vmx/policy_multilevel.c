@@ -15,6 +15,7 @@ const struct nestor_policy vmx_policy_multilevel = {
     .text = "N levels; a table names the level that handles each kind of event (GB2502225, US8490090B2)",
     .settings_size = sizeof(struct policy_settings),
     .set = policy_set_parameter,
+    .control = policy_control,
     .offer_vmx = policy_levels_allow,
     .route = policy_route_by_table,
 };

@@ -1,10 +1,12 @@
-/* The parameters of the built-in policies: levels=N and the routing table route.EVENT=WHO.
+/* The parameters of the built-in policies: levels=N, hw=MODEL, offer=LIST and the routing table route.EVENT=WHO.
  *
  * EVENT is a class (instruction, physical), an exit reason by its name in exits.def, or one with a range of numbers
  * (io.PORT, msr.N …). The narrowest EVENT that fits decides; of equally narrow ones the last that was given.
  */
 #include "vmx/policy.h"
 
+#include "cpu/model.h"
+#include "vmx/capability.h"
 #include "vmx/stats.h"
 #include "vmx/vmx.h"
 
@@ -31,6 +33,30 @@ int policy_route_by_table(const void *settings, const struct nestor_event *event
         target = r->target;
     }
     return target;
+}
+
+static bool name_is(const char *name, const char *text, size_t length);
+
+/* The control that the `length` characters name, with or without its word: "SECONDARY_PML", "pml". CTL_COUNT: none. */
+static unsigned control_named(const char *text, size_t length)
+{
+    for (unsigned n = 0; n < CTL_COUNT; n++) {
+        const char *name = vmx_control_info(n)->name;
+        if (name_is(name, text, length) || name_is(strchr(name, '_') + 1, text, length))
+            return n;
+    }
+    return CTL_COUNT;
+}
+
+int policy_control(const void *settings, const char *name)
+{
+    const struct policy_settings *s = settings;
+    if (!s || !s->hardware)
+        return NESTOR_HARDWARE;
+    unsigned n = control_named(name, strlen(name));
+    if (n == CTL_COUNT || vmx_control_in_generation(n, s->hardware - 1u))
+        return NESTOR_HARDWARE;
+    return !s->offers_some || s->offer[n / 64] >> (n % 64) & 1 ? NESTOR_EMULATED : NESTOR_WITHHELD;
 }
 
 /* ---- parsing ------------------------------------------------------------------------------------------------------ */
@@ -67,7 +93,7 @@ static bool parse_target(const char *text, i32 *target)
 static bool name_is(const char *name, const char *text, size_t length)
 {
     for (size_t n = 0; n < length; n++)
-        if (!name[n] || (name[n] | 32) != (text[n] | 32))
+        if (!name[n] || ((name[n] | 32) != (text[n] | 32) && !(name[n] == '_' && text[n] == '-')))
             return false;
     return name[length] == 0;
 }
@@ -168,6 +194,35 @@ static bool set_route(struct policy_settings *s, const char *event, const char *
     return true;
 }
 
+static bool set_hardware(struct policy_settings *s, const char *value, char *message, size_t message_size)
+{
+    const struct cpu_model *model = cpu_model_named(value, strlen(value));
+    if (!model) {
+        snprintf(message, message_size, "expected a CPU model (`nestor dump cpus`)");
+        return false;
+    }
+    s->hardware = (u8)(model->generation + 1);
+    return true;
+}
+
+static bool set_offer(struct policy_settings *s, const char *value, char *message, size_t message_size)
+{
+    s->offers_some = strcmp(value, "all") != 0;
+    memset(s->offer, 0, sizeof s->offer);
+    if (!s->offers_some || strcmp(value, "none") == 0)
+        return true;
+    for (size_t length; *value; value += length + (value[length] == '+')) {
+        length = strcspn(value, "+");
+        unsigned n = control_named(value, length);
+        if (n == CTL_COUNT) {
+            snprintf(message, message_size, "no VMX control is called '%.*s' (`nestor dump controls`)", (int)length, value);
+            return false;
+        }
+        s->offer[n / 64] |= BIT(n % 64);
+    }
+    return true;
+}
+
 bool policy_set_parameter(void *settings, const char *key, const char *value, char *message, size_t message_size)
 {
     struct policy_settings *s = settings;
@@ -183,6 +238,10 @@ bool policy_set_parameter(void *settings, const char *key, const char *value, ch
         snprintf(message, message_size, "expected levels=2 to levels=%d", VMX_MAX_FRAMES + 1);
         return false;
     }
-    snprintf(message, message_size, "expected levels=N or route.EVENT=WHO");
+    if (strcmp(key, "hw") == 0)
+        return set_hardware(s, value, message, message_size);
+    if (strcmp(key, "offer") == 0)
+        return set_offer(s, value, message, message_size);
+    snprintf(message, message_size, "expected levels=N, hw=MODEL, offer=LIST or route.EVENT=WHO");
     return false;
 }

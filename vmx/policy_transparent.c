@@ -30,6 +30,7 @@ const struct nestor_policy vmx_policy_transparent = {
     .text = "L0 gives every level VMX though its parent hides it (US10275269B1); parents need EPT, no nested support",
     .settings_size = sizeof(struct policy_settings),
     .set = policy_set_parameter,
+    .control = policy_control,
     .offer_vmx = policy_levels_allow,
     .route = route,
 };

@@ -7,6 +7,8 @@
  */
 #include "vmx/stats.h"
 
+#include "vmx/capability.h"
+
 #include "cpu/block.h"
 
 #include <stdlib.h>
@@ -169,6 +171,22 @@ void vmx_stats_entry(struct cpu *cpu, unsigned by, unsigned level)
     }
 }
 
+void vmx_stats_controls(struct cpu *cpu)
+{
+    const struct vmcs *v = &cpu->vmx.frame[0].vmcs;
+    const u64 word[VMX_WORD_COUNT] = {
+        [VMX_WORD_PIN] = v->pin_controls, [VMX_WORD_PRIMARY] = v->primary_controls, [VMX_WORD_SECONDARY] = vmx_secondary(v),
+        [VMX_WORD_TERTIARY] = v->primary_controls & PRIMARY_TERTIARY_CONTROLS ? v->tertiary_controls : 0,
+        [VMX_WORD_VMEXIT] = v->exit_controls, [VMX_WORD_VMENTRY] = v->entry_controls};
+    if (!cpu->stats || !(cpu->vmx_emulated[0] | cpu->vmx_emulated[1] | cpu->vmx_withheld[0] | cpu->vmx_withheld[1]))
+        return;
+    for (unsigned n = 0; n < CTL_COUNT; n++) {
+        const struct vmx_control_info *control = vmx_control_info(n);
+        if (word[control->word] >> control->bit & 1)
+            cpu->stats->uses[n][cpu->vmx_emulated[n / 64] >> (n % 64) & 1]++;
+    }
+}
+
 void vmx_stats_entry_failed(struct vmx_stats *stats, unsigned check)
 {
     if (stats && check < VMX_CHECK_COUNT)
@@ -187,6 +205,9 @@ void vmx_stats_add(struct vmx_stats *to, const struct vmx_stats *from)
         to->entries[l] += from->entries[l];
         to->instructions[l] += from->instructions[l];
     }
+    for (unsigned n = 0; n < CTL_COUNT; n++)
+        for (unsigned i = 0; i < 2; i++)
+            to->uses[n][i] += from->uses[n][i];
     to->nested_entries += from->nested_entries;
     to->nested_instructions += from->nested_instructions;
     to->nested_violations += from->nested_violations;
@@ -282,6 +303,27 @@ static void print_failures(const struct vmx_stats *stats, FILE *out)
     }
 }
 
+static void print_uses(const struct vmx_stats *stats, FILE *out)
+{
+    static const char *const source[] = {"hardware", "emulated by L0"};
+    u64 sum[2] = {0};
+    bool any = false;
+    for (unsigned i = 2; i-- > 0;) {
+        for (unsigned n = 0; n < CTL_COUNT; n++) {
+            if (!stats->uses[n][i])
+                continue;
+            if (!any)
+                fprintf(out, "\nVMX features that L1 used, by its VM entries:\n%12s  %-16s %s\n", "VM entries", "source", "control");
+            any = true;
+            sum[i] += stats->uses[n][i];
+            fprintf(out, "%12llu  %-16s %s\n", (unsigned long long)stats->uses[n][i], source[i], vmx_control_info(n)->name);
+        }
+    }
+    if (any)
+        fprintf(out, "in all %llu uses of the hardware's and %llu of emulated features\n", (unsigned long long)sum[0],
+                (unsigned long long)sum[1]);
+}
+
 void vmx_stats_print(const struct vmx_stats *stats, FILE *out)
 {
     u64 used = 0;
@@ -298,4 +340,5 @@ void vmx_stats_print(const struct vmx_stats *stats, FILE *out)
     for (unsigned l = 1; l < VMX_STATS_LEVELS; l++)
         print_exits(stats, l, out);
     print_failures(stats, out);
+    print_uses(stats, out);
 }

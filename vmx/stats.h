@@ -8,6 +8,7 @@
 #define NESTOR_VMX_STATS_H
 
 #include "vmx/checks.h"
+#include "vmx/controls.h"
 #include "vmx/reasons.h"
 #include "vmx/state.h"
 
@@ -22,6 +23,7 @@ struct vmx_stats {
     u64 entries[VMX_STATS_LEVELS];                     /* successful VM entries by the level that is entered */
     u64 instructions[VMX_STATS_LEVELS];
     u64 entry_failures[VMX_CHECK_COUNT];
+    u64 uses[CTL_COUNT][2];    /* VM entries of L1 with this control on: as the hardware's, as emulated (policy augmented) */
     /* What L2's being a hypervisor costs L1: L2's VM entries, made or tried; the instructions of L1 between the first
      * of them and L2's VMXOFF; and those of them that answered EPT violations. */
     u64 nested_entries, nested_instructions, nested_violations;
@@ -46,6 +48,8 @@ void vmx_stats_note_time(struct cpu *cpu);
 void vmx_stats_exit(struct cpu *cpu, unsigned from, unsigned reason, unsigned handler);
 /* A VM entry by level `by` succeeded; `level` runs now. */
 void vmx_stats_entry(struct cpu *cpu, unsigned by, unsigned level);
+/* L1 has entered a guest: which VMX controls it used, when a policy tells the hardware's from L0's. */
+void vmx_stats_controls(struct cpu *cpu);
 /* Level `level` leaves VMX operation by an instruction that L0 carries out. */
 void vmx_stats_vmxoff(struct cpu *cpu, unsigned level);
 /* A check of VM entry (enum vmx_check_id) fired. */

@@ -817,7 +817,7 @@ START_TEST(test_policy_names)
     ck_assert(vmx_policy_set(&cpu, "transparent", message, sizeof message));
     ck_assert_ptr_eq(cpu.policy, &vmx_policy_transparent);
     ck_assert(!vmx_policy_set(&cpu, "nonsense", message, sizeof message));
-    ck_assert_str_eq(message, "policy 'nonsense' is unknown: expected hardware, transparent, multilevel");
+    ck_assert_str_eq(message, "policy 'nonsense' is unknown: expected hardware, transparent, multilevel, augmented");
     ck_assert(vmx_policy_set(&cpu, "transparent,levels=3", message, sizeof message));
     ck_assert(vmx_policy_offers_level(&cpu, 2) && !vmx_policy_offers_level(&cpu, 3));
     ck_assert(!vmx_policy_set(&cpu, "transparent,levels=1", message, sizeof message));
