@@ -85,8 +85,8 @@ static enum flow vmovsh_load(struct cpu *cpu, const struct insn *in)
     u64 mask = vec_mask(cpu, in, 1);
     VEC_GATE();
     TRY(vec_load(cpu, in, r, 2, 2, mask));
-    if (!mask && !(in->flags & INSN_EVEX_Z))
-        memcpy(r, vec_reg(cpu, in->reg), 2);
+    if (!mask)
+        memcpy(r, in->flags & INSN_EVEX_Z ? (const u8[2]){0} : vec_reg(cpu, in->reg), 2);
     vec_put(cpu, in->reg, r, 2);
     return FLOW_NEXT;
 }

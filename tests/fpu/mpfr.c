@@ -611,6 +611,9 @@ int main(int argc, char **argv)
         if (i % 8 == 0)
             transcendental(v);
     }
+    for (unsigned i = 0; i < ARRAY_SIZE(v); i++)
+        mpfr_clear(v[i]);
+    mpfr_free_cache();
     printf("mpfr: seed %llu, %lu results compared, %lu differences\n", (unsigned long long)seed, checked, failures);
     return failures ? 1 : 0;
 }
