@@ -9,6 +9,7 @@
  */
 #include "cpu/mode.h"
 #include "cpu/model.h"
+#include "cpu/pmu.h"
 
 #include <stdio.h>
 
@@ -224,6 +225,9 @@ static struct cpuid_result basic_leaf(const struct cpu *cpu, u32 leaf, u32 suble
             r.ecx = feature_word(cpu, 7, 0, R_ECX) | (cpu->sys.cr4 & CR4_PKE ? 1u << 4 /* OSPKE */ : 0);
             r.edx = feature_word(cpu, 7, 0, R_EDX);
         }
+        break;
+    case 0xa:
+        pmu_leaf(cpu, &r.eax, &r.ebx, &r.ecx, &r.edx);
         break;
     case 0xb: case 0x1f:
         return leaf_b_topology(cpu, subleaf);

@@ -10,6 +10,7 @@
 #include "cpu/event.h"
 #include "cpu/mode.h"
 #include "cpu/operand.h"
+#include "cpu/pmu.h"
 #include "cpu/table.h"
 #include "cpu/trace.h"
 #include "mmu/access.h"
@@ -309,18 +310,21 @@ void cpu_run(struct cpu *cpu)
     }
     struct block *before = NULL;   /* dropped blocks stay readable until flush_all(), which find_block() notices */
     while (cpu->time.now < cpu->stop_at) {
-        bool alone = false;
+        bool alone = false, counting = false;
         if (UNLIKELY(cpu->event.attention)) {
             if (cpu->event.attention & ATT_STOP)
                 return;
-            enum flow flow = cpu_service_events(cpu);
-            if (flow == FLOW_END)
-                return;
-            if (flow != FLOW_NEXT) {
-                count_time(cpu, 1);
-                continue;
+            if (cpu->event.attention != ATT_PMU) {
+                enum flow flow = cpu_service_events(cpu);
+                if (flow == FLOW_END)
+                    return;
+                if (flow != FLOW_NEXT) {
+                    count_time(cpu, 1);
+                    continue;
+                }
             }
             alone = cpu->event.attention & ATT_ALONE;
+            counting = cpu->event.attention & ATT_PMU;
         }
         u64 la = cpu->core.rip;
         struct block *block = NULL;
@@ -365,12 +369,15 @@ void cpu_run(struct cpu *cpu)
                 continue;
             }
         }
-        if (interp->engine.run && n == block->count && cpu->mode.code_bits == BITS_64 && LIKELY(!alone) &&
+        if (interp->engine.run && n == block->count && cpu->mode.code_bits == BITS_64 && LIKELY(!(alone | counting)) &&
             block->ram_off != BUS_NO_RAM && LIKELY(!trace_on(cpu, TRACE_INSN)) &&
             interp->engine.run(interp->engine.arg, cpu, block)) {
             before = NULL;
             continue;
         }
+        struct pmu_moment moment;
+        if (UNLIKELY(counting))
+            n = pmu_begin(cpu, block, n, &moment);
         cpu->block = block;
         cpu->block_rip = cpu->core.rip;
         if (UNLIKELY(trace_on(cpu, TRACE_INSN))) {
@@ -381,7 +388,11 @@ void cpu_run(struct cpu *cpu)
         cpu->block = NULL;
         before = block->ram_off != BUS_NO_RAM ? block : NULL;
         count_time(cpu, ran);
-        if (UNLIKELY(alone))
-            cpu_after_step(cpu, flow, &block->insn[0]);
+        if (UNLIKELY(alone | counting)) {
+            if (counting)
+                pmu_count(cpu, block, ran, flow, &moment);
+            if (alone)
+                cpu_after_step(cpu, flow, &block->insn[0]);
+        }
     }
 }

@@ -11,6 +11,7 @@
 
 #include "cpu/flags.h"
 #include "cpu/model.h"
+#include "cpu/pmu.h"
 #include "mmu/tlb.h"
 
 /* What the breakpoints enabled in DR7 watch: bit 0 code, bit 1 data. I/O breakpoints (cpu/io.c) need neither: ports are
@@ -127,7 +128,8 @@ static void reset_power_on(struct cpu *cpu)
     sys->xcr0 = 1;
     sys->pat = 0x0007040600070406;
     sys->misc_enable = MISC_ENABLE_FAST_STRINGS | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS |
-                       (cpu_has(cpu, FEATURE_MONITOR) ? MISC_ENABLE_MONITOR : 0);
+                       (cpu_has(cpu, FEATURE_MONITOR) ? MISC_ENABLE_MONITOR : 0) |
+                       (cpu_has(cpu, FEATURE_PMU) ? MISC_ENABLE_PERFMON : 0);
     sys->apic_base = APIC_BASE_DEFAULT | APIC_BASE_ENABLE | (cpu->index == 0 ? APIC_BASE_BSP : 0);
     sys->smbase = 0x30000;
     sys->mcg_ctl = ~0ull;
@@ -171,6 +173,10 @@ void cpu_reset(struct cpu *cpu, bool init)
         cpu->event.activity = ACTIVITY_WAIT_SIPI;
         cpu->event.attention |= ATT_ACTIVITY;
     }
+    if (init)
+        pmu_update(cpu);
+    else
+        pmu_reset(cpu);
     memset(&cpu->fault, 0, sizeof cpu->fault);
     if (cpu->tlb)
         tlb_flush_everything(cpu);

@@ -82,10 +82,15 @@ u32 xsave_size_compacted(u64 mask);
 #define DR7_FIXED 0x400ull
 #define APIC_BASE_DEFAULT 0xfee00000ull
 enum { APIC_BASE_BSP = 1 << 8, APIC_BASE_EXTD = 1 << 10, APIC_BASE_ENABLE = 1 << 11 };
-enum { MISC_ENABLE_FAST_STRINGS = 1 << 0, MISC_ENABLE_NO_BTS = 1 << 11, MISC_ENABLE_NO_PEBS = 1 << 12,
+enum { MISC_ENABLE_FAST_STRINGS = 1 << 0, MISC_ENABLE_PERFMON = 1 << 7, MISC_ENABLE_NO_BTS = 1 << 11, MISC_ENABLE_NO_PEBS = 1 << 12,
        MISC_ENABLE_MONITOR = 1 << 18, MISC_ENABLE_LIMIT_CPUID = 1 << 22 };
 #define MISC_ENABLE_XD_DISABLE (1ull << 34)
-enum { DEBUGCTL_BTF = 1 << 1 };
+enum { DEBUGCTL_BTF = 1 << 1, DEBUGCTL_FREEZE_PERFMON_ON_PMI = 1 << 12 };
+/* The bits of IA32_DEBUGCTL that this CPU lets be set. */
+static inline u64 cpu_debugctl_bits(const struct cpu *cpu)
+{
+    return DEBUGCTL_BTF | (cpu_has(cpu, FEATURE_PMU) ? DEBUGCTL_FREEZE_PERFMON_ON_PMI : 0);
+}
 /* IA32_U_CET and IA32_S_CET; bits 63:12 are the base of the legacy code page bitmap. */
 enum { CET_SH_STK_EN = 1 << 0, CET_WR_SHSTK_EN = 1 << 1, CET_ENDBR_EN = 1 << 2, CET_LEG_IW_EN = 1 << 3,
        CET_NO_TRACK_EN = 1 << 4, CET_SUPPRESS_DIS = 1 << 5, CET_SUPPRESS = 1 << 10, CET_TRACKER = 1 << 11 };

@@ -14,6 +14,7 @@
 #include "cpu/cr.h"
 #include "cpu/mode.h"
 #include "cpu/model.h"
+#include "cpu/pmu.h"
 
 u64 cpu_tsc(struct cpu *cpu)
 {
@@ -322,9 +323,9 @@ static bool misc_enable_write(struct cpu *cpu, u32 msr, u64 value)
         writable |= MISC_ENABLE_MONITOR;
     if (cpu_has(cpu, FEATURE_NX))
         writable |= MISC_ENABLE_XD_DISABLE;
-    if ((value ^ cpu->sys.misc_enable) & ~writable & ~(u64)(MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS))
+    if ((value ^ cpu->sys.misc_enable) & ~writable & ~(u64)(MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS | MISC_ENABLE_PERFMON))
         return false;
-    /* The two "unavailable" bits are read-only: what is written to them is ignored. */
+    /* The two "unavailable" bits and the one of the counters are read-only: what is written to them is ignored. */
     cpu->sys.misc_enable = (value & writable) | (cpu->sys.misc_enable & ~writable);
     return true;
 }

@@ -101,7 +101,8 @@ struct cpu_sys {
     u64 mcg_status, mcg_ctl, mc[10][4], smbase, bios_sign_id, s_cet, u_cet, pl_ssp[4], ssp_table, ssp;
     u64 perf_global_ctrl, perf_fixed_ctrl, perf_fixed[4], perf_evtsel[8], perf_pmc[8], perf_global_status;
     u64 pkg_cst_config_control, power_ctl, umwait_control;
-    u64 spare[13];             /* for later MSRs without a change of the layout */
+    u64 perf_edge;             /* state of the counters' edge detectors, by their bits in IA32_PERF_GLOBAL_CTRL */
+    u64 spare[12];             /* for later MSRs without a change of the layout */
 };
 
 /* ---- x87 and vectors ------------------------------------------------------------------------------------------- */
@@ -152,6 +153,7 @@ enum {
     ATT_ACTIVITY = 1 << 10,    /* activity != active */
     ATT_STOP = 1 << 11,        /* the machine wants the loop back (power off, reset, debugger) */
     ATT_ENDBRANCH = 1 << 12,   /* indirect-branch tracking waits: the next instruction has to be an ENDBR (cpu/cet.h) */
+    ATT_PMU = 1 << 14,         /* a performance counter may run (cpu/pmu.h): instructions are counted */
     ATT_ALONE = ATT_SHADOW | ATT_STEP | ATT_VMX | ATT_ENDBRANCH,   /* the next instruction runs alone */
     ATT_VIRTUAL_INTR = 1 << 13,/* a frame recognises a virtual interrupt: ask vmx_virtual_interrupt() */
 };
@@ -317,6 +319,7 @@ struct cpu_board {
     void (*apic_init)(void *arg, struct cpu *cpu);          /* the CPU took an INIT: its LAPIC is reset as by INIT */
     u64 (*random)(void *arg, struct cpu *cpu);              /* deterministic */
     void (*shutdown)(void *arg, struct cpu *cpu);           /* triple fault outside VMX non-root operation */
+    void (*perf_interrupt)(void *arg, struct cpu *cpu);     /* a performance counter overflowed: LVT entry; may be NULL */
     void (*ferr)(void *arg, struct cpu *cpu);               /* x87 error with CR0.NE = 0: IRQ 13 */
 };
 

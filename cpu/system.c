@@ -13,6 +13,7 @@
 #include "cpu/model.h"
 #include "cpu/msr.h"
 #include "cpu/operand.h"
+#include "cpu/pmu.h"
 #include "cpu/system.h"
 #include "cpu/trace.h"
 #include "mmu/tlb.h"
@@ -656,7 +657,6 @@ static enum flow rdpid(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(rdpid, rdpid)
 
-/* No model has performance counters, so every index is past the end. */
 static enum flow rdpmc(struct cpu *cpu, const struct insn *in)
 {
     if (!(cpu->sys.cr4 & CR4_PCE) && !cpl0(cpu))
@@ -666,7 +666,12 @@ static enum flow rdpmc(struct cpu *cpu, const struct insn *in)
         if (vmx_intercept(cpu, in, &ask))
             return FLOW_EXIT;
     }
-    return cpu_raise_gp(cpu, 0);
+    u64 value;
+    if (!pmu_rdpmc(cpu, reg32(cpu, REG_RCX), &value))
+        return cpu_raise_gp(cpu, 0);
+    cpu->core.rax = (u32)value;
+    cpu->core.rdx = value >> 32;
+    return FLOW_NEXT;
 }
 FAMILY_ONE(rdpmc, rdpmc)
 

@@ -26,7 +26,8 @@ static const struct section_member sys_members[] = {
     SYS(xss), SYS(apic_base), SYS(mtrr_def_type), SYS(mtrr_physbase), SYS(mtrr_physmask), SYS(mtrr_fixed), SYS(tsc_adjust),
     SYS(tsc_offset), SYS(mcg_status), SYS(mcg_ctl), SYS(mc), SYS(smbase), SYS(bios_sign_id), SYS(s_cet), SYS(u_cet),
     SYS(pl_ssp), SYS(ssp_table), SYS(ssp), SYS(perf_global_ctrl), SYS(perf_fixed_ctrl), SYS(perf_fixed), SYS(perf_evtsel),
-    SYS(perf_pmc), SYS(perf_global_status), SYS(pkg_cst_config_control), SYS(power_ctl), SYS(umwait_control), SYS(spare),
+    SYS(perf_pmc), SYS(perf_global_status), SYS(pkg_cst_config_control), SYS(power_ctl), SYS(umwait_control),
+    SYS(perf_edge), SYS(spare),
 };
 #undef SYS
 

@@ -110,7 +110,7 @@ static u64 wait_deadline(const struct cpu *cpu)
 /* Could this vCPU run an instruction, or has something to look at that may wake it? */
 static bool may_run(const struct machine *m, const struct cpu *cpu)
 {
-    return cpu->event.activity == ACTIVITY_ACTIVE || (cpu->event.attention & ~(u32)(ATT_ACTIVITY | ATT_STOP)) ||
+    return cpu->event.activity == ACTIVITY_ACTIVE || (cpu->event.attention & ~(u32)(ATT_ACTIVITY | ATT_STOP | ATT_PMU)) ||
            wait_deadline(cpu) <= machine_now(m);
 }
 

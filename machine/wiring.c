@@ -188,6 +188,12 @@ static void board_shutdown(void *arg, struct cpu *cpu)
     machine_finish(m, MACHINE_TRIPLE_FAULT, 0);
 }
 
+static void board_perf_interrupt(void *arg, struct cpu *cpu)
+{
+    struct machine *m = arg;
+    lapic_local(&m->lapic[cpu->index], LVT_PERF);
+}
+
 static void board_ferr(void *arg, struct cpu *cpu)
 {
     (void)cpu;
@@ -208,6 +214,7 @@ const struct cpu_board wiring_cpu_board = {
     .apic_init = board_apic_init,
     .random = board_random,
     .shutdown = board_shutdown,
+    .perf_interrupt = board_perf_interrupt,
     .ferr = board_ferr,
 };
 

@@ -262,7 +262,7 @@ void vmx_reset_events(struct cpu *cpu, u8 blocking, u8 activity)
     e->monitor_hpa = 0;
     e->blocking = blocking;
     e->activity = activity;
-    e->attention &= ATT_INTR | ATT_NMI | ATT_INIT | ATT_SIPI | ATT_SMI | ATT_STOP;
+    e->attention &= ATT_INTR | ATT_NMI | ATT_INIT | ATT_SIPI | ATT_SMI | ATT_STOP | ATT_PMU;
     if (activity != ACTIVITY_ACTIVE)
         e->attention |= ATT_ACTIVITY;
     if (blocking & (BLOCK_STI | BLOCK_MOV_SS))

@@ -3,8 +3,8 @@
 
 START_TEST(unknown_numbers_are_gp)
 {
-    static const u32 absent[] = {0x2,        0x9b,       0xc1,       0x186,      0x199,     0x280, 0x2a0,
-                                 0x345,      0x38f,      0x428,      0x570,      0x6a1,     0x900, 0xd90,
+    static const u32 absent[] = {0x2,        0x9b,       0xc9,       0x18e,      0x199,     0x280, 0x2a0,
+                                 0x344,      0x393,      0x428,      0x570,      0x6a1,     0x900, 0xd90,
                                  0x40000000, 0xc0000085, 0xc0000104, 0xc0010015, 0xffffffff};
     for (size_t n = 0; n < ARRAY_SIZE(absent); n++) {
         READ_REFUSED(absent[n]);

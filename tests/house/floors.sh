@@ -11,7 +11,7 @@ floor_of() {
     cpu/base.h | cpu/base.c) echo 0 ;;
     cpu/state.h | vmx/state.h | *.def | cpu/insn.h | cpu/block.h | cpu/trace.h | cpu/features.h | cpu/raise.h | cpu/flags.h) echo 1 ;;
     mmu/*) echo 2 ;;
-    cpu/mode.[ch] | cpu/cr.[ch] | cpu/msr.[ch] | cpu/cpuid.[ch] | cpu/model.h) echo 3 ;;
+    cpu/mode.[ch] | cpu/cr.[ch] | cpu/msr.[ch] | cpu/cpuid.[ch] | cpu/model.[ch] | cpu/pmu.[ch]) echo 3 ;;
     vmx/*) echo 4 ;;
     cpu/jit/*) echo 6 ;;
     cpu/*) echo 5 ;;

@@ -1,0 +1,189 @@
+/* What the performance counters count; see cpu/pmu.h. */
+#include "cpu/pmu.h"
+
+#include "cpu/block.h"
+#include "cpu/model.h"
+#include "cpu/table.h"
+
+/* Architectural events, as event select and unit mask [SDM3 "Pre-defined Architectural Performance Events"]. */
+enum { EVENT_CORE_CYCLES = 0x003c, EVENT_REFERENCE_CYCLES = 0x013c, EVENT_INSTRUCTIONS = 0x00c0, EVENT_BRANCHES = 0x00c4 };
+
+enum row_kind { ROW_KIND_PLAIN, ROW_KIND_BRANCH, ROW_KIND_ALONE };
+
+/* The kind of a row: by name, since all encodings of a name agree. */
+static enum row_kind classify(const struct insn_row *row)
+{
+    static const char *const branches[] = {
+        "JMP", "JMP_FAR", "CALL", "CALL_FAR", "RET", "RET_FAR", "IRET", "SYSCALL", "SYSRET", "SYSENTER", "SYSEXIT", "INT",
+        "INT1", "INT3", "INTO", "LOOP", "LOOPE", "LOOPNE", "JRCXZ",
+    };
+    static const char *const alone[] = {"RDPMC", "RDMSR", "WRMSR", "RDMSRLIST", "WRMSRLIST", "WRMSRNS", "VMLAUNCH", "VMRESUME"};
+    for (size_t n = 0; n < ARRAY_SIZE(branches); n++)
+        if (!strcmp(row->name, branches[n]))
+            return ROW_KIND_BRANCH;
+    for (size_t n = 0; n < ARRAY_SIZE(alone); n++)
+        if (!strcmp(row->name, alone[n]))
+            return ROW_KIND_ALONE;
+    return row->name[0] == 'J' ? ROW_KIND_BRANCH : ROW_KIND_PLAIN;     /* Jcc */
+}
+
+static u8 kind_of(const struct insn *in)
+{
+    static u8 kinds[4096];                 /* enum row_kind + 1; 0: not asked for yet */
+    if (in->row >= insn_row_count || in->row >= ARRAY_SIZE(kinds))
+        return ROW_KIND_PLAIN;             /* not an instruction */
+    if (!kinds[in->row])
+        kinds[in->row] = (u8)(classify(&insn_rows[in->row]) + 1);
+    return (u8)(kinds[in->row] - 1);
+}
+
+/* ---- one counter ----------------------------------------------------------------------------------------------- */
+
+/* What counter n of all that the model has counts; 0 when it is off. */
+static u32 counter_select(const struct cpu *cpu, unsigned n)
+{
+    static const u16 fixed_event[PMU_MAX_FIXED] = {EVENT_INSTRUCTIONS, EVENT_CORE_CYCLES, EVENT_REFERENCE_CYCLES};
+    unsigned general = pmu_general(cpu);
+    if (n < general)
+        return cpu->sys.perf_evtsel[n] & PMU_SELECT_EN ? (u32)cpu->sys.perf_evtsel[n] : 0;
+    n -= general;
+    u32 control = (u32)(cpu->sys.perf_fixed_ctrl >> (4 * n));
+    if (!(control & 3))
+        return 0;
+    return fixed_event[n] | PMU_SELECT_EN | (control & 1 ? PMU_SELECT_OS : 0) | (control & 2 ? PMU_SELECT_USR : 0) |
+           (control & 8 ? PMU_SELECT_INT : 0);
+}
+
+static u64 *counter_value(struct cpu *cpu, unsigned n)
+{
+    unsigned general = pmu_general(cpu);
+    return n < general ? &cpu->sys.perf_pmc[n] : &cpu->sys.perf_fixed[n - general];
+}
+
+/* Its bit in IA32_PERF_GLOBAL_CTRL and _STATUS. */
+static unsigned counter_bit(const struct cpu *cpu, unsigned n)
+{
+    unsigned general = pmu_general(cpu);
+    return n < general ? n : 32 + (n - general);
+}
+
+/* Does the event happen in the cycle of an instruction that retires or not? */
+static bool event_happens(u32 select, const struct insn *in, bool retires)
+{
+    switch (select & 0xffff) {
+    case EVENT_CORE_CYCLES: case EVENT_REFERENCE_CYCLES: return true;
+    case EVENT_INSTRUCTIONS: return retires;
+    case EVENT_BRANCHES: return retires && kind_of(in) == ROW_KIND_BRANCH;
+    default: return false;                 /* events of a model, or marked unavailable in CPUID.0AH:EBX */
+    }
+}
+
+/* Increments over the instructions, of which the first `retired` retire. Threshold, inversion and edge are applied cycle by
+ * cycle: there is one instruction in each. `edge` is the state of the edge detector. */
+static u64 increments(u32 select, u64 *edge, u64 edge_bit, const struct insn *in, unsigned ran, unsigned retired)
+{
+    u32 threshold = select >> 24;
+    if (!threshold && !(select & PMU_SELECT_EDGE)) {
+        switch (select & 0xffff) {
+        case EVENT_CORE_CYCLES: case EVENT_REFERENCE_CYCLES: return ran;
+        case EVENT_INSTRUCTIONS: return retired;
+        default: break;
+        }
+    }
+    u64 sum = 0;
+    for (unsigned i = 0; i < ran; i++) {
+        bool now = event_happens(select, in + i, i < retired);
+        if (threshold)
+            now = (now && threshold == 1) != !!(select & PMU_SELECT_INV);
+        if (select & PMU_SELECT_EDGE) {
+            bool before = *edge & edge_bit;
+            *edge = (*edge & ~edge_bit) | (now ? edge_bit : 0);
+            now = now && !before;
+        }
+        sum += now;
+    }
+    return sum;
+}
+
+/* ---- from the run loop ----------------------------------------------------------------------------------------- */
+
+unsigned pmu_begin(struct cpu *cpu, const struct block *block, unsigned most, struct pmu_moment *moment)
+{
+    u64 enabled = pmu_version(cpu) >= 2 ? cpu->sys.perf_global_ctrl : ~0ull;
+    u32 level = cpu->mode.cpl ? PMU_SELECT_USR : PMU_SELECT_OS;
+    unsigned count = pmu_general(cpu) + pmu_fixed(cpu);
+    /* Any instruction of a guest may exit to a hypervisor, whose counters are other ones. */
+    if (cpu->vmx.depth || kind_of(&block->insn[0]) == ROW_KIND_ALONE)
+        most = 1;
+    for (unsigned n = 1; n < most; n++)
+        if (kind_of(&block->insn[n]) == ROW_KIND_ALONE)
+            most = n;
+    moment->running = 0;
+    moment->depth = cpu->vmx.depth;
+    for (unsigned n = 0; n < count; n++) {
+        u32 select = counter_select(cpu, n);
+        if (!(select & level) || !(enabled >> counter_bit(cpu, n) & 1))
+            continue;
+        moment->running |= 1u << n;
+        moment->select[n] = select;
+        moment->value[n] = *counter_value(cpu, n);
+        /* None counts more than one an instruction, so none overflows before this many. */
+        if (BIT(PMU_WIDTH) - moment->value[n] < most)
+            most = (unsigned)(BIT(PMU_WIDTH) - moment->value[n]);
+    }
+    return most;
+}
+
+/* Has the instruction retired that reported `flow`? */
+static bool has_retired(const struct cpu *cpu, const struct insn *in, u64 rip, enum flow flow, unsigned depth)
+{
+    switch (flow) {
+    case FLOW_NEXT:
+        return true;
+    case FLOW_END:                         /* a string instruction with iterations to go stays where it is */
+        return !(in->flags & (INSN_REP | INSN_REPNE) && cpu->core.rip == rip && kind_of(in) == ROW_KIND_PLAIN);
+    case FLOW_EVENT:                       /* a fault; or INT n, INT3, INTO, INT1, whose event is their work */
+        return cpu->event.valid && (cpu->event.type == EVT_SOFTWARE_INT || cpu->event.type == EVT_SOFTWARE ||
+                                    cpu->event.type == EVT_PRIV_SOFTWARE);
+    default:                               /* a VM exit instead of the instruction; or a VM entry, which is its work */
+        return cpu->vmx.depth > depth;
+    }
+}
+
+void pmu_count(struct cpu *cpu, const struct block *block, unsigned ran, enum flow flow, const struct pmu_moment *moment)
+{
+    const struct insn *in = block->insn;
+    u64 rip = cpu->block_rip;
+    for (unsigned i = 0; i + 1 < ran; i++)
+        rip += in[i].length;
+    unsigned retired = ran - !has_retired(cpu, &in[ran - 1], rip, flow, moment->depth);
+    unsigned count = pmu_general(cpu) + pmu_fixed(cpu);
+    u64 overflowed = 0;
+    bool interrupts = false;
+    for (unsigned n = 0; n < count; n++) {
+        u64 *value = counter_value(cpu, n), bit = BIT(counter_bit(cpu, n));
+        /* The instruction may have written the counter: it does not count itself in that. */
+        if (!(moment->running >> n & 1) || *value != moment->value[n])
+            continue;
+        *value += increments(moment->select[n], &cpu->sys.perf_edge, bit, in, ran, retired);
+        if (UNLIKELY(*value >> PMU_WIDTH)) {
+            *value &= mask_low(PMU_WIDTH);
+            overflowed |= bit;
+            interrupts |= (moment->select[n] & PMU_SELECT_INT) != 0;
+        }
+    }
+    if (LIKELY(!overflowed))
+        return;
+    cpu->sys.perf_global_status |= overflowed;
+    if (!interrupts)
+        return;
+    if (cpu->sys.debugctl & DEBUGCTL_FREEZE_PERFMON_ON_PMI) {
+        if (pmu_version(cpu) >= 4)
+            cpu->sys.perf_global_status |= PMU_STATUS_FROZEN;
+        else
+            cpu->sys.perf_global_ctrl = 0;
+        pmu_update(cpu);
+    }
+    if (cpu->board && cpu->board->perf_interrupt)
+        cpu->board->perf_interrupt(cpu->board_arg, cpu);
+}
