@@ -553,10 +553,11 @@ static enum flow service_once(struct cpu *cpu)
         return FLOW_EVENT;
     }
     if (e->attention & ATT_INIT) {
-        if (e->activity == ACTIVITY_WAIT_SIPI)
-            e->attention &= ~(u32)ATT_INIT;
-        else
+        /* While a start-up IPI is awaited another INIT changes nothing; below a hypervisor it stays pending. */
+        if (e->activity != ACTIVITY_WAIT_SIPI)
             FLOW(take_init(cpu));
+        else if (!vmx_nonroot(cpu))
+            e->attention &= ~(u32)ATT_INIT;
     }
     if (e->attention & ATT_SIPI)
         FLOW(take_sipi(cpu));
@@ -615,6 +616,7 @@ enum flow cpu_service_events(struct cpu *cpu)
     for (unsigned round = 0; round < 16; round++) {
         enum flow flow = service_once(cpu);
         if (flow == FLOW_NEXT) {
+            vmx_note_progress(cpu);
             if (e->attention & ATT_ALONE) {
                 u64 rflags = cpu->core.rflags_rest;
                 e->step = (u8)((e->blocking & (BLOCK_STI | BLOCK_MOV_SS)) | (rflags & FL_TF ? STEP_TF : 0) | (rflags & FL_RF ? STEP_RF : 0));
@@ -624,6 +626,12 @@ enum flow cpu_service_events(struct cpu *cpu)
         }
         if (flow == FLOW_END)
             return FLOW_END;
+    }
+    if (vmx_nonroot(cpu)) {
+        if (e->valid)
+            service_once(cpu);             /* a hypervisor that is told finds it delivered */
+        if (!e->valid)
+            vmx_no_progress(cpu);
     }
     return FLOW_EVENT;
 }

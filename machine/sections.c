@@ -48,7 +48,7 @@ static const struct section_member event_members[] = {
 #undef EVENT
 
 static const struct section_member vmx_members[] = {   /* the frames are sections of their own */
-    MEMBER(vmx_state, depth), MEMBER(vmx_state, entering), MEMBER(vmx_state, tsc), MEMBER(vmx_state, carried), MEMBER(vmx_state, spare),
+    MEMBER(vmx_state, depth), MEMBER(vmx_state, entering), MEMBER(vmx_state, tsc), MEMBER(vmx_state, carried), MEMBER(vmx_state, stuck_since), MEMBER(vmx_state, spare),
 };
 
 #define FRAME(m) MEMBER(vmx_frame, m)

@@ -109,13 +109,16 @@ u64 vmx_allowed_1(const struct cpu *cpu, enum vmx_control_word word)
     return allowed[word] | vmx_allowed_0(word);
 }
 
-static u64 basic(void)
+static u64 basic(const struct cpu *cpu)
 {
+    bool cet = cpu_has(cpu, FEATURE_CET_SS) || cpu_has(cpu, FEATURE_CET_IBT);
     return VMCS_REVISION
            | (u64)VMCS_SIZE << 32
            | 6ull << 50                    /* the VMCS and what it points to: write-back memory */
            | BIT(54)                       /* VM exits on INS and OUTS report instruction information */
-           | BIT(55);                      /* the TRUE MSRs exist */
+           | BIT(55)                       /* the TRUE MSRs exist */
+           /* Exceptions may be injected with or without error code: there is one more that has it, #CP. */
+           | (cet ? VMX_BASIC_ANY_ERROR_CODE : 0);
 }
 
 static u64 misc(const struct cpu *cpu)
@@ -150,7 +153,7 @@ u64 vmx_capability(const struct cpu *cpu, u32 msr)
 {
     switch (msr) {
     case MSR_IA32_VMX_BASIC:
-        return basic();
+        return basic(cpu);
     case MSR_IA32_VMX_PINBASED_CTLS:
         return control_msr(cpu, VMX_WORD_PIN, DEFAULT1_PIN);
     case MSR_IA32_VMX_PROCBASED_CTLS:

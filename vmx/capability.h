@@ -36,6 +36,9 @@ enum {
 /* IA32_FEATURE_CONTROL [SDM4 "Architectural MSRs"]. */
 enum { FEATURE_CONTROL_LOCKED = 1 << 0, FEATURE_CONTROL_VMX_IN_SMX = 1 << 1, FEATURE_CONTROL_VMX = 1 << 2 };
 
+/* IA32_VMX_BASIC */
+#define VMX_BASIC_ANY_ERROR_CODE BIT(56)   /* hardware exceptions can be injected with or without error code, whatever the vector */
+
 /* IA32_VMX_MISC. */
 #define VMX_TIMER_RATE 5                   /* the VMX-preemption timer counts down when bit 5 of the TSC changes */
 #define VMX_MISC_STORE_LMA BIT(5)          /* VM exits store IA32_EFER.LMA into the "IA-32e mode guest" entry control */

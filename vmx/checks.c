@@ -234,12 +234,16 @@ static bool injection_vector(const struct facts *c)
     }
 }
 
-/* The event comes with an error code: a hardware exception that has one, in protected mode. */
-static bool injection_delivers_error(const struct facts *c)
+/* The event comes with an error code exactly when it is a hardware exception that has one, in protected mode; any
+ * exception may come with one where IA32_VMX_BASIC[56] says so. */
+static bool injection_error_code(const struct facts *c)
 {
     const u32 with_error = 1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17;
-    return c->inject_type == 3 && c->inject_vector <= 31 && with_error >> c->inject_vector & 1
-           && (!c->unrestricted || c->v->guest_cr0 & CR0_PE);
+    if (c->inject_type != 3 || (c->unrestricted && !(c->v->guest_cr0 & CR0_PE)))
+        return !c->inject_error;
+    if (vmx_capability(c->cpu, MSR_IA32_VMX_BASIC) & VMX_BASIC_ANY_ERROR_CODE)
+        return true;
+    return c->inject_error == (c->inject_vector <= 31 && with_error >> c->inject_vector & 1);
 }
 
 /* Which events may be injected into an inactive guest. */

@@ -547,7 +547,8 @@ bool vmx_attention(struct cpu *cpu, enum vmx_stage stage)
 {
     u32 depth = cpu->vmx.depth;
     u8 activity = cpu->event.activity;
-    if (activity == ACTIVITY_WAIT_SIPI || (stage >= VMX_STAGE_NMI_WINDOW && activity == ACTIVITY_SHUTDOWN))
+    /* In shutdown the timer alone goes on. */
+    if (activity == ACTIVITY_WAIT_SIPI || (activity == ACTIVITY_SHUTDOWN && stage != VMX_STAGE_TIMER))
         return false;
     switch (stage) {
     case VMX_STAGE_TPR_MTF:
@@ -586,6 +587,24 @@ bool vmx_attention(struct cpu *cpu, enum vmx_stage stage)
         vmx_note_time(cpu);
         vmx_rearm(cpu);                    /* what made somebody look may be over */
         return false;
+    }
+    return false;
+}
+
+bool vmx_no_progress(struct cpu *cpu)
+{
+    vmx_note_time(cpu);
+    u64 now = cpu->vmx.tsc;
+    if (!cpu->vmx.stuck_since) {
+        cpu->vmx.stuck_since = now ? now : 1;
+        return false;
+    }
+    for (u32 k = 0; k < cpu->vmx.depth; k++) {
+        const struct vmcs *v = vmcs_of(cpu, k);
+        if (vmcs_secondary(v, INSTRUCTION_TIMEOUT) && now - cpu->vmx.stuck_since >= (u32)v->instruction_timeout_control) {
+            cpu->vmx.stuck_since = 0;
+            return armed_exit(cpu, k, EXIT_INSTRUCTION_TIMEOUT);     /* qualification 0: the context is valid */
+        }
     }
     return false;
 }

@@ -100,7 +100,9 @@ struct vmx_state {
     u64 tsc;
     struct vmx_carried carried;
     struct vmx_frame frame[VMX_MAX_FRAMES];
-    u64 spare[16];
+    /* TSC at which events began to be delivered one into the other without an instruction between, 0: they are not */
+    u64 stuck_since;
+    u64 spare[15];
 };
 
 #endif

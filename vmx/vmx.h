@@ -97,6 +97,10 @@ bool vmx_attention(struct cpu *cpu, enum vmx_stage stage);
 /* When ATT_VIRTUAL_INTR is set, between NMIs and external interrupts: a recognised virtual interrupt is delivered, or goes
  * to the frame that exits for it. True: something was done. */
 bool vmx_virtual_interrupt(struct cpu *cpu);
+/* Events have been delivered for a while without an instruction between them [SDM3 "Instruction Timeout"]. True: a VM
+ * exit was carried out. vmx_note_progress(): an instruction follows. */
+bool vmx_no_progress(struct cpu *cpu);
+static inline void vmx_note_progress(struct cpu *cpu) { cpu->vmx.stuck_since = 0; }
 /* Called by the run loop after one instruction was executed (or an event delivered) while an MTF or similar count is
  * armed. */
 void vmx_note_instruction(struct cpu *cpu);

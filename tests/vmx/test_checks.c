@@ -89,7 +89,7 @@ static void host_32_cet(struct vmcs *v)
     BREAK(ENTRY_CONTROLS_RESERVED, bench_vmcs_64, v->entry_controls |= VMENTRY_ENTRY_TO_SMM)                           \
     BREAK(INJECTION_TYPE, bench_vmcs_64, v->entry_interruption_info = INJECT(1u, 32u, 0u))                             \
     BREAK(INJECTION_VECTOR, bench_vmcs_64, v->entry_interruption_info = INJECT(2u, 3u, 0u))                            \
-    BREAK(INJECTION_ERROR_CODE, bench_vmcs_64, v->entry_interruption_info = INJECT(3u, 14u, 0u))                       \
+    BREAK(INJECTION_ERROR_CODE, bench_vmcs_64, v->entry_interruption_info = INJECT(4u, 14u, 1u))                       \
     BREAK(INJECTION_RESERVED, bench_vmcs_64, v->entry_interruption_info = INJECT(0u, 32u, 0u) | 1u << 12)              \
     BREAK(INJECTION_ERROR_CODE_RESERVED, bench_vmcs_64,                                                                \
           (v->entry_interruption_info = INJECT(3u, 13u, 1u), v->entry_exception_error_code = 0x10000))                 \
