@@ -252,7 +252,7 @@ struct cpu_jit {
     u64 status;                /* the status flags as a RFLAGS image, for the host's flags */
     u64 save[2];               /* temporaries of one instruction */
     u32 fp;                    /* not 0: the host's MXCSR stands for the guest's */
-    u32 host_mxcsr;
+    u32 host_mxcsr, mxcsr;     /* the host's own; the guest's as loaded */
 };
 
 struct cpu {

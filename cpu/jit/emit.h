@@ -73,6 +73,19 @@ void emit_leave(struct emit *e);
 void emit_set(struct emit *e, unsigned cc, struct place dst);
 void emit_move_if(struct emit *e, unsigned cc, unsigned osz, unsigned reg, struct place src);
 
+/* Vectors. What a row of the table does with its operands, in its own encoding's terms: `reg` is ModRM.reg, `rm` the other one. */
+enum vector_part { PART_NONE, PART_VECTOR, PART_GENERAL };
+struct emit_vector {
+    u8 reg, rm;                /* enum vector_part */
+    bool reads_reg, writes_reg, reads_rm, writes_rm;   /* whether the operation sees the old value, changes it */
+    bool aligned, immediate, relation;                 /* 16-byte memory operands must be aligned; COMISS and the like leave flags */
+    u8 bytes;                  /* of a memory operand */
+    u32 opcode;                /* 0xPPMMOO */
+};
+/* False: this host has no such operation. feature: enum cpu_feature. */
+bool emit_vector_exists(unsigned feature);
+void emit_vector(struct emit *e, const struct emit_vector *v);
+
 /* Branches. Targets are offsets from the page's first byte; those in the page are linked directly. */
 void emit_jump_if(struct emit *e, unsigned cc, i64 target);
 void emit_jump(struct emit *e, i64 target);
@@ -109,8 +122,9 @@ struct jit_jump {
 
 /* Is there a back end for this host? Makes the common routines at the start of the code memory; returns the bytes they take, 0: none. */
 size_t emit_common(struct jit *jit);
-/* Translates into the memory at `at`. Begins with the block's entry. */
-struct emit *emit_open(struct jit *jit, const struct block *block, unsigned count, size_t at);
+/* Translates into the memory at `at`. Begins with the block's entry. loop_vectors: the block branches to its own start and uses these vector
+ * registers, which may then stay where they are from one turn to the next; 0: nothing of the kind. */
+struct emit *emit_open(struct jit *jit, const struct block *block, unsigned count, size_t at, u32 loop_vectors);
 /* Where the block is entered. */
 const void *emit_entry(const struct emit *e);
 /* The bytes that it took; 0: there was no room. */

@@ -81,6 +81,9 @@ void jit_flags_settle(struct cpu *cpu)
         alu_set_cf_of(cpu, j->cc_b & 1, j->cc_b & 1);
         break;
     case CC_POPCNT: flags_set_status(cpu, j->cc_a & mask_low(8u << osz) ? 0 : FL_ZF); break;
+    case CC_RELATION:
+        flags_set_status(cpu, (j->cc_a & 1 ? FL_ZF : 0) | (j->cc_a >> 8 & 1 ? FL_PF : 0) | (j->cc_a >> 16 & 1 ? FL_CF : 0));
+        break;
     default: shifted(cpu, kind, osz, j->cc_a, (unsigned)j->cc_b & (osz == OSZ_64 ? 63 : 31)); break;
     }
     if (op & CC_SET_C)

@@ -17,6 +17,7 @@ enum cc_kind {
     CC_SHL, CC_SHR, CC_SAR,    /* cc_a by cc_b (1 .. operand size - 1, or up to the masked count) */
     CC_MUL,                    /* low half cc_a; the upper half was significant: low byte of cc_b */
     CC_POPCNT,                 /* operand cc_a */
+    CC_RELATION,               /* bytes of cc_a: ZF, PF, CF; the others are clear */
     CC_KINDS
 };
 enum {

@@ -11,6 +11,7 @@
 #include "cpu/flags.h"
 #include "cpu/interp.h"
 #include "cpu/jit/engine.h"
+#include "cpu/sse.h"
 
 #include <stdlib.h>
 
@@ -64,6 +65,13 @@ void jit_flags_carry(struct cpu *cpu)
 {
     jit_flags_settle(cpu);
     cpu->jit.cc_c = flag_cf(cpu);
+}
+
+void jit_fp_begin(struct cpu *cpu)
+{
+    u32 mxcsr = cpu->fpu.mxcsr;
+    cpu->jit.mxcsr = mxcsr & ~(u32)MXCSR_FLAGS;
+    cpu->jit.fp = sse_available(cpu) && (mxcsr & MXCSR_MASKS) == MXCSR_MASKS;
 }
 
 /* ---- blocks -------------------------------------------------------------------------------------------------------- */

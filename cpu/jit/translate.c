@@ -31,6 +31,7 @@ enum action {
     ACT_EXTEND,                /* arg: from | signed << 4 */
     ACT_LEA, ACT_XCHG, ACT_XCHG_A, ACT_XADD, ACT_CMPXCHG, ACT_BSWAP, ACT_CBW, ACT_CWD,
     ACT_PUSH_E, ACT_PUSH_I, ACT_POP_E, ACT_LEAVE_FRAME,
+    ACT_VECTOR, ACT_VECTOR_WHOLE, ACT_VECTOR_WHOLE_MEM, /* whole: the old value of the destination does not matter (where the other is memory) */
     ACT_SET, ACT_MOVE_IF, ACT_JUMP_IF,         /* arg: condition */
     ACT_JUMP, ACT_JUMP_E, ACT_CALL_REL, ACT_CALL_E, ACT_RET, ACT_RET_I,
 };
@@ -39,6 +40,8 @@ struct family { const char *name; u8 action, arg; };
 
 #define ALU(name, op) {name "_E_G", ACT_ALU_E_G, op}, {name "_G_E", ACT_ALU_G_E, op}, {name "_E_I", ACT_ALU_E_I, op}
 #define SHIFT(name, op) {name "_E_I", ACT_SHIFT_I, op}, {name "_E_1", ACT_SHIFT_1, op}, {name "_E_CL", ACT_SHIFT_CL, op}
+#define VECTOR(name) {name, ACT_VECTOR, 0}
+#define VECTORS4(name) VECTOR(name "ps"), VECTOR(name "pd"), VECTOR(name "ss"), VECTOR(name "sd")
 #define CONDITION(cc, n) {"set" cc, ACT_SET, n}, {"cmov" cc, ACT_MOVE_IF, n}, {"j" cc, ACT_JUMP_IF, n}
 /* clang-format off */
 static const struct family families[] = {
@@ -64,6 +67,31 @@ static const struct family families[] = {
     {"jmp_rel", ACT_JUMP, 0}, {"jmp_E", ACT_JUMP_E, 0}, {"call_rel", ACT_CALL_REL, 0}, {"call_E", ACT_CALL_E, 0},
     {"ret", ACT_RET, 0}, {"ret_I", ACT_RET_I, 0},
     {"hint", ACT_NOTHING, 0},
+    {"mova_load", ACT_VECTOR_WHOLE, 0}, {"movu_load", ACT_VECTOR_WHOLE, 0}, VECTOR("mova_store"), VECTOR("movu_store"),
+    {"movss_load", ACT_VECTOR_WHOLE_MEM, 0}, {"movsd_load", ACT_VECTOR_WHOLE_MEM, 0}, VECTOR("movss_store"), VECTOR("movsd_store"),
+    {"movq_load", ACT_VECTOR_WHOLE, 0}, VECTOR("movq_store"), VECTOR("movlps_load"), VECTOR("movlps_store"), VECTOR("movhps_load"),
+    VECTOR("movhps_store"), {"movd_load", ACT_VECTOR_WHOLE, 0}, VECTOR("movd_store"), VECTOR("movmskps"), VECTOR("movmskpd"),
+    VECTOR("pmovmskb"),
+    VECTORS4("add"), VECTORS4("sub"), VECTORS4("mul"), VECTORS4("div"), VECTORS4("min"), VECTORS4("max"), VECTORS4("sqrt"),
+    VECTORS4("sse_cmp"), VECTOR("ucomiss"), VECTOR("ucomisd"), VECTOR("comiss"), VECTOR("comisd"),
+    VECTOR("cvtsi2ss"), VECTOR("cvtsi2sd"), VECTOR("cvttss2si"), VECTOR("cvttsd2si"), VECTOR("cvtss2si"), VECTOR("cvtsd2si"),
+    VECTOR("cvtss2sd"), VECTOR("cvtsd2ss"), {"cvtps2pd", ACT_VECTOR_WHOLE, 0}, {"cvtpd2ps", ACT_VECTOR_WHOLE, 0},
+    {"cvtdq2ps", ACT_VECTOR_WHOLE, 0}, {"cvtps2dq", ACT_VECTOR_WHOLE, 0}, {"cvttps2dq", ACT_VECTOR_WHOLE, 0},
+    {"cvttpd2dq", ACT_VECTOR_WHOLE, 0}, {"cvtdq2pd", ACT_VECTOR_WHOLE, 0}, {"cvtpd2dq", ACT_VECTOR_WHOLE, 0},
+    VECTOR("pand"), VECTOR("pandn"), VECTOR("por"), VECTOR("pxor"), VECTOR("shufps"), VECTOR("shufpd"),
+    {"pshufd", ACT_VECTOR_WHOLE, 0}, {"pshuflw", ACT_VECTOR_WHOLE, 0}, {"pshufhw", ACT_VECTOR_WHOLE, 0}, VECTOR("pshufb"), VECTOR("palignr"),
+    VECTOR("punpcklbw"), VECTOR("punpcklwd"), VECTOR("punpckldq"), VECTOR("punpcklqdq"), VECTOR("punpckhbw"), VECTOR("punpckhwd"),
+    VECTOR("punpckhdq"), VECTOR("punpckhqdq"), VECTOR("packsswb"), VECTOR("packssdw"), VECTOR("packuswb"), VECTOR("packusdw"),
+    VECTOR("pcmpgtb"), VECTOR("pcmpgtw"), VECTOR("pcmpgtd"), VECTOR("pcmpeqb"), VECTOR("pcmpeqw"), VECTOR("pcmpeqd"), VECTOR("pcmpeqq"),
+    VECTOR("paddb"), VECTOR("paddw"), VECTOR("paddd"), VECTOR("paddq"), VECTOR("psubb"), VECTOR("psubw"), VECTOR("psubd"), VECTOR("psubq"),
+    VECTOR("paddusb"), VECTOR("paddusw"), VECTOR("paddsb"), VECTOR("paddsw"), VECTOR("psubusb"), VECTOR("psubusw"), VECTOR("psubsb"),
+    VECTOR("psubsw"), VECTOR("pmullw"), VECTOR("pmulhw"), VECTOR("pmulhuw"), VECTOR("pmuludq"), VECTOR("pmaddwd"), VECTOR("pmulld"),
+    VECTOR("psadbw"), VECTOR("pminub"), VECTOR("pmaxub"), VECTOR("pminsw"), VECTOR("pmaxsw"), VECTOR("pavgb"), VECTOR("pavgw"),
+    VECTOR("psrlw"), VECTOR("psrld"), VECTOR("psrlq"), VECTOR("psraw"), VECTOR("psrad"), VECTOR("psllw"), VECTOR("pslld"), VECTOR("psllq"),
+    VECTOR("psrlw_imm"), VECTOR("psrld_imm"), VECTOR("psrlq_imm"), VECTOR("psraw_imm"), VECTOR("psrad_imm"), VECTOR("psllw_imm"),
+    VECTOR("pslld_imm"), VECTOR("psllq_imm"), VECTOR("psrldq"), VECTOR("pslldq"),
+    {"pmovzxbw", ACT_VECTOR_WHOLE, 0}, {"pmovzxwd", ACT_VECTOR_WHOLE, 0}, {"pmovzxdq", ACT_VECTOR_WHOLE, 0},
+    {"pmovsxbw", ACT_VECTOR_WHOLE, 0}, {"pmovsxwd", ACT_VECTOR_WHOLE, 0}, {"pmovsxdq", ACT_VECTOR_WHOLE, 0},
     /* System instructions that change nothing which the code around them relies on. */
     {"pushf", ACT_CALL, 0}, {"cli", ACT_CALL, 0}, {"swapgs", ACT_CALL, 0}, {"rdfsbase", ACT_CALL, 0}, {"rdgsbase", ACT_CALL, 0},
     {"smsw", ACT_CALL, 0}, {"mov_from_segment", ACT_CALL, 0}, {"clflush", ACT_CALL, 0},
@@ -74,6 +102,7 @@ enum { FL_READ = 1, FL_WRITE_ALL = 2, FL_WRITE_SOME = 4 };
 
 struct row_action { u8 action, arg, flags; };
 static struct row_action *rows;
+static struct emit_vector *vectors;    /* by row */
 
 /* The rows of one part of the table stand together: the first and the last decide where it lies. */
 #define INSN(...) +1
@@ -87,6 +116,44 @@ enum { ROWS_SYSTEM = 0
 #include "cpu/insn_vmx.def"
 };
 #undef INSN
+
+static bool is_vector(enum action action)
+{
+    return action == ACT_VECTOR || action == ACT_VECTOR_WHOLE || action == ACT_VECTOR_WHOLE_MEM;
+}
+
+/* What a legacy vector row asks of emit_vector(). False: operands of another kind. */
+static bool describe_vector(const struct insn_row *row, enum action action, struct emit_vector *v)
+{
+    static const u8 prefixes[] = {[PREFIX_66] = 0x66, [PREFIX_F3] = 0xf3, [PREFIX_F2] = 0xf2};
+    *v = (struct emit_vector){.opcode = (u32)prefixes[row->prefix] << 16 | (u32)row->map << 8 | row->opcode};
+    if (row->vector != VECTOR_LEGACY || row->feature == 0 || !emit_vector_exists(row->feature))
+        return false;
+    for (unsigned i = 0; i < row->operand_count; i++) {
+        const struct row_operand *op = &row->operand[i];
+        bool writes = strchr(op->access, 'w') != NULL;
+        switch (op->letter) {
+        case 'V': case 'G':
+            v->reg = op->letter == 'V' ? PART_VECTOR : PART_GENERAL;
+            v->writes_reg = writes;
+            v->reads_reg = action != ACT_VECTOR_WHOLE;
+            break;
+        case 'W': case 'U': case 'M': case 'E': case 'R':
+            v->rm = op->letter == 'E' || op->letter == 'R' ? PART_GENERAL : PART_VECTOR;
+            v->writes_rm = writes;
+            v->reads_rm = true;
+            if (strcmp(op->size, "y") != 0)
+                v->bytes = strcmp(op->size, "q") == 0 || strcmp(op->size, "sd") == 0 ? 8
+                         : strcmp(op->size, "d") == 0 || strcmp(op->size, "ss") == 0 ? 4 : 16;
+            break;
+        case 'I': v->immediate = true; break;
+        default: return false;
+        }
+    }
+    v->aligned = v->bytes == 16 && strncmp(row->family_name, "movu_", 5) != 0;
+    v->relation = strstr(row->family_name, "comis") != NULL;
+    return true;
+}
 
 /* Which status flags a row reads and writes, from its flags column ("r:C w:OSZAPC u:A"). */
 static u8 flag_use(const char *text)
@@ -115,7 +182,8 @@ bool jit_translate_init(void)
     if (rows)
         return true;
     rows = calloc(insn_row_count, sizeof(*rows));
-    if (!rows)
+    vectors = calloc(insn_row_count, sizeof(*vectors));
+    if (!rows || !vectors)
         return false;
     for (unsigned i = 0; i < insn_row_count; i++) {
         const struct insn_row *row = &insn_rows[i];
@@ -125,6 +193,10 @@ bool jit_translate_init(void)
         for (unsigned k = 0; k < ARRAY_SIZE(families); k++)
             if (strcmp(families[k].name, row->family_name) == 0)
                 rows[i].action = families[k].action, rows[i].arg = families[k].arg;
+        if (is_vector((enum action)rows[i].action) && !describe_vector(row, (enum action)rows[i].action, &vectors[i]))
+            rows[i].action = ACT_CALL;
+        if (strstr(row->name, "MXCSR"))
+            rows[i].action = ACT_LEAVE; /* while vector instructions run on the host it has the newest flags */
     }
     return true;
 }
@@ -271,6 +343,16 @@ static struct place rm_of(const struct insn *in, bool byte)
     return in->flags & INSN_MEM ? place_mem() : place_reg(byte ? in->rm / 8u : in->rm);
 }
 
+static void emit_vector_of(struct emit *e, const struct insn *in, enum action action)
+{
+    struct emit_vector v = vectors[in->row];
+    if (v.bytes == 0)
+        v.bytes = in->flags & INSN_REX_W ? 8 : 4;
+    if (action == ACT_VECTOR_WHOLE_MEM)
+        v.reads_reg = !(in->flags & INSN_MEM);
+    emit_vector(e, &v);
+}
+
 /* The accumulator rows (ADD AL, imm …) have rm = 0, which is RAX. */
 static void emit_one(struct emit *e, const struct insn *in, enum action action, unsigned offset)
 {
@@ -317,6 +399,7 @@ static void emit_one(struct emit *e, const struct insn *in, enum action action, 
     case ACT_PUSH_I: emit_push(e, place_imm((i64)in->imm)); break;
     case ACT_POP_E: emit_pop(e, in->rm); break;
     case ACT_LEAVE_FRAME: emit_leave(e); break;
+    case ACT_VECTOR: case ACT_VECTOR_WHOLE: case ACT_VECTOR_WHOLE_MEM: emit_vector_of(e, in, action); break;
     case ACT_SET: emit_set(e, arg, rm); break;
     case ACT_MOVE_IF: emit_move_if(e, arg, osz, in->reg, rm); break;
     case ACT_JUMP_IF: emit_jump_if(e, arg, target); break;
@@ -336,6 +419,28 @@ static bool ends_block(enum action action)
            action == ACT_RET || action == ACT_RET_I;
 }
 
+/* The vector registers of a block that branches to its own start. */
+static u32 loop_vectors(const struct block *block, unsigned count, const struct plan *plan)
+{
+    u32 used = 0;
+    i64 offset = 0;
+    bool loop = false;
+    for (unsigned i = 0; i < count; i++) {
+        const struct insn *in = &block->insn[i];
+        if (plan->action[i] == ACT_JUMP_IF)
+            loop |= offset + in->length + (i64)in->imm == 0;
+        offset += in->length;
+        if (!is_vector((enum action)plan->action[i]))
+            continue;
+        const struct emit_vector *v = &vectors[in->row];
+        if (v->reg == PART_VECTOR)
+            used |= 1u << in->reg;
+        if (v->rm == PART_VECTOR && !(in->flags & INSN_MEM))
+            used |= 1u << in->rm;
+    }
+    return loop ? used : 0;
+}
+
 bool jit_translate(struct jit *jit, struct block *block, bool *full)
 {
     unsigned count = 0;
@@ -351,7 +456,7 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full)
     u32 sites = jit->site_count;
     struct plan plan;
     plan_block(jit, block, count, &plan);
-    struct emit *e = emit_open(jit, block, count, jit->used);
+    struct emit *e = emit_open(jit, block, count, jit->used, loop_vectors(block, count, &plan));
     unsigned offset = (unsigned)(block->ram_off & 0xfff), i;
     bool ended = false;
     for (i = 0; i < count && !ended; i++) {

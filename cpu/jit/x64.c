@@ -70,14 +70,23 @@ static void make_enter(struct emit *e)
     x64_op(e, 0xff, OSZ_32, 4, rm_reg(T0));
 }
 
-/* r11d: the site. The second entry: all is in memory, the site is none. */
+/* r11d: the site. The second entry: the registers are in memory. */
 static u32 make_exit(struct emit *e)
 {
     e->stub_exit = (u32)emit_at(e);
     spill(e);
     x64_store(e, rm_cpu(OFF(jit.budget)), LEFT);
-    x64_op(e, 0x8b, OSZ_32, RAX, rm_reg(R11));
     u32 second = (u32)emit_at(e);
+    x64_alu_imm(e, 7, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
+    u32 skip = x64_jump_if(e, CC_E);
+    x64_op(e, 0x1ae, OSZ_32, 3, rm_cpu(OFF(jit.mxcsr)));           /* STMXCSR: the flags it has gathered are the guest's */
+    x64_op(e, 0x8b, OSZ_32, RAX, rm_cpu(OFF(jit.mxcsr)));
+    x64_alu_imm(e, 4, OSZ_32, rm_reg(RAX), 0x3f);
+    x64_op(e, 0x09, OSZ_32, RAX, rm_cpu(OFF(fpu.mxcsr)));
+    x64_op(e, 0x1ae, OSZ_32, 2, rm_cpu(OFF(jit.host_mxcsr)));
+    x64_store_imm(e, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
+    x64_here(e, skip);
+    x64_op(e, 0x8b, OSZ_32, RAX, rm_reg(R11));
     x64_alu_imm(e, 0, OSZ_64, rm_reg(RSP), 8);
     for (unsigned i = sizeof(saved); i-- > 0;)
         pop(e, saved[i]);
@@ -103,7 +112,7 @@ static void make_handler(struct emit *e, u32 leave)
     ret(e);
     x64_here(e, leaves);
     x64_alu_imm(e, 0, OSZ_64, rm_reg(RSP), 8);
-    x64_op(e, 0x31, OSZ_32, RAX, rm_reg(RAX));
+    x64_op(e, 0x31, OSZ_32, R11, rm_reg(R11));
     x64_jump_back(e, leave);
 }
 
@@ -132,6 +141,23 @@ static void make_carry(struct emit *e)
     ret(e);
 }
 
+/* Sets jit.fp and the host's MXCSR if vector instructions may run. */
+static void make_fp(struct emit *e)
+{
+    e->stub_fp = (u32)emit_at(e);
+    spill(e);
+    push(e, T0);
+    call_c(e, (u64)(uintptr_t)jit_fp_begin);
+    pop(e, T0);
+    reload(e);
+    x64_alu_imm(e, 7, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
+    u32 refused = x64_jump_if(e, CC_E);
+    x64_op(e, 0x1ae, OSZ_32, 3, rm_cpu(OFF(jit.host_mxcsr)));
+    x64_op(e, 0x1ae, OSZ_32, 2, rm_cpu(OFF(jit.mxcsr)));
+    x64_here(e, refused);
+    ret(e);
+}
+
 _Static_assert(sizeof(struct jit_site) == 16, "make_handler() multiplies by it");
 _Static_assert(sizeof(struct jit_jump) == 32 && sizeof(struct tlb_entry) == 32, "addresses of entries are made by shifts");
 
@@ -149,6 +175,7 @@ size_t emit_common(struct jit *jit)
     make_handler(e, leave);
     make_flags(e);
     make_carry(e);
+    make_fp(e);
     size_t bytes = (emit_at(e) + 63) & ~(size_t)63;
     jit_memory_close(&jit->memory, 0, bytes);
     jit->enter = jit->memory.run + e->stub_enter;
@@ -188,13 +215,33 @@ static void leave_at(struct emit *e, u32 site)
 void x64_slow_if(struct emit *e, unsigned cc, bool leaves)
 {
     struct slow *s = &e->slow[e->slow_count++];
-    *s = (struct slow){.at = x64_jump_if(e, cc), .site = site_before(e), .leaves = leaves};
+    *s = (struct slow){.at = x64_jump_if(e, cc), .site = site_before(e), .leaves = leaves, .dirty = e->dirty};
+}
+
+void x64_vectors_gate(struct emit *e)
+{
+    if (e->fp_ready)
+        return;
+    x64_alu_imm(e, 7, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
+    struct slow *s = &e->slow[e->slow_count++];
+    *s = (struct slow){.at = x64_jump_if(e, CC_E), .site = site_before(e), .gate = true};
+    s->resume = (u32)emit_at(e);
+    e->host = 0;
+    e->fp_ready = true;
 }
 
 static void make_slow(struct emit *e, const struct slow *s)
 {
     x64_here(e, s->at);
+    x64_vectors_store(e, s->dirty);
     if (s->leaves) {
+        leave_at(e, s->site);
+        return;
+    }
+    if (s->gate) {
+        x64_call(e, e->stub_fp);
+        x64_alu_imm(e, 7, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
+        x64_patch(e, x64_jump_if(e, CC_NE), s->resume);
         leave_at(e, s->site);
         return;
     }
@@ -202,6 +249,7 @@ static void make_slow(struct emit *e, const struct slow *s)
     x64_call(e, e->stub_handler);
     if (s->flags)
         x64_call(e, e->stub_flags);
+    x64_vectors_load(e, s->cached);
     x64_jump_back(e, s->resume);
 }
 
@@ -296,7 +344,10 @@ void emit_end(struct emit *e)
 {
     bool slow = e->slow_count > e->slow_first;
     for (unsigned i = e->slow_first; i < e->slow_count; i++)
-        e->slow[i].resume = (u32)emit_at(e);
+        if (!e->slow[i].gate) {
+            e->slow[i].resume = (u32)emit_at(e);
+            e->slow[i].cached = e->cached;
+        }
     if (e->wrote_flags) {
         e->flag_slow = slow ? (int)e->slow_count - 1 : -1;
         if (slow)
@@ -310,6 +361,7 @@ void emit_end(struct emit *e)
 
 void emit_handler(struct emit *e)
 {
+    x64_vectors_flush(e);
     x64_load_imm(e, R11, site_before(e));
     x64_call(e, e->stub_handler);
     e->host = 0;
@@ -317,7 +369,11 @@ void emit_handler(struct emit *e)
     e->cc_op = CC_CORE;
 }
 
-void emit_leave_for(struct emit *e) { leave_at(e, site_before(e)); }
+void emit_leave_for(struct emit *e)
+{
+    x64_vectors_flush(e);
+    leave_at(e, site_before(e));
+}
 
 /* ---- branches -------------------------------------------------------------------------------------------------------- */
 
@@ -382,15 +438,25 @@ static void go_in_page(struct emit *e, i64 target, u32 at)
 
 static void make_taken(struct emit *e, const struct taken *t)
 {
+    unsigned start = (unsigned)(e->block->ram_off & 0xfff);
     e->cur.in = t->in;
     e->cur.offset = t->offset;
-    if (in_page(t->target) && t->refund == 0) {
+    if (in_page(t->target) && t->refund == 0 && t->dirty == 0 && e->loop_vectors == 0) {
         go_in_page(e, t->target, t->at);
         return;
     }
     x64_here(e, t->at);
     if (t->refund)
         x64_lea(e, OSZ_64, LEFT, rm_at(LEFT, (i32)t->refund));
+    if (e->loop_vectors && t->target == (i64)start) {
+        x64_vectors_load(e, e->loop_vectors & ~t->cached);
+        x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), (i64)e->count);
+        x64_patch(e, x64_jump_if(e, CC_NS), (u32)e->loop_at);
+        x64_vectors_store(e, e->loop_vectors);
+        leave_at(e, x64_site(e, NULL, start, e->count, 0, false));
+        return;
+    }
+    x64_vectors_store(e, t->dirty);
     if (in_page(t->target)) {
         go_in_page(e, t->target, 0);
         return;
@@ -407,11 +473,12 @@ static void make_taken(struct emit *e, const struct taken *t)
 void x64_branch_if(struct emit *e, unsigned cc, i64 target)
 {
     e->taken[e->taken_count++] = (struct taken){.at = x64_jump_if(e, cc), .target = target, .refund = e->count - e->cur.index - 1,
-                                                .in = e->cur.in, .offset = e->cur.offset};
+                                                .in = e->cur.in, .offset = e->cur.offset, .dirty = e->dirty, .cached = e->cached};
 }
 
 void emit_jump(struct emit *e, i64 target)
 {
+    x64_vectors_flush(e);
     if (in_page(target)) {
         go_in_page(e, target, 0);
         return;
@@ -423,6 +490,7 @@ void emit_jump(struct emit *e, i64 target)
 
 void emit_continue(struct emit *e, unsigned offset)
 {
+    x64_vectors_flush(e);
     if (offset < 4096) {
         go_in_page(e, offset, 0);
         return;
@@ -446,6 +514,7 @@ static void return_slot(struct emit *e)
 void emit_call(struct emit *e, i64 target)
 {
     unsigned next = e->cur.offset + e->cur.in->length;
+    x64_vectors_flush(e);
     return_slot(e);
     if (in_page(target)) {
         page_plus(e, T1, next);
@@ -480,6 +549,7 @@ static void fetch_target(struct emit *e, struct place target)
 
 void emit_jump_to(struct emit *e, struct place target)
 {
+    x64_vectors_flush(e);
     fetch_target(e, target);
     look_up_or_leave(e);
     go_to_entry(e);
@@ -488,6 +558,7 @@ void emit_jump_to(struct emit *e, struct place target)
 void emit_call_to(struct emit *e, struct place target)
 {
     unsigned next = e->cur.offset + e->cur.in->length;
+    x64_vectors_flush(e);
     return_slot(e);
     x64_store(e, rm_cpu(OFF(jit.save[0])), T0);
     fetch_target(e, target);
@@ -503,6 +574,7 @@ void emit_call_to(struct emit *e, struct place target)
 
 void emit_return(struct emit *e, unsigned release)
 {
+    x64_vectors_flush(e);
     x64_move(e, T0, x64_pin[REG_RSP]);
     x64_translate(e, 8, false, true);
     x64_load(e, T0, rm_at(T0, 0));
@@ -516,7 +588,7 @@ void emit_return(struct emit *e, unsigned release)
 /* Before its entry each block has the way out that a dropped block's entry is made to jump to. */
 #define ENTRY_OFFSET 16u
 
-struct emit *emit_open(struct jit *jit, const struct block *block, unsigned count, size_t at)
+struct emit *emit_open(struct jit *jit, const struct block *block, unsigned count, size_t at, u32 loop_vectors)
 {
     struct emit *e = jit->emit;
     jit_memory_open(&jit->memory);
@@ -530,6 +602,9 @@ struct emit *emit_open(struct jit *jit, const struct block *block, unsigned coun
     e->known = e->cc_op = e->flag_slow = -1;
     e->slow_count = e->taken_count = 0;
     e->fp_ready = false;
+    e->cached = e->dirty = 0;
+    e->loop_vectors = loop_vectors & ((1u << VECTORS) - 1);
+    e->cur = (struct emit_insn){.in = &block->insn[0], .offset = (unsigned)(block->ram_off & 0xfff)};
     unsigned offset = (unsigned)(block->ram_off & 0xfff);
     leave_at(e, x64_site(e, NULL, offset, 0, 0, false));
     e->p = jit->memory.write + e->start;
@@ -537,6 +612,12 @@ struct emit *emit_open(struct jit *jit, const struct block *block, unsigned coun
     x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), (i64)count);
     u32 out = x64_jump_if(e, CC_S);
     e->slow[e->slow_count++] = (struct slow){.at = out, .site = x64_site(e, NULL, offset, count, 0, false), .leaves = true};
+    if (e->loop_vectors) {
+        x64_vectors_gate(e);
+        x64_vectors_load(e, e->loop_vectors);
+        e->cached = e->dirty = e->loop_vectors;
+        e->loop_at = emit_at(e);
+    }
     return e;
 }
 

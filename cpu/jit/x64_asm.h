@@ -25,6 +25,8 @@ struct slow {
     u32 site;
     bool leaves;               /* leaves before the instruction instead of calling its handler */
     bool flags;                /* the host's flags are wanted behind it */
+    bool gate;                 /* asks for vector instructions */
+    u32 dirty, cached;         /* vector registers: to be stored before it, to be loaded behind it */
 };
 struct taken {
     u32 at;
@@ -32,6 +34,7 @@ struct taken {
     unsigned refund;
     const struct insn *in;
     unsigned offset;
+    u32 dirty, cached;         /* vector registers as they are at the branch */
 };
 
 struct emit {
@@ -53,7 +56,11 @@ struct emit {
     unsigned taken_count;
     /* The common routines: offsets in the memory. */
     u32 stub_enter, stub_exit, stub_handler, stub_flags, stub_carry, stub_fp;
-    bool fp_ready;             /* the block has seen to the host's MXCSR */
+    /* Vector registers: guest n in host n, for n < VECTORS. Which are loaded, and which differ from memory. */
+    bool fp_ready;             /* vector instructions were found to be allowed */
+    u32 cached, dirty;
+    u32 loop_vectors;          /* those that stay loaded, and count as dirty, from turn to turn of the block's own loop … */
+    size_t loop_at;            /* … which begins here */
     bool wrote_flags;
 };
 
@@ -112,6 +119,14 @@ static inline void x64_operand(struct emit *e, unsigned bytes, bool write)
 /* The instruction leaves other flags than were there: what the host holds of them. */
 void x64_flags_left(struct emit *e, u32 host);
 
+#define VECTORS 14                     /* host registers 14 and 15 are temporaries */
+#define OFF_V(n) ((i32)(offsetof(struct cpu, fpu.v) + 64 * (size_t)(n)) - BIAS)
+/* Vector instructions may run from here on, or the code leaves before the instruction. */
+void x64_vectors_gate(struct emit *e);
+void x64_vectors_store(struct emit *e, u32 set);
+void x64_vectors_load(struct emit *e, u32 set);
+/* The end of what is kept in vector registers: all is in memory. Flags stay. */
+static inline void x64_vectors_flush(struct emit *e) { x64_vectors_store(e, e->dirty); e->dirty = e->cached = 0; }
 void x64_branch_if(struct emit *e, unsigned cc, i64 target);
 
 enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G };

@@ -82,6 +82,7 @@ static void want_flags(struct emit *e, u32 mask)
         else
             x64_op(e, (kind == CC_ADD ? 0x02 : 0x3a) | byte, osz, T1, rm_cpu(OFF(jit.cc_b)));
     } else {
+        x64_vectors_flush(e);
         x64_call(e, e->stub_flags);
     }
     e->host = ALL_FLAGS;
@@ -95,6 +96,7 @@ static void capture_carry(struct emit *e)
         want_flags(e, FL_CF);
         set_byte_if(e, CC_B, OFF(jit.cc_c));
     } else if (e->cc_op < 0 || !((u32)e->cc_op & CC_SET_C)) {
+        x64_vectors_flush(e);
         x64_op(e, 0xf7, OSZ_32, 0, rm_cpu(OFF(jit.cc_op)));
         put32(e, CC_SET_C);
         put8(e, 0x75);

@@ -193,12 +193,16 @@ static bool same_cpu(const struct cpu *a, const struct cpu *b, const char *engin
             printf(" r%u %llx / %llx", n, (unsigned long long)a->core.r[n], (unsigned long long)b->core.r[n]);
     if (flags_status(a) != flags_status(b))
         printf(" flags %x / %x", flags_status(a), flags_status(b));
+    if (a->fpu.mxcsr != b->fpu.mxcsr)
+        printf(" mxcsr %x / %x", a->fpu.mxcsr, b->fpu.mxcsr);
+    for (unsigned n = 0; n < 16; n++)
+        for (unsigned k = 0; k < 8; k++)
+            if (a->fpu.v[n][k] != b->fpu.v[n][k])
+                printf(" v%u[%u] %llx / %llx", n, k, (unsigned long long)a->fpu.v[n][k], (unsigned long long)b->fpu.v[n][k]);
     size_t at = 0;
     while (at < plain && ((const u8 *)a)[at] == ((const u8 *)b)[at])
         at++;
-    printf(" first byte %zu%s\n", at,
-           at >= offsetof(struct cpu, time) ? " (time)" : at >= offsetof(struct cpu, event) ? " (event)" :
-           at >= offsetof(struct cpu, fpu) ? " (fpu)" : "");
+    printf(" first byte %zu\n", at);
     return false;
 }
 
