@@ -233,12 +233,10 @@ static enum flow call_far_direct(struct cpu *cpu, const struct insn *in)
 /* m16:16, m16:32, m16:64 */
 static enum flow far_indirect(struct cpu *cpu, const struct insn *in, bool call)
 {
-    u8 pointer[10];
-    unsigned n = 1u << in->osz;
-    TRY(rm_read_bytes(cpu, in, pointer, n + 2));
-    u64 offset = 0;
-    memcpy(&offset, pointer, n);
-    return far_transfer(cpu, in, load16(pointer + n), offset, call);
+    u64 offset;
+    u16 selector;
+    TRY(rm_read_pointer(cpu, in, &offset, &selector));
+    return far_transfer(cpu, in, selector, offset, call);
 }
 
 static enum flow jmp_far_indirect(struct cpu *cpu, const struct insn *in) { return far_indirect(cpu, in, false); }

@@ -65,6 +65,17 @@ bool rm_read_bytes(struct cpu *cpu, const struct insn *in, void *data, unsigned 
     return ea_la(cpu, in, n, ACCESS_READ, &la) && mem_read(cpu, la, data, n);
 }
 
+bool rm_read_pointer(struct cpu *cpu, const struct insn *in, u64 *offset, u16 *selector)
+{
+    u64 la;
+    unsigned n = 1u << in->osz;
+    *offset = 0;
+    if (!ea_la(cpu, in, n + 2, ACCESS_READ, &la) || !mem_read(cpu, la, offset, n))
+        return false;
+    la = in->flags & INSN_64 ? la + n : (u32)(la + n);
+    return mem_read(cpu, la, selector, 2);
+}
+
 bool rm_write_bytes(struct cpu *cpu, const struct insn *in, const void *data, unsigned n)
 {
     u64 la;

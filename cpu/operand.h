@@ -97,6 +97,8 @@ bool rm_get(struct cpu *cpu, const struct insn *in, unsigned osz, u64 *v);
 bool rm_set(struct cpu *cpu, const struct insn *in, unsigned osz, u64 v);
 /* n bytes of memory operand (any n up to 4096). */
 bool rm_read_bytes(struct cpu *cpu, const struct insn *in, void *data, unsigned n);
+/* A far pointer in memory: an offset of the operand size, the selector behind it. Each has its own alignment. */
+bool rm_read_pointer(struct cpu *cpu, const struct insn *in, u64 *offset, u16 *selector);
 bool rm_write_bytes(struct cpu *cpu, const struct insn *in, const void *data, unsigned n);
 
 /* ---- the stack ------------------------------------------------------------------------------------------------------ */

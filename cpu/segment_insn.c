@@ -86,12 +86,10 @@ DEFINE_POP(gs, SEG_GS)
 /* LES, LDS, LSS, LFS, LGS */
 static enum flow load_pointer(struct cpu *cpu, const struct insn *in, unsigned seg)
 {
-    u8 pointer[10];
-    unsigned n = 1u << in->osz;
-    u64 offset = 0;
-    TRY(rm_read_bytes(cpu, in, pointer, n + 2));
-    memcpy(&offset, pointer, n);
-    FLOW(segment_load(cpu, seg, load16(pointer + n)));
+    u64 offset;
+    u16 selector;
+    TRY(rm_read_pointer(cpu, in, &offset, &selector));
+    FLOW(segment_load(cpu, seg, selector));
     reg_set(cpu, in->reg, in->osz, offset);
     segment_loaded(cpu, seg, false);
     return flow_end(cpu, in);

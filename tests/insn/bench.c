@@ -59,4 +59,22 @@ void bench_segments(struct bench *b)
     }
     b->seg[BITS_16][SEG_CS] = cs16;
     b->seg[BITS_16][SEG_DS] = b->seg[BITS_16][SEG_ES] = ds16;
+    /* What else selectors may name: read-only, big, unreadable, absent, expand-down, empty. */
+    const struct bench_segment all[BENCH_ENTRIES] = {
+        fs, gs, cs16, ds16,
+        {0, 0, 0xffffffff, SMALL | AR_G | AR_DB},
+        {0, region, 0xffff, (SMALL | AR_CODE | AR_CONFORMING | AR_READABLE) & ~(unsigned)AR_P},   /* Linux lets no other be */
+        {0, region, 0xffff, SMALL | AR_CODE | AR_DB},
+        {0, region, 0xffff, (SMALL | AR_WRITABLE) & ~(unsigned)AR_P},
+        {0, region, 0xffff, (SMALL | AR_CODE | AR_READABLE) & ~(unsigned)AR_P},
+        {0, region, 0x0fff, SMALL | AR_EXPAND_DOWN | AR_WRITABLE | AR_DB},
+        {0, 0, 0, 0},
+        {0, region, 0xfffff, SMALL | AR_CODE | AR_READABLE | AR_DB},
+        {0, region, 0xffffffff, SMALL | AR_G | AR_WRITABLE | AR_DB},
+        {0, region + DATA_OFF, 100, SMALL | AR_WRITABLE},
+    };
+    for (unsigned i = 0; i < BENCH_ENTRIES; i++) {
+        b->entry[i] = all[i];
+        b->entry[i].selector = (u16)(i << 3 | first_of_ldt);
+    }
 }

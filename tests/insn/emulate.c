@@ -20,6 +20,9 @@
 #define RAM (1u << 20)
 #define TABLES 0x10000u            /* gpa */
 #define REGION_GPA 0x40000u
+#define DESCRIPTORS_GPA 0x30000u   /* the GDT, and from LDT_OFF on the LDT */
+#define DESCRIPTORS 0xffff800000000000ull  /* la: where no user sees them */
+#define LDT_OFF 0x800u
 #define LONGEST_REPETITION 64      /* cpu_run() calls for one repeated instruction */
 
 static const struct bench *bench;
@@ -50,6 +53,33 @@ static void map_region(void)
             panic("the region crosses 2 MiB");
         bus_write(&bus, 0, table + 8 * ((la + off) >> 12 & 511), 8, entry);
     }
+}
+
+/* As the segment looks in a table. */
+static u64 descriptor_of(const struct bench_segment *s)
+{
+    u32 limit = s->access & AR_G ? s->limit >> 12 : s->limit;
+    return (limit & 0xffff) | (u64)(s->base & 0xffffff) << 16 | (u64)(s->access & 0xff) << 40 |
+           (u64)(limit >> 16 & 15) << 48 | (u64)(s->access >> 12 & 15) << 52 | (u64)(s->base >> 24) << 56;
+}
+
+/* The LDT, and of the GDT what Linux has there for code and data. */
+static void make_descriptors(void)
+{
+    static const u64 gdt[] = {
+        0, 0x00cf9b000000ffff, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cffb000000ffff, 0x00cff3000000ffff, 0x00affb000000ffff};
+    u64 table = TABLES + 4 * PAGE_SIZE;
+    bus_write(&bus, 0, TABLES + 8 * (DESCRIPTORS >> 39 & 511), 8, table | 3);
+    for (unsigned level = 2; level >= 1; level--, table += PAGE_SIZE)
+        bus_write(&bus, 0, table, 8, (table + PAGE_SIZE) | 3);
+    bus_write(&bus, 0, table, 8, DESCRIPTORS_GPA | BIT(63) | 3);
+    for (unsigned i = 0; i < ARRAY_SIZE(gdt); i++)
+        bus_write(&bus, 0, DESCRIPTORS_GPA + 8 * i, 8, gdt[i]);
+    for (unsigned i = 0; i < BENCH_ENTRIES; i++)
+        bus_write(&bus, 0, DESCRIPTORS_GPA + LDT_OFF + 8 * i, 8, bench->entry[i].access ? descriptor_of(&bench->entry[i]) : 0);
+    cpu.seg.gdtr = (struct table_register){.base = DESCRIPTORS, .limit = 127};
+    cpu.seg.s[SEG_LDTR] = (struct segment){
+        .base = DESCRIPTORS + LDT_OFF, .limit = 8 * BENCH_ENTRIES - 1, .selector = 0x50, .access = AR_P | 2};
 }
 
 /* A TSS without a map of I/O ports: every port is refused. */
@@ -92,6 +122,7 @@ void emulate_init(const struct bench *b)
     cpu.sys.xcr0 = b->avx ? 7 : 3;
     cpu.sys.efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
     set_task();
+    make_descriptors();
     cpu_mode_update(&cpu);
 }
 
@@ -197,7 +228,8 @@ void emulate_run(const struct vector *v, struct outcome *out)
     windows_put(region, v->memory);
 
     bool mode_changes =
-        cpu.mode.cpl != 3 || cpu.mode.code_bits != v->bits || (v->before.rflags | cpu.core.rflags_rest) & FL_AC;
+        cpu.mode.cpl != 3 || cpu.mode.code_bits != v->bits ||
+        cpu.mode.stack_bits != (v->bits == BITS_64 ? BITS_64 : BITS_32) || (v->before.rflags | cpu.core.rflags_rest) & FL_AC;
     set_segments(v);
     u64 base = cpu.seg.s[SEG_CS].base;
     memcpy(cpu.core.r, v->before.r, sizeof v->before.r);
@@ -229,6 +261,8 @@ void emulate_run(const struct vector *v, struct outcome *out)
     out->state.rflags = cpu_rflags(&cpu);
     out->state.fs_base = cpu.seg.s[SEG_FS].base;
     out->state.gs_base = cpu.seg.s[SEG_GS].base;
+    for (unsigned n = SEG_ES; n <= SEG_GS; n++)
+        out->state.selector[n] = cpu.seg.s[n].selector;
     get_fpu(&out->state);
     windows_get(region, out->memory);
     out->stray = windows_stray(bench, region);

@@ -212,6 +212,43 @@ static void suit_division(struct maker *m, const struct insn_row *row, const str
     reg_set_raw(regs, REG_RDX, in->osz, (u64)(dividend >> bits) & mask);
 }
 
+/* A selector: of the LDT mostly; null, of the GDT's code and data, or past the LDT's end. Never of what Linux keeps
+ * behind those in the GDT. */
+static u16 random_selector(struct rng *r)
+{
+    static const u16 gdt[] = {0x08, 0x10, 0x18, 0x23, 0x2b, 0x33, 0x20, 0x28, 0x30};
+    unsigned dice = rng_below(r, 100);
+    if (dice < 70)
+        return (u16)(rng_below(r, BENCH_ENTRIES) << 3 | 4 | (rng_chance(r, 70) ? 3 : rng_below(r, 4)));
+    if (dice < 80)
+        return (u16)rng_below(r, 4);
+    if (dice < 95)
+        return (u16)(gdt[rng_below(r, ARRAY_SIZE(gdt))] | (rng_chance(r, 50) ? 3 : 0));
+    return (u16)(rng_below(r, 16) << 3 | 4 | BENCH_ENTRIES << 3);
+}
+
+static void suit_selector(struct maker *m, const struct insn_row *row, const struct insn *in)
+{
+    struct vector *v = m->v;
+    u16 selector = random_selector(&m->rng);
+    u64 region = m->plan->bench->region;
+    if (one_of(row->family_name, " pop_es pop_ss pop_ds pop_fs pop_gs ")) {
+        u64 sp = v->before.r[REG_RSP] = maker_target(m) & ~7ull;
+        u8 *top = memory_at(v, region, sp, 8);
+        if (top)
+            store16(top, selector);
+        m->retry = !top && sp - region < DATA_END;
+        return;
+    }
+    bool pointer = one_of(row->family_name, " les lds lss lfs lgs ");
+    u8 *operand = in->flags & INSN_MEM ? memory_at(v, region, m->target, 8) : NULL;
+    m->retry = in->flags & INSN_MEM && !operand && m->target - region < DATA_END;
+    if (operand)
+        store16(operand + (pointer ? in->osz == OSZ_16 ? 2 : 4 : 0), selector);
+    else if (!(in->flags & INSN_MEM))
+        memcpy(&v->before.r[in->rm], &selector, 2);
+}
+
 /* Values under which a row does something: what is popped, compared, divided, counted. */
 static void suit_row(struct maker *m, const struct insn_row *row, const struct insn *in)
 {
@@ -221,6 +258,9 @@ static void suit_row(struct maker *m, const struct insn_row *row, const struct i
     bool operand_free = !m->memory || (m->base_reg != REG_RSP && m->index_reg != REG_RSP);
     if (is_stack_row(row) && operand_free)
         regs[REG_RSP] = maker_target(m) & (rng_chance(r, 90) ? ~7ull : ~0ull);
+    if (one_of(row->family_name, " mov_to_segment pop_es pop_ss pop_ds pop_fs pop_gs les lds lss lfs lgs verr verw lar "
+                                 "lsl arpl "))
+        suit_selector(m, row, in);
     if (one_of(row->name, " LEAVE ENTER ") && rng_chance(r, 90))
         regs[REG_RBP] = maker_target(m) & ~7ull;
     u8 *top = memory_at(v, region, regs[REG_RSP], 8);
@@ -447,6 +487,8 @@ bool generate_vector(struct plan *plan, u64 index, struct vector *v)
             return false;
         }
         suit_row(&m, row, &in);
+        if (m.retry)
+            continue;
         if (result != DECODE_OK || (in.length != m.n && !m.spoilt)) {
             fprintf(stderr, "hostcpu: %s \"%s\", index %llu:", row->name, row->encoding, (unsigned long long)index);
             for (unsigned i = 0; i < m.n; i++)

@@ -50,6 +50,8 @@ static struct stored *recording;   /* --record */
 static const char *const reg_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                           "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
+static const char *const segment_names[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
+
 struct report { char text[2048]; size_t n; unsigned differences; };
 
 static void PRINTF_LIKE(2, 3) differ(struct report *r, const char *format, ...)
@@ -137,6 +139,10 @@ static void compare(struct report *r, const struct vector *v, const struct outco
         (host->state.fs_base != ours->state.fs_base || host->state.gs_base != ours->state.gs_base))
         differ(r, "    fs, gs  host %llx %llx  nestor %llx %llx\n", LL(host->state.fs_base), LL(host->state.gs_base),
                LL(ours->state.fs_base), LL(ours->state.gs_base));
+    for (unsigned n = SEG_ES; n <= SEG_GS && v->bits != BITS_64; n++)
+        if (n != SEG_CS && host->state.selector[n] != ours->state.selector[n])
+            differ(r, "    %s     host %04x  nestor %04x\n", segment_names[n], host->state.selector[n],
+                   ours->state.selector[n]);
     compare_fpu(r, &host->state, &ours->state, mask, v->bits == BITS_64 ? 16 : 8);
     if (memcmp(host->memory, ours->memory, sizeof host->memory) == 0)
         mask_memory = true;

@@ -19,6 +19,7 @@ struct maker {
     u64 seg_base;              /* of the memory operand */
     u64 target;                /* la of the memory operand */
     bool memory;
+    bool retry;                /* the state would not be one of the bench's own: make another */
     bool no_memory;            /* register forms only */
     int base_reg, index_reg;   /* registers the operand uses, -1 none */
     i64 disp;

@@ -40,6 +40,7 @@ struct area {
     u32 legacy;                /* 16- or 32-bit code: segment registers are loaded from sel */
     u32 fsgsbase, signalled, avx;
     u16 sel[4];                /* DS, ES, FS, GS */
+    u16 after[8];              /* by SEG_ES … SEG_GS, as the vector left them */
     /* What XSAVE stores of x87, SSE and AVX state; without AVX, FXSAVE's part of it. */
     struct fx_image fx __attribute__((aligned(64)));
     u64 header[8];
@@ -116,7 +117,18 @@ static __attribute__((noinline)) void enter(void)
         "9: pushq $0x202\n\t"
         "popfq\n\t"
         "mov %%rax, %%rdi\n\t"
-        "cmpl $0, %c[avx](%%rdi)\n\t"
+        "cmpl $0, %c[legacy](%%rdi)\n\t"
+        "je 8f\n\t"
+        "mov %%es, %c[after](%%rdi)\n\t"
+        "mov %%ds, %c[after]+6(%%rdi)\n\t"
+        "mov %%fs, %c[after]+8(%%rdi)\n\t"
+        "mov %%gs, %c[after]+10(%%rdi)\n\t"
+        "cmpl $0, %c[signalled](%%rdi)\n\t"
+        "jne 8f\n\t"
+        "mov %%ss, %c[after]+4(%%rdi)\n\t"
+        "mov $0x2b, %%ecx\n\t"
+        "mov %%ecx, %%ss\n\t"
+        "8: cmpl $0, %c[avx](%%rdi)\n\t"
         "je 6f\n\t"
         "cmpl $0, %c[signalled](%%rdi)\n\t"
         "jne 7f\n\t"
@@ -152,7 +164,7 @@ static __attribute__((noinline)) void enter(void)
         "lea 128(%%rsp), %%rsp"
         : "+D"(in_out)
         : AREA(back), AREA(host_rsp), AREA(fx), AREA(legacy), AREA(sel), AREA(fsgsbase), AREA(fs_base), AREA(gs_base),
-          AREA(iret), AREA(signalled), AREA(avx), AREA(host_fs_base)
+          AREA(iret), AREA(signalled), AREA(avx), AREA(after), AREA(host_fs_base)
         : "rax", "rcx", "rdx", "rbx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc",
           "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
           "xmm13", "xmm14", "xmm15");
@@ -213,6 +225,7 @@ static void on_signal(int number, siginfo_t *info, void *context)
     caught.error = (u32)g[GREG_ERR];
     caught.address = (u64)g[GREG_CR2];
     caught.rip = (u64)g[GREG_RIP];
+    area->after[SEG_SS] = (u16)((u64)g[GREG_SELECTORS] >> 48);
     area->signalled = 1;
     g[GREG_RIP] = (greg_t)area->back;
     g[greg_of[REG_RSP]] = (greg_t)area->host_rsp;
@@ -274,6 +287,7 @@ static void run_vector(struct vector *v)
     memcpy(out->state.ymm_high, area->ymm_high, sizeof area->ymm_high);
     out->state.fs_base = area->fs_base;
     out->state.gs_base = area->gs_base;
+    memcpy(out->state.selector, area->after, sizeof out->state.selector);
     windows_get(region, out->memory);
     out->stray = windows_stray(bench, region);
     out->died = 0;
@@ -425,10 +439,12 @@ static bool make_segment(const struct bench_segment *s)
 {
     struct user_desc d = {.entry_number = s->selector >> 3,
                           .base_addr = s->base,
-                          .limit = s->limit,
+                          .limit = s->access & AR_G ? s->limit >> 12 : s->limit,
                           .seg_32bit = !!(s->access & AR_DB),
                           .contents = s->access >> 2 & 3,
-                          .read_exec_only = !(s->access & 2)};
+                          .read_exec_only = !(s->access & 2),
+                          .limit_in_pages = !!(s->access & AR_G),
+                          .seg_not_present = !(s->access & AR_P)};
     return syscall(SYS_modify_ldt, 0x11, &d, sizeof d) == 0;
 }
 
@@ -436,11 +452,13 @@ static void make_segments(struct bench *b)
 {
     b->ldt = true;
     bench_segments(b);
-    if (make_segment(&b->seg[BITS_16][SEG_FS]) && make_segment(&b->seg[BITS_16][SEG_GS]) &&
-        make_segment(&b->seg[BITS_16][SEG_CS]) && make_segment(&b->seg[BITS_16][SEG_DS]))
-        return;
-    b->ldt = false;
-    bench_segments(b);
+    bool made = true;
+    for (unsigned i = 0; i < BENCH_ENTRIES; i++)
+        made = made && (!b->entry[i].access || make_segment(&b->entry[i]));
+    if (!made) {
+        b->ldt = false;
+        bench_segments(b);
+    }
 }
 
 bool native_init(struct bench *b)

@@ -36,12 +36,16 @@ static const char *const families[] = {
                  "pause rdmsr wrmsr "
                  "swapgs rdfsbase rdgsbase wrfsbase wrgsbase hlt xsetbv in_imm out_imm in_dx out_dx ins outs ",
     [KIND_FAR] = " cli sti int3 into bound undefined push_es push_cs push_ss push_ds push_fs push_gs mov_from_segment "
-                 "pushf popf lldt ltr ",
+                 "pushf popf lldt ltr verr verw lar lsl arpl ",
     [KIND_VMX] = " ",
 };
 /* Of the others: what loads or stores images with fields of the host's own, and what Linux does on behalf of the
  * program. */
 static const char *const left_out = " fldenv fnstenv frstor fnsave fwait ";
+
+/* These change segments, which the way back from 64-bit code and from a single step does not put right. */
+static const char *const segment_loads =
+    " mov_to_segment pop_es pop_ss pop_ds pop_fs pop_gs les lds lss lfs lgs ";
 
 static u8 kind_of(const struct insn_row *row)
 {
@@ -65,6 +69,8 @@ static bool row_allowed(const struct bench *bench, unsigned number, unsigned kin
         return false;
     if (row->vector == VECTOR_EVEX || one_of(row->family_name, left_out))
         return false;
+    if (kind == KIND_FAR && one_of(row->family_name, segment_loads))
+        return bits != BITS_64 && bench->ldt;
     return kind >= ARRAY_SIZE(families) || !families[kind] || one_of(row->family_name, families[kind]);
 }
 
@@ -72,7 +78,7 @@ bool plan_lacks_feature(const struct bench *bench, unsigned row)
 {
     const struct insn_row *r = &insn_rows[row];
     unsigned bits = r->attr & ROW_I64 ? BITS_32 : BITS_64;
-    struct bench all = {0};
+    struct bench all = {.ldt = true};
     memset(all.feature, 0xff, sizeof all.feature);
     return row_allowed(&all, row, kind_of(r), bits) && !row_allowed(bench, row, kind_of(r), bits);
 }
@@ -154,7 +160,7 @@ bool plan_make(struct plan *plan, const struct bench *bench, unsigned bits, cons
     for (unsigned i = 0; i < insn_row_count; i++) {
         plan->kind[i] = kind_of(&insn_rows[i]);
         if (row_allowed(bench, i, plan->kind[i], bits)) {
-            plan->allowed[i] = true;
+            plan->allowed[i] = plan->kind[i] != KIND_FAR || !one_of(insn_rows[i].family_name, segment_loads);
             if (name && strcasecmp(name, insn_rows[i].name) != 0)
                 continue;
             unsigned class = class_of(&insn_rows[i], plan->kind[i]);

@@ -50,6 +50,7 @@ struct user_state {
     u64 r[16];
     u64 rip, rflags;
     u64 fs_base, gs_base;      /* counts in 64-bit code only */
+    u16 selector[8];           /* by SEG_ES … SEG_GS; counts in 16- and 32-bit code only, and not for CS */
 };
 
 struct outcome {
@@ -102,12 +103,15 @@ static inline bool one_of(const char *name, const char *names)
 /* How a segment looks in code of some width: what is loaded natively and what Nestor is given. */
 struct bench_segment { u16 selector; u32 base, limit, access; };
 
+#define BENCH_ENTRIES 14u
+
 /* What vectors need to know of where they run. */
 struct bench {
     u64 region;                /* la of the region */
     u8 *alias;                 /* the same pages, writable, in this process */
     u8 pattern[DATA_BYTES];
     struct bench_segment seg[3][6];    /* by width of code; not used for BITS_64 */
+    struct bench_segment entry[BENCH_ENTRIES];   /* of the LDT; access 0: empty */
     bool fsgsbase;             /* FS and GS bases can be set natively */
     bool avx;                  /* the host has YMM registers, and its kernel lets them be used */
     bool vex_whole;            /* Nestor has every extension that VEX encodes and the host has: what is left is undefined */
