@@ -10,64 +10,13 @@ set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 images=$1 machine=$2
 work=$(mktemp -d)
-# With NESTOR_ROWS, what rows of cpu/insn.def Nestor executed in all its runs (tests/insn/README.md).
-leave() {
-    if [ -n "${NESTOR_ROWS:-}" ] && [ "$machine" = nestor ]; then
-        { cat "$work"/*.rows | grep -vx end | sort -u; echo end; } >"$NESTOR_ROWS"
-    fi
-    rm -rf "$work"
-}
-trap leave EXIT
+# shellcheck source=rows.sh
+. "$here/rows.sh"
 limit=${SYSTEM_TIMEOUT:-500}
 
-# $1: command line; prints the debug console. The status says nothing: what counts is the last line.
-case $machine in
-nestor)
-    nestor=$3 cpu=${4:-base}
-    start() {
-        local trace=()
-        [ -z "${NESTOR_ROWS:-}" ] || trace=(--trace "insn:$(mktemp "$work/XXXXXX.rows")")
-        timeout "$limit" "$nestor" run --kernel "$images/system.elf" --append "$1" --cpu "$cpu" --memory 64M --serial none \
-            --debugcon stdio --max-insns 20000000000 ${trace[@]+"${trace[@]}"} 2>"$work/errors" </dev/null
-    }
-    ;;
-qemu)
-    command -v qemu-system-x86_64 >/dev/null || { echo "system: qemu-system-x86_64 is not installed: its comparison is skipped"; exit 69; }
-    start() {
-        timeout "$limit" qemu-system-x86_64 -cpu max,vendor=GenuineIntel -m 64 -kernel "$images/system.elf" -append "$1" -debugcon stdio \
-            -display none -serial none -monitor none -no-reboot -device isa-debug-exit 2>"$work/errors" </dev/null
-    }
-    ;;
-bochs)
-    if ! command -v bochs >/dev/null || ! command -v script >/dev/null || ! ls /usr/lib/*/bochs/plugins/libbx_term_gui.so >/dev/null 2>&1; then
-        echo "system: bochs with bochs-term is not installed: its comparison is skipped"
-        exit 69
-    fi
-    # Debian's Bochs has the debugger built in ("c" continues) and wants a terminal. Its ROM is ours: no BIOS runs.
-    start() {
-        { head -c -2048 "$images/system.rom"; printf '%s' "$1"; tail -c 2048 "$images/system.rom" | tail -c +$((${#1} + 1)); } >"$work/rom"
-        printf 'c\nquit\n' >"$work/rc" # quit: after a panic
-        cat >"$work/bochsrc" <<RC
-display_library: term
-cpu: model=${SYSTEM_BOCHS_CPU:-corei7_icelake_u}, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=0
-memory: guest=64, host=64
-romimage: file=$work/rom
-port_e9_hack: enabled=1
-sound: waveoutdrv=dummy, waveout=none, waveindrv=dummy, wavein=none, midioutdrv=dummy, midiout=none
-speaker: enabled=0
-panic: action=fatal
-error: action=ignore
-info: action=ignore
-debug: action=ignore
-log: $work/log
-clock: sync=none
-RC
-        TERM=vt100 timeout "$limit" script -qc "bochs -q -f $work/bochsrc -rc $work/rc" "$work/console" </dev/null >/dev/null 2>"$work/errors"
-        cat "$work/console"
-    }
-    ;;
-*) echo "system: nestor, qemu or bochs, not $machine" >&2; exit 64 ;;
-esac
+image=cases nestor=${3:-} cpu=${4:-base}
+# shellcheck source=machines.sh
+. "$here/machines.sh"
 
 # differences.txt: MACHINE GLOB REASON; "qemu!" leaves a prefix out because the machine does not come back from it.
 skip=$(sed -n "s/^$machine! \([^ ]*\) .*/\1/p" "$here/differences.txt" | paste -sd,)
