@@ -132,41 +132,6 @@ HOT_INLINE i32 divide_significands(u64 a, u64 b, u64 *sig, u64 *rest)
     return adjust;
 }
 
-/* The root of sig / 2^63 * 2^exp. Two halves: 32 bits by trial, the other 32 by one division. */
-i32 float_root(u64 sig, i32 exp, u64 *root, u64 *rest)
-{
-    bool odd = exp & 1;
-    u64 high = odd ? sig : sig >> 1, low = odd ? 0 : sig << 63;
-    u64 s = 0, r = 0;
-    for (unsigned i = 0; i < 32; i++) {        /* s = root of high, r = high - s^2 */
-        u64 t;
-        r = r << 2 | high >> 62;
-        high <<= 2;
-        s <<= 1;
-        t = 2 * s + 1;
-        if (r >= t) {
-            r -= t;
-            s++;
-        }
-    }
-    /* The remainder with the next 32 bits, divided by 2 s, gives the next 32 bits of the root, or one too many. */
-    u128 n = (u128)r << 32 | low >> 32;
-    u64 q = (u64)(n / (2 * s)), u = (u64)(n % (2 * s));
-    if (q > 0xffffffffu) {
-        u += 2 * s * (q - 0xffffffffu);
-        q = 0xffffffffu;
-    }
-    u64 result = (s << 32) + q;
-    i128 left = (i128)(((u128)u << 32) | (low & 0xffffffffu)) - (i128)((u128)q * q);
-    while (left < 0) {
-        result--;
-        left += (i128)((u128)result * 2 + 1);
-    }
-    *root = result;
-    *rest = left == 0 ? 0 : (u128)left > result ? TOP_BIT | 1 : 1;
-    return (exp - odd) / 2;
-}
-
 /* ---- arithmetic in the formats ------------------------------------------------------------------------------------ */
 
 #define DEFINE_ARITHMETIC(bits, type, format)                                                                          \
@@ -260,7 +225,7 @@ i32 float_root(u64 sig, i32 exp, u64 *root, u64 *rest)
             return a;                                                                                                  \
         if (denormals(e, x.denormal))                                                                                  \
             return a;                                                                                                  \
-        i32 exp = float_root(x.sig, x.exp, &sig, &rest);                                                         \
+        i32 exp = root_significand(x.sig, x.exp, &sig, &rest);                                                         \
         return pack##bits(e, false, exp, sig, rest);                                                                   \
     }                                                                                                                  \
                                                                                                                        \

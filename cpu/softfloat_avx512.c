@@ -280,7 +280,7 @@ HOT_INLINE u64 reciprocal_root(unsigned f, u64 a, struct float_number x, unsigne
     if (x.class == FLOAT_INFINITY)
         return join_ieee(f, false, JOINED_ZERO);
     i32 exp = invert(&x.sig, x.exp);
-    exp = float_root(x.sig, exp, &root, &rest);
+    exp = root_significand(x.sig, exp, &root, &rest);
     return approximate(f, false, exp, root, precision, true);
 }
 

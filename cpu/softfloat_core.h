@@ -75,9 +75,6 @@ COLD struct rounded float_round_tiny(struct float_env *e, unsigned f, unsigned d
 COLD struct rounded float_round_huge(struct float_env *e, unsigned f, unsigned drop, bool sign, i32 exp, u64 sig,
                                      bool inexact);
 
-/* The root of sig / 2^63 * 2^exp, bit 63 of sig set; returns its exponent. (cpu/softfloat.c) */
-i32 float_root(u64 sig, i32 exp, u64 *root, u64 *rest);
-
 /* Rounds (sig + rest / 2^64) / 2^63 * 2^exp, bit 63 of sig set, to `precision` bits of format f. */
 HOT_INLINE struct rounded round_result(struct float_env *e, unsigned f, unsigned precision, bool sign, i32 exp, u64 sig,
                                        u64 rest)
@@ -258,4 +255,40 @@ HOT_INLINE bool magnitude(struct float_number x, unsigned rounding, u64 *value, 
     *value = whole;
     return !(*up && whole == 0);
 }
+
+/* The root of sig / 2^63 * 2^exp; returns its exponent. Two halves: 32 bits by trial, the other 32 by one division. */
+HOT_INLINE i32 root_significand(u64 sig, i32 exp, u64 *root, u64 *rest)
+{
+    bool odd = exp & 1;
+    u64 high = odd ? sig : sig >> 1, low = odd ? 0 : sig << 63;
+    u64 s = 0, r = 0;
+    for (unsigned i = 0; i < 32; i++) {        /* s = root of high, r = high - s^2 */
+        u64 t;
+        r = r << 2 | high >> 62;
+        high <<= 2;
+        s <<= 1;
+        t = 2 * s + 1;
+        if (r >= t) {
+            r -= t;
+            s++;
+        }
+    }
+    /* The remainder with the next 32 bits, divided by 2 s, gives the next 32 bits of the root, or one too many. */
+    u128 n = (u128)r << 32 | low >> 32;
+    u64 q = (u64)(n / (2 * s)), u = (u64)(n % (2 * s));
+    if (q > 0xffffffffu) {
+        u += 2 * s * (q - 0xffffffffu);
+        q = 0xffffffffu;
+    }
+    u64 result = (s << 32) + q;
+    i128 left = (i128)(((u128)u << 32) | (low & 0xffffffffu)) - (i128)((u128)q * q);
+    while (left < 0) {
+        result--;
+        left += (i128)((u128)result * 2 + 1);
+    }
+    *root = result;
+    *rest = left == 0 ? 0 : (u128)left > result ? TOP_BIT | 1 : 1;
+    return (exp - odd) / 2;
+}
+
 #endif
