@@ -7,7 +7,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-cache=${NESTOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nestor}
+stack_name=debian-kvm
+. "$here/packages.sh"
 
 usage() {
     cat <<'END'
@@ -24,21 +25,6 @@ usage: nestor stack debian-kvm [options] [options of nestor run]
 Exit status: nestor run's; 1 when a level said FAILED or the innermost level was not reached; 64 for a usage error, 69 when
 the packages cannot be had.
 END
-}
-
-die() {
-    echo "debian-kvm: $*" >&2
-    exit 64
-}
-
-# This host cannot have the packages or build the images, whatever Nestor can
-unavailable() {
-    echo "debian-kvm: $*" >&2
-    exit 69
-}
-
-say() {
-    echo "debian-kvm: $*" >&2
 }
 
 levels=2 policy=transparent memory="" extra_append="" loglevel=6 stats=--stats build_only="" with_amd="" pass=()
@@ -68,42 +54,8 @@ done
 
 # ---- packages ----------------------------------------------------------------------------------------------------
 
-for tool in apt-get apt-cache dpkg-deb dpkg cc strip sha256sum; do
-    command -v $tool >/dev/null || unavailable "'$tool' is not installed; needed are apt, dpkg, a C compiler and binutils (on Debian: apt-get install gcc libc6-dev binutils)"
-done
-
-mkdir -p "$cache/packages" 2>/dev/null && [ -w "$cache/packages" ] || unavailable "cannot write to $cache; NESTOR_CACHE chooses another place"
-
-# The package's directory of unpacked files; fetched if it is not in the cache. $1: the package's name
-package_unpack() {
-    local name=$1 place=$cache/packages/$1 file
-    if [ ! -e "$place/.complete" ]; then
-        say "fetching $name"
-        rm -rf "$place"
-        mkdir -p "$place"
-        (cd "$place" && apt-get download -q=2 -o APT::Sandbox::User="$(id -un)" "$name" >&2) ||
-            unavailable "apt-get download $name failed; if its package lists are missing or old, run: sudo apt-get update"
-        file=$(echo "$place"/*.deb)
-        dpkg -x "$file" "$place/root"
-        rm "$file"
-        touch "$place/.complete"
-    fi
-    echo "$place/root"
-}
-
-kernel_package_resolve() {
-    local known=$cache/packages/linux-image-cloud-amd64.resolved name
-    if [ ! -s "$known" ]; then
-        name=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*-cloud-amd64\)$/\1/p' | head -n 1)
-        [ -n "$name" ] || unavailable "apt knows no linux-image-cloud-amd64 (Debian 12 on amd64 is expected); if its package lists are missing, run: sudo apt-get update"
-        mkdir -p "$cache/packages"
-        echo "$name" >"$known"
-    fi
-    cat "$known"
-}
-
-[ "$(dpkg --print-architecture)" = amd64 ] || say "this host is not amd64: the packages have to come from an amd64 source"
-kernel_package=$(kernel_package_resolve)
+packages_begin
+kernel_package=$(kernel_package_resolve linux-image-cloud-amd64)
 kernel_root=$(package_unpack "$kernel_package")
 busybox_root=$(package_unpack busybox-static)
 kernel_version=${kernel_package#linux-image-}
@@ -114,7 +66,7 @@ modules=$kernel_root/lib/modules/$kernel_version/kernel
 # ---- images ------------------------------------------------------------------------------------------------------
 
 stack=$cache/stack/debian-kvm
-inputs=$(cat "$here/init.sh" "$here/mkcpio.c" "$here/debian-kvm.sh" "$root"/labs/monitor/*.[ch] <(echo "$kernel_package $with_amd") | sha256sum | cut -c 1-16)
+inputs=$(cat "$here/init.sh" "$here/mkcpio.c" "$here/debian-kvm.sh" "$here/packages.sh" "$root"/labs/monitor/*.[ch] <(echo "$kernel_package $with_amd") | sha256sum | cut -c 1-16)
 images=$stack/$inputs
 mkdir -p "$images"
 
