@@ -455,6 +455,7 @@ static enum flow run(struct state *s, const struct made *i)
     cpu->event.valid = 0;
     cpu->event.attention = 0;
     rows_note(in.row);
+    rows_note(in.row);
     enum flow flow = in.handler(cpu, &in);
     memcpy(s->v, cpu->fpu.v, sizeof s->v);
     memcpy(s->k, cpu->fpu.k, sizeof s->k);
