@@ -1,4 +1,4 @@
-/* AES, SHA-1 and SHA-256, carry-less multiplication, and GF(2^8) on XMM registers, in the encodings without VEX [SDM2 "AESENC" and
+/* AES, SHA-1 and SHA-256, carry-less multiplication, and GF(2^8) on XMM registers, in all encodings [SDM2 "AESENC" and
  * its neighbours, "PCLMULQDQ", "SHA1RNDS4" ... "SHA256MSG2", "GF2P8AFFINEQB" ...; FIPS 197 and FIPS 180-4 for what they mean].
  *
  * A register is 16 bytes, the least significant first: for AES that is the state column by column; SHA's words count from the top
@@ -7,6 +7,7 @@
  * Kept true: results depend on the operands alone; no table is made at run time.
  */
 #include "cpu/sse.h"
+#include "cpu/vector.h"
 
 /* ---- the field GF(2^8) ------------------------------------------------------------------------------------------- */
 
@@ -156,6 +157,20 @@ SSE_PAIR(aesdeclast, op_aesdeclast)
 SSE_PAIR(aesimc, op_aesimc)
 SSE_PAIR_IMM(aeskeygenassist, op_aeskeygenassist)
 
+/* VEX and EVEX: every 128-bit lane by itself. */
+#define LANES(name)                                                                                                    \
+    VEC_LANES_SSE(v##name, op_##name)                                                                                  \
+    VEC_FAMILY(v##name, 16, 16, v##name##_lanes)
+#define LANES_IMM(name)                                                                                                \
+    VEC_LANES_SSE_IMM(v##name, op_##name)                                                                              \
+    VEC_FAMILY(v##name, 16, 16, v##name##_lanes)
+LANES(aesenc)
+LANES(aesenclast)
+LANES(aesdec)
+LANES(aesdeclast)
+LANES(aesimc)
+LANES_IMM(aeskeygenassist)
+
 /* ---- carry-less multiplication ----------------------------------------------------------------------------------- */
 
 static void op_pclmulqdq(u64 *d, const u64 *s, unsigned imm)
@@ -168,6 +183,7 @@ static void op_pclmulqdq(u64 *d, const u64 *s, unsigned imm)
     d[1] = (u64)(product >> 64);
 }
 SSE_PAIR_IMM(pclmulqdq, op_pclmulqdq)
+LANES_IMM(pclmulqdq)
 
 /* ---- GF(2^8) on vectors of bytes --------------------------------------------------------------------------------- */
 
@@ -212,6 +228,14 @@ static void op_gf2p8affineinvqb(u64 *d, const u64 *s, unsigned imm) { affine(d, 
 SSE_PAIR(gf2p8mulb, op_gf2p8mulb)
 SSE_PAIR_IMM(gf2p8affineqb, op_gf2p8affineqb)
 SSE_PAIR_IMM(gf2p8affineinvqb, op_gf2p8affineinvqb)
+
+/* Masked by bytes; the matrix may be broadcast. */
+VEC_LANES_SSE(vgf2p8mulb, op_gf2p8mulb)
+VEC_LANES_SSE_IMM(vgf2p8affineqb, op_gf2p8affineqb)
+VEC_LANES_SSE_IMM(vgf2p8affineinvqb, op_gf2p8affineinvqb)
+VEC_FAMILY(vgf2p8mulb, 1, 1, vgf2p8mulb_lanes)
+VEC_FAMILY(vgf2p8affineqb, 1, 8, vgf2p8affineqb_lanes)
+VEC_FAMILY(vgf2p8affineinvqb, 1, 8, vgf2p8affineinvqb_lanes)
 
 /* ---- SHA-1 ------------------------------------------------------------------------------------------------------- */
 

@@ -6,6 +6,7 @@
 #include "cpu/flags.h"
 #include "cpu/packed.h"
 #include "cpu/sse.h"
+#include "cpu/vector.h"
 
 /* ---- operations shared with MMX ---------------------------------------------------------------------------------- */
 
@@ -404,6 +405,8 @@ static void op_phminposuw(u64 *d, const u64 *s)
     d[1] = 0;
 }
 SSE_PAIR(phminposuw, op_phminposuw)
+VEC_LANES_SSE(vphminposuw, op_phminposuw)
+VEC_FAMILY(vphminposuw, 16, 16, vphminposuw_lanes)
 
 static void op_mpsadbw(u64 *d, const u64 *s, unsigned imm)
 {
@@ -421,3 +424,15 @@ static void op_mpsadbw(u64 *d, const u64 *s, unsigned imm)
     memcpy(d, r, 16);
 }
 SSE_PAIR_IMM(mpsadbw, op_mpsadbw)
+/* The upper lane of 256 bits has its own three bits of the immediate. */
+HOT_INLINE void vec_mpsadbw(void *d, const void *a, const void *b, unsigned imm, unsigned n)
+{
+    for (unsigned i = 0; i < n; i += 16, imm >>= 3) {
+        u64 x[2], y[2];
+        memcpy(x, (const u8 *)a + i, 16);
+        memcpy(y, (const u8 *)b + i, 16);
+        op_mpsadbw(x, y, imm);
+        memcpy((u8 *)d + i, x, 16);
+    }
+}
+VEC_FAMILY(vmpsadbw, 16, 16, vec_mpsadbw)

@@ -1,4 +1,4 @@
-/* The string comparisons of SSE4.2: PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM.
+/* The string comparisons of SSE4.2: PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM, with and without VEX.
  *
  * imm8: 1:0 elements (unsigned bytes, unsigned words, signed bytes, signed words), 3:2 what is compared, 5:4 polarity,
  * 6 the form of the output. The first operand is the register, whose elements are a set, ranges or a needle; the second
@@ -8,6 +8,7 @@
  */
 #include "cpu/flags.h"
 #include "cpu/sse.h"
+#include "cpu/vector.h"
 
 enum { EQUAL_ANY, RANGES, EQUAL_EACH, EQUAL_ORDERED };
 
@@ -108,7 +109,11 @@ static enum flow string_compare(struct cpu *cpu, const struct insn *in, bool exp
     struct strings s;
     u64 b[2];
     unsigned imm = (u8)in->imm;
-    SSE_GATE();
+    bool vex = in->flags & INSN_VEX;
+    if (vex)
+        VEC_GATE();
+    else
+        SSE_GATE();
     if (in->flags & INSN_MEM)
         TRY(xmm_load_unaligned(cpu, in, b));
     else
@@ -117,7 +122,7 @@ static enum flow string_compare(struct cpu *cpu, const struct insn *in, bool exp
     s.count = imm & 1 ? 8 : 16;
     unpack_elements(s.a, xmm(cpu, in->reg), imm);
     unpack_elements(s.b, b, imm);
-    bool wide = in->flags & INSN_REX_W;
+    bool wide = in->flags & INSN_REX_W && in->flags & INSN_64;
     s.valid_a = explicit ? explicit_length(cpu->core.rax, wide, s.count) : implicit_length(s.a, s.count);
     s.valid_b = explicit ? explicit_length(cpu->core.rdx, wide, s.count) : implicit_length(s.b, s.count);
     u32 r = compare_strings(cpu, &s, imm);
@@ -125,6 +130,8 @@ static enum flow string_compare(struct cpu *cpu, const struct insn *in, bool exp
         store_index(cpu, r, s.count, imm);
     else
         store_mask(cpu, r, s.count, imm);
+    if (vex && !index)
+        vec_clear_above(cpu, 0, 16);
     return FLOW_NEXT;
 }
 static enum flow pcmpestrm(struct cpu *cpu, const struct insn *in) { return string_compare(cpu, in, true, false); }

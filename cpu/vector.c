@@ -81,7 +81,7 @@ bool vec_load(struct cpu *cpu, const struct insn *in, void *data, unsigned n, un
         return rm_read_bytes(cpu, in, to, n);
     for (unsigned i = 0; i < lanes; i++) {
         u64 la;
-        if (mask >> i & 1 && !(vec_element_la(cpu, in, (u64)i * esize, esize, ACCESS_READ, &la) && mem_read(cpu, la, to + i * esize, esize)))
+        if (mask >> i & 1 && !(vec_element_la(cpu, in, (u64)i * esize, esize, ACCESS_READ, &la) && vec_element_read(cpu, la, to + i * esize, esize)))
             return false;
     }
     return true;
@@ -98,14 +98,14 @@ bool vec_store(struct cpu *cpu, const struct insn *in, const void *data, unsigne
     u8 *host = at_hand(cpu, in, n, true);
     for (unsigned i = 0; host == NULL && i < lanes; i++)
         if (mask >> i & 1 && !(vec_element_la(cpu, in, (u64)i * esize, esize, ACCESS_WRITE, &la[i]) &&
-                               mem_probe(cpu, la[i], esize, ACCESS_WRITE)))
+                               mem_probe(cpu, la[i], esize, ACCESS_WRITE | ACCESS_UNALIGNED)))
             return false;
     for (unsigned i = 0; i < lanes; i++) {
         if (!(mask >> i & 1))
             continue;
         if (host)
             memcpy(host + i * esize, from + i * esize, esize);
-        else if (!mem_write(cpu, la[i], from + i * esize, esize))
+        else if (!vec_element_write(cpu, la[i], from + i * esize, esize))
             return false;
     }
     return true;

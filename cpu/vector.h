@@ -95,6 +95,27 @@ bool vec_store(struct cpu *cpu, const struct insn *in, const void *data, unsigne
 /* The linear address of `bytes` bytes that begin `offset` bytes into the memory operand, with its segment checks. */
 bool vec_element_la(struct cpu *cpu, const struct insn *in, u64 offset, unsigned bytes, unsigned access, u64 *la);
 
+/* One element of a masked operand, a gather or a scatter: like mem_read and mem_write, but alignment is never checked
+ * [SDM2 "VMASKMOV—...", "VGATHERDPS/VGATHERQPS—..."]. */
+HOT_INLINE bool vec_element_read(struct cpu *cpu, u64 la, void *data, unsigned n)
+{
+    const struct tlb_entry *e = tlb_entry_of(cpu, la);
+    if (LIKELY(e->read == tlb_key(cpu, la, n))) {
+        memcpy(data, tlb_host(e, la), n);
+        return true;
+    }
+    return mem_read_slow(cpu, la, data, n, ACCESS_READ | ACCESS_UNALIGNED);
+}
+HOT_INLINE bool vec_element_write(struct cpu *cpu, u64 la, const void *data, unsigned n)
+{
+    const struct tlb_entry *e = tlb_entry_of(cpu, la);
+    if (LIKELY(e->write == tlb_key(cpu, la, n))) {
+        memcpy(tlb_host(e, la), data, n);
+        return true;
+    }
+    return mem_write_slow(cpu, la, data, n, ACCESS_WRITE | ACCESS_UNALIGNED);
+}
+
 /* #GP(0) unless the memory operand lies on a boundary of `n` bytes; its linear address. */
 bool vec_aligned_la(struct cpu *cpu, const struct insn *in, unsigned n, unsigned access, u64 *la);
 
@@ -153,7 +174,7 @@ enum flow vec_run_general(struct cpu *cpu, const struct insn *in, unsigned esize
     }                                                                                                                  \
     VEC_FAMILY(name, sizeof(type), sizeof(type), name##_elements)
 
-/* `op(d, a, b, 16)` (or with an immediate at the end) on each 128-bit lane. */
+/* NAME_lanes: `op(d, a, b, 16)` (or with an immediate at the end) on each 128-bit lane. */
 #define VEC_LANES_OP(name, op)                                                                                         \
     HOT_INLINE void name##_lanes(void *d, const void *a, const void *b, unsigned imm, unsigned n)                      \
     {                                                                                                                  \
@@ -166,6 +187,30 @@ enum flow vec_run_general(struct cpu *cpu, const struct insn *in, unsigned esize
     {                                                                                                                  \
         for (unsigned i = 0; i < n; i += 16)                                                                           \
             op((u8 *)d + i, (const u8 *)a + i, (const u8 *)b + i, 16, imm);                                            \
+    }
+/* NAME_lanes: what SSE does in place, `op(u64 *d, const u64 *s)` or with an immediate, on each 128-bit lane of a with that of b. */
+#define VEC_LANES_SSE(name, op)                                                                                        \
+    HOT_INLINE void name##_lanes(void *d, const void *a, const void *b, unsigned imm, unsigned n)                      \
+    {                                                                                                                  \
+        (void)imm;                                                                                                     \
+        for (unsigned i = 0; i < n; i += 16) {                                                                         \
+            u64 x[2], y[2];                                                                                            \
+            memcpy(x, (const u8 *)a + i, 16);                                                                          \
+            memcpy(y, (const u8 *)b + i, 16);                                                                          \
+            op(x, y);                                                                                                  \
+            memcpy((u8 *)d + i, x, 16);                                                                                \
+        }                                                                                                              \
+    }
+#define VEC_LANES_SSE_IMM(name, op)                                                                                    \
+    HOT_INLINE void name##_lanes(void *d, const void *a, const void *b, unsigned imm, unsigned n)                      \
+    {                                                                                                                  \
+        for (unsigned i = 0; i < n; i += 16) {                                                                         \
+            u64 x[2], y[2];                                                                                            \
+            memcpy(x, (const u8 *)a + i, 16);                                                                          \
+            memcpy(y, (const u8 *)b + i, 16);                                                                          \
+            op(x, y, imm);                                                                                             \
+            memcpy((u8 *)d + i, x, 16);                                                                                \
+        }                                                                                                              \
     }
 
 #endif

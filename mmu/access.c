@@ -201,7 +201,7 @@ static bool misaligned(const struct cpu *cpu, u64 la, unsigned n, unsigned acces
 {
     unsigned boundary = n == 10 ? 8 : n <= 8 && (n & (n - 1)) == 0 ? n : 1;
     return cpu->mode.cpl == 3 && cpu->core.rflags_rest & FL_AC && cpu->sys.cr0 & CR0_AM &&
-           !(access & (ACCESS_SYSTEM | ACCESS_EXEC | ACCESS_SHADOW_STACK)) && la & (boundary - 1);
+           !(access & (ACCESS_SYSTEM | ACCESS_EXEC | ACCESS_SHADOW_STACK | ACCESS_UNALIGNED)) && la & (boundary - 1);
 }
 
 /* Where the n bytes (1..4096) at la lie: the part in the first page, `first` bytes long, and the rest in the next one. */

@@ -20,6 +20,7 @@ enum access {
     ACCESS_PROBE = 1 << 3,     /* check and translate only (also sets A, and D for writes, as the access itself would) */
     ACCESS_SHADOW_STACK = 1 << 4,
     ACCESS_USER = 1 << 5,      /* a user access, whatever the CPL (WRUSS) */
+    ACCESS_UNALIGNED = 1 << 6, /* no alignment check (elements of masked vectors, gathers) */
 };
 
 /* Slow paths: `n` bytes (any number up to 4096), little-endian in `data`. */

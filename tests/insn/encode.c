@@ -248,7 +248,7 @@ void encode_row(struct maker *m, const struct insn_row *row)
     bool vex = row->vector != VECTOR_LEGACY;
     bool memory = row_can_be_memory(row) && !m->no_memory && (row->mem_only || rng_chance(r, 50));
     bool addresses =
-        memory || row->imm == IMM_MOFFS || is_string_row(row) || one_of(row->name, " XLAT MASKMOVQ MASKMOVDQU ");
+        memory || row->imm == IMM_MOFFS || is_string_row(row) || one_of(row->name, " XLAT MASKMOVQ MASKMOVDQU VMASKMOVDQU ");
     bool opsize = row->prefix == PREFIX_66 ||
                   (!vex && (row->prefix == PREFIX_ANY || row->attr & ROW_PREFIXED) && rng_chance(r, 25));
     if (!vex && (row->prefix == PREFIX_F3 || row->prefix == PREFIX_F2) && rng_chance(r, 15))
@@ -303,7 +303,7 @@ void encode_row(struct maker *m, const struct insn_row *row)
         put(m, row->modrm_value | (rng_below(r, 8) & (u8)~row->modrm_mask));
     } else if (row->modrm != MODRM_NONE) {
         unsigned reg = row->modrm == MODRM_DIGIT ? row->modrm_value : rng_below(r, 8), at;
-        if (is_gather(row) && memory)
+        if (is_gather(row) && memory && asz != 1)   /* with 16-bit addresses it is #UD */
             encode_gather(m, row, asz, reg, seg, rex);
         else if (memory)
             encode_memory(m, asz, reg, seg, rex, &at);
@@ -343,7 +343,7 @@ void encode_row(struct maker *m, const struct insn_row *row)
             regs[REG_RCX] = (rng_below(r, rng_chance(r, 10) ? 300 : 20) & mask) | (rng64(r) & ~mask);
     } else if (one_of(row->name, " XLAT ")) {
         regs[REG_RBX] = ((maker_target(m) - data_base - (u8)regs[REG_RAX]) & mask) | (rng64(r) & ~mask);
-    } else if (one_of(row->name, " MASKMOVQ MASKMOVDQU ")) {
+    } else if (one_of(row->name, " MASKMOVQ MASKMOVDQU VMASKMOVDQU ")) {
         regs[REG_RDI] = ((maker_target(m) - data_base) & mask) | (rng64(r) & ~mask);
     }
 }

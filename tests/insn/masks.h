@@ -13,6 +13,7 @@ struct mask {
     unsigned lane_ulps;        /* by so many units in the last place lanes of 32 bits may differ */
     unsigned ulps;             /* by so many units in the last place x87 registers may differ */
     u32 registers;             /* GPRs not compared, by bit */
+    u32 vectors;               /* vector registers not compared, by bit */
     bool skip;                 /* nothing is compared */
     bool error;                /* the error code is not */
     bool memory;               /* memory is not */
@@ -123,7 +124,7 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
         m.skip = true;
     /* [SDM2 "MASKMOVDQU"]: whether bytes that are not stored fault, and which of them a fault names, is the
      * implementation's choice. AMD's MASKMOVQ has switched to MMX before it faults. */
-    if (mask_named(row, " MASKMOVQ MASKMOVDQU ") && v->native.exception >= 0)
+    if (mask_named(row, " MASKMOVQ MASKMOVDQU VMASKMOVDQU ") && v->native.exception >= 0)
         m.skip = true;
     /* [SDM2 "REP/REPE/REPZ/REPNE/REPNZ"]: a count of 0 runs no iteration; AMD checks the I/O permission before it looks
      * at the count. */
@@ -158,7 +159,10 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     if (unaligned && v->native.exception == EXC_AC && in->flags & INSN_MEM && ours->exception != EXC_AC &&
         (mask_named(row, " MOVUPS MOVUPD MOVDQU LDDQU PCMPESTRI PCMPESTRM PCMPISTRI PCMPISTRM ") || mask_wide_vector(row)))
         m.skip = true;
-    if (unaligned && ours->exception == EXC_AC && mask_named(row, " MASKMOVQ MASKMOVDQU "))
+    if (unaligned && ours->exception == EXC_AC && mask_named(row, " MASKMOVQ MASKMOVDQU VMASKMOVDQU "))
+        m.skip = true;
+    /* [SDM2 "VMASKMOV", "VPMASKMOV"]: no combination of mask bits raises it; AMD's do with all of them set. */
+    if (unaligned && v->native.exception == EXC_AC && mask_named(row, " VMASKMOVPS VMASKMOVPD VPMASKMOVD VPMASKMOVQ "))
         m.skip = true;
     if (unaligned && ours->exception + v->native.exception == EXC_AC + EXC_PF)
         m.skip = true;
@@ -172,6 +176,13 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     /* POP of a segment register reads two bytes [SDM2 "POP"]; AMD's processors check the alignment of the whole operand. */
     if (unaligned && v->native.exception == EXC_AC && row->attr & ROW_END && mask_named(row, " POP "))
         m.skip = true;
+    /* [SDM2 "VPINSRQ", "VPEXTRQ"]: outside 64-bit code VEX.W is ignored; AMD's raise #UD. */
+    if (v->bits != BITS_64 && in->flags & INSN_REX_W && v->native.exception == EXC_UD && mask_named(row, " VPINSRD VPEXTRD "))
+        m.skip = true;
+    /* [SDM2 "VGATHERDPS/VGATHERQPS"]: after a fault, whether elements behind the faulting one were gathered, and how the mask's
+     * elements look that are still set, is the implementation's choice. */
+    if (row->attr & ROW_VSIB && ours->exception >= 0)
+        m.vectors = 1u << in->reg | 1u << in->vvvv;
     /* MXCSR bit 17 is AMD's (MM). */
     if (mask_named(row, " LDMXCSR ") && ours->exception == EXC_GP && v->native.state.fx.mxcsr >> 16 == 2)
         m.skip = true;
