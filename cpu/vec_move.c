@@ -107,7 +107,6 @@ static enum flow scalar_store(struct cpu *cpu, const struct insn *in, unsigned e
     static enum flow name##_store(struct cpu *cpu, const struct insn *in) { return scalar_store(cpu, in, esize); }     \
     FAMILY_RM(v##name##_load, name##_to_reg, name##_load)                                                              \
     FAMILY_RM(v##name##_store, name##_to_rm, name##_store)
-SCALAR(movsh, 2)
 SCALAR(movss, 4)
 SCALAR(movsd, 8)
 
