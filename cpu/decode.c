@@ -153,10 +153,11 @@ static const struct insn_row *find_row(const u32 *features, enum cpu_bits bits, 
 }
 
 /* Bytes that one unit of an EVEX disp8 stands for. */
-static unsigned disp8_scale(const struct insn_row *row, const struct prefixes *p)
+static unsigned disp8_scale(const struct insn_row *row, const struct prefixes *p, const struct insn *in)
 {
     static const u8 fixed[] = {[TUPLE_T1S8] = 1, [TUPLE_T1S16] = 2, [TUPLE_T1F32] = 4, [TUPLE_T1F64] = 8, [TUPLE_M128] = 16};
-    unsigned bytes = 16u << p->l, element = row->attr & ROW_HALVES ? 2 : p->w ? 8 : 4;
+    unsigned bytes = 16u << p->l, w = row->osz == SIZE_Y ? in->osz == OSZ_64 : p->w;
+    unsigned element = row->attr & ROW_HALVES ? 2 : w ? 8 : 4;
     if (p->vector != VECTOR_EVEX)
         return 1;
     switch (row->tuple) {
@@ -167,7 +168,7 @@ static unsigned disp8_scale(const struct insn_row *row, const struct prefixes *p
     case TUPLE_HVM: return bytes / 2;
     case TUPLE_QVM: return bytes / 4;
     case TUPLE_OVM: return bytes / 8;
-    case TUPLE_T1S: return p->w ? 8 : 4;
+    case TUPLE_T1S: return w ? 8 : 4;
     case TUPLE_T2: return p->w ? 16 : 8;
     case TUPLE_T4: return p->w ? 32 : 16;
     case TUPLE_T8: return 32;
@@ -181,7 +182,7 @@ static void decode_memory(struct reader *r, const struct insn_row *row, const st
 {
     unsigned mod = modrm >> 6, rm = modrm & 7;
     unsigned seg = SEG_DS;
-    int disp8 = (int)disp8_scale(row, p);
+    int disp8 = (int)disp8_scale(row, p, in);
     in->base = in->index = REG_ZERO;
     if (in->asz == 1) {
         static const u8 bases[8] = {REG_RBX, REG_RBX, REG_RBP, REG_RBP, REG_RSI, REG_RDI, REG_RBP, REG_RBX};

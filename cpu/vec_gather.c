@@ -104,16 +104,16 @@ static enum flow scatter(struct cpu *cpu, const struct insn *in, unsigned isize,
     return FLOW_NEXT;
 }
 
-/* NAME of index size and element size. */
-#define GATHER(name, isize, esize)                                                                                     \
-    static enum flow name(struct cpu *cpu, const struct insn *in)                                                      \
+/* By index size and element size. */
+#define GATHER_SCATTER(shape, isize, esize)                                                                            \
+    static enum flow gather_##shape(struct cpu *cpu, const struct insn *in)                                            \
     {                                                                                                                  \
         return in->flags & INSN_EVEX ? gather_evex(cpu, in, isize, esize) : gather_vex(cpu, in, isize, esize);         \
     }                                                                                                                  \
-    FAMILY_ONE(v##name, name)                                                                                          \
-    static enum flow scatter_##name(struct cpu *cpu, const struct insn *in) { return scatter(cpu, in, isize, esize); } \
-    FAMILY_ONE(vscatter_##name, scatter_##name)
-GATHER(gather_d_d, 4, 4)
-GATHER(gather_d_q, 4, 8)
-GATHER(gather_q_d, 8, 4)
-GATHER(gather_q_q, 8, 8)
+    static enum flow scatter_##shape(struct cpu *cpu, const struct insn *in) { return scatter(cpu, in, isize, esize); } \
+    FAMILY_ONE(vgather_##shape, gather_##shape)                                                                        \
+    FAMILY_ONE(vscatter_##shape, scatter_##shape)
+GATHER_SCATTER(d_d, 4, 4)
+GATHER_SCATTER(d_q, 4, 8)
+GATHER_SCATTER(q_d, 8, 4)
+GATHER_SCATTER(q_q, 8, 8)

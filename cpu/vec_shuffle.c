@@ -80,7 +80,7 @@ static enum flow movddup_128(struct cpu *cpu, const struct insn *in)
     u64 v[VEC_BYTES / 8];
     u64 mask = vec_mask(cpu, in, 2);
     VEC_GATE();
-    TRY(vec_load(cpu, in, v, 8, 8, mask != 0));
+    TRY(vec_load(cpu, in, v, 8, 8, 1));
     v[1] = v[0];
     vec_commit(cpu, in, v, 16, 8, mask);
     return FLOW_NEXT;
@@ -292,8 +292,7 @@ static enum flow broadcast_gpr(struct cpu *cpu, const struct insn *in, unsigned 
     FAMILY_ONE(v##name, name)
 BROADCAST_GPR(pbroadcastb_gpr, 1)
 BROADCAST_GPR(pbroadcastw_gpr, 2)
-BROADCAST_GPR(pbroadcastd_gpr, 4)
-BROADCAST_GPR(pbroadcastq_gpr, 8)
+BROADCAST_GPR(pbroadcastdq_gpr, in->osz == OSZ_64 ? 8 : 4)
 
 /* ---- lanes in and out ------------------------------------------------------------------------------------------------ */
 
@@ -317,6 +316,8 @@ static enum flow extract_lanes(struct cpu *cpu, const struct insn *in, unsigned 
     VEC_GATE();
     memcpy(part, (u8 *)vec_reg(cpu, in->reg) + at, bytes);
     if (in->flags & INSN_MEM) {
+        u64 la;                /* masked elements fault, too */
+        TRY(ea_la(cpu, in, bytes, ACCESS_WRITE, &la) && mem_probe(cpu, la, bytes, ACCESS_WRITE));
         TRY(vec_store(cpu, in, part, bytes, esize, mask));
         return FLOW_NEXT;
     }

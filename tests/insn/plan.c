@@ -143,7 +143,7 @@ static bool fits_block(const struct insn_row *row, unsigned kind)
         " BSF BSR BSWAP SHLD SHRD BT BTS BTR BTC DIV IDIV MASKMOVQ MASKMOVDQU VMASKMOVDQU PREFETCHW LDMXCSR VLDMXCSR "
         "RCPPS RCPSS RSQRTPS RSQRTSS VRCPPS VRCPSS VRSQRTPS "
         "VRSQRTSS PUSHA POPA ENTER LEAVE BOUND XLAT CMPXCHG8B CMPXCHG16B FCOMI FCOMIP FUCOMI FUCOMIP F2XM1 FYL2X FYL2XP1 FPTAN "
-        "FPATAN FSIN FCOS FSINCOS LOOP LOOPE LOOPNE JRCXZ PUSH POP ";
+        "FPATAN FSIN FCOS FSINCOS LOOP LOOPE LOOPNE JRCXZ PUSH POP VPINSRD VPEXTRD ";
     if (row->feature == FEATURE_SHA)   /* misaligned operands: see masks.h */
         return false;
     return kind != KIND_SYSTEM && kind != KIND_FAR && kind != KIND_VMX && !is_branch_row(row) && !is_string_row(row) &&
