@@ -408,11 +408,13 @@ static void report(struct cpu *cpu, const struct vmcs *vmcs, const struct vmx_ch
     const struct vmx_check_section_info *section = &sections[vmx_check_section(failure->id)];
     vmx_stats_entry_failed(cpu->stats, failure->id);
     if (trace_on(cpu, TRACE_VMX_CHECK)) {
-        char values[512];
+        char values[512], bits[1600];
         vmx_check_values(failure->id, vmcs, values, sizeof values);
+        vmx_check_explain(cpu, failure->id, vmcs, bits, sizeof bits);
         trace_emit(cpu, TRACE_VMX_CHECK, "check",
                    TRACE_FIELDS(trace_text("check", checks[failure->id].name), trace_text("section", section->title),
-                                trace_text("must_hold", checks[failure->id].predicate), trace_text("values", values)));
+                                trace_text("must_hold", checks[failure->id].predicate), trace_text("values", values),
+                                trace_text("bits", bits)));
     }
 }
 

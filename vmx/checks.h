@@ -84,5 +84,7 @@ static inline void vmx_check_note_all(struct vmx_frame *frame) { frame->checked 
 
 /* The fields that take part in a check, as "name=0x…" separated by ", ", cut to `size` bytes. */
 void vmx_check_values(unsigned id, const struct vmcs *vmcs, char *text, size_t size);
+/* Those of them that have bits with names, decoded, and what the capability MSRs would have allowed. */
+void vmx_check_explain(const struct cpu *cpu, unsigned id, const struct vmcs *vmcs, char *text, size_t size);
 
 #endif

@@ -128,6 +128,65 @@ void vmx_stats_note_time(struct cpu *cpu)
         note_now(cpu->stats, cpu->time.retired + (cpu->block ? cpu_block_position(cpu) + 1 : 0));
 }
 
+/* ---- how costs are spread ---------------------------------------------------------------------------------------- */
+
+static unsigned spread_bucket(u64 n)
+{
+    if (n < 8)
+        return (unsigned)n;
+    unsigned octave = 63 - (unsigned)__builtin_clzll(n), bucket = octave * 4 - 4 + (unsigned)(n >> (octave - 2) & 3);
+    return bucket < VMX_SPREAD_BUCKETS ? bucket : VMX_SPREAD_BUCKETS - 1;
+}
+
+/* The middle of a bucket's numbers. */
+static u64 spread_middle(unsigned bucket)
+{
+    if (bucket < 8)
+        return bucket;
+    unsigned octave = bucket / 4 + 1;
+    u64 step = 1ull << (octave - 2);
+    return (4 + bucket % 4) * step + step / 2;
+}
+
+static bool spread_empty(const struct vmx_spread *s) { return s->max == 0 && s->bucket[0] == 0; }
+
+static void spread_add(struct vmx_spread *s, u64 n)
+{
+    if (spread_empty(s) || n < s->min)
+        s->min = n;
+    if (n > s->max)
+        s->max = n;
+    s->bucket[spread_bucket(n)]++;
+}
+
+static void spread_join(struct vmx_spread *to, const struct vmx_spread *from)
+{
+    if (spread_empty(from))
+        return;
+    if (spread_empty(to) || from->min < to->min)
+        to->min = from->min;
+    if (from->max > to->max)
+        to->max = from->max;
+    for (unsigned n = 0; n < VMX_SPREAD_BUCKETS; n++)
+        to->bucket[n] += from->bucket[n];
+}
+
+/* Exact where a bucket holds one number, else within an eighth. */
+static u64 spread_median(const struct vmx_spread *s)
+{
+    u64 count = 0, below = 0;
+    for (unsigned n = 0; n < VMX_SPREAD_BUCKETS; n++)
+        count += s->bucket[n];
+    for (unsigned n = 0; n < VMX_SPREAD_BUCKETS; n++) {
+        below += s->bucket[n];
+        if (below * 2 >= count) {
+            u64 middle = spread_middle(n);
+            return middle < s->min ? s->min : middle > s->max ? s->max : middle;
+        }
+    }
+    return 0;
+}
+
 /* ---- exits and entries ------------------------------------------------------------------------------------------- */
 
 void vmx_stats_exit(struct cpu *cpu, unsigned from, unsigned reason, unsigned handler)
@@ -167,6 +226,7 @@ void vmx_stats_entry(struct cpu *cpu, unsigned by, unsigned level)
     if (stats->open_reason[by] != EXIT_NONE) {
         stats->handled[by][stats->open_reason[by]]++;
         stats->handling[by][stats->open_reason[by]] += stats->now - stats->open_since[by];
+        spread_add(&stats->spread[by][stats->open_reason[by]], stats->now - stats->open_since[by]);
         stats->open_reason[by] = EXIT_NONE;
     }
 }
@@ -201,6 +261,7 @@ void vmx_stats_add(struct vmx_stats *to, const struct vmx_stats *from)
                 to->exits[l][r][h] += from->exits[l][r][h];
             to->handled[l][r] += from->handled[l][r];
             to->handling[l][r] += from->handling[l][r];
+            spread_join(&to->spread[l][r], &from->spread[l][r]);
         }
         to->entries[l] += from->entries[l];
         to->instructions[l] += from->instructions[l];
@@ -289,6 +350,23 @@ static void print_exits(const struct vmx_stats *stats, unsigned level, FILE *out
     }
 }
 
+/* What handling took, by the level that handled. */
+static void print_spread(const struct vmx_stats *stats, unsigned level, FILE *out)
+{
+    bool any = false;
+    for (unsigned r = 0; r < EXIT_REASON_COUNT; r++) {
+        const struct vmx_spread *s = &stats->spread[level][r];
+        if (!stats->handled[level][r])
+            continue;
+        if (!any)
+            fprintf(out, "\nInstructions of L%u to handle an exit:\n%11s  %-30s %10s %10s %10s\n", level, "count", "reason", "min", "median",
+                    "max");
+        any = true;
+        fprintf(out, "%11llu  %2u %-27.27s %10llu %10llu %10llu\n", (unsigned long long)stats->handled[level][r], r, vmx_exit_text(r),
+                (unsigned long long)s->min, (unsigned long long)spread_median(s), (unsigned long long)s->max);
+    }
+}
+
 static void print_failures(const struct vmx_stats *stats, FILE *out)
 {
     bool any = false;
@@ -339,6 +417,8 @@ void vmx_stats_print(const struct vmx_stats *stats, FILE *out)
     print_nested(stats, out);
     for (unsigned l = 1; l < VMX_STATS_LEVELS; l++)
         print_exits(stats, l, out);
+    for (unsigned l = 1; l < VMX_STATS_LEVELS; l++)
+        print_spread(stats, l, out);
     print_failures(stats, out);
     print_uses(stats, out);
 }

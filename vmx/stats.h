@@ -16,10 +16,19 @@
 
 #define VMX_STATS_LEVELS (VMX_MAX_FRAMES + 2)     /* L0 .. L17 */
 
+/* How numbers are spread: their extremes, and how many lie in each of the intervals that split every power of two into
+ * four (vmx/stats.c); numbers below 8 have one each. */
+#define VMX_SPREAD_BUCKETS 160
+struct vmx_spread {
+    u64 min, max;
+    u32 bucket[VMX_SPREAD_BUCKETS];
+};
+
 struct vmx_stats {
     u64 exits[VMX_STATS_LEVELS][EXIT_REASON_COUNT][VMX_STATS_LEVELS];   /* [level that ran][reason][level that handles it] */
     u64 handled[VMX_STATS_LEVELS][EXIT_REASON_COUNT];  /* exits after which the handler entered a guest again … */
     u64 handling[VMX_STATS_LEVELS][EXIT_REASON_COUNT]; /* … and the instructions in between, outer levels' included */
+    struct vmx_spread spread[VMX_STATS_LEVELS][EXIT_REASON_COUNT];     /* … of each of them */
     u64 entries[VMX_STATS_LEVELS];                     /* successful VM entries by the level that is entered */
     u64 instructions[VMX_STATS_LEVELS];
     u64 entry_failures[VMX_CHECK_COUNT];

@@ -238,6 +238,51 @@ START_TEST(counters)
     ck_assert(strstr(printed, "VPID_ZERO"));
     ck_assert(strstr(printed, "L3 "));
     ck_assert(strstr(printed, "4 VM entries of L3, each at 27 instructions of L1"));
+    ck_assert(strstr(printed, "Instructions of L1 to handle an exit:"));
+    cpu.stats = NULL;
+    vmx_stats_destroy(stats);
+    vmx_stats_destroy(sum);
+}
+END_TEST
+
+/* The extremes are exact, the median within an eighth. */
+START_TEST(spread)
+{
+    static const u64 costs[] = {900, 3, 1000, 100000, 1100, 7, 1000000000000ull};
+    struct vmx_stats *stats = vmx_stats_create(), *sum = vmx_stats_create();
+    ck_assert(stats && sum);
+    cpu.stats = stats;
+    cpu.time.retired = 0;
+    for (unsigned n = 0; n < ARRAY_SIZE(costs); n++) {
+        vmx_stats_exit(&cpu, 2, EXIT_HLT, 1);
+        cpu.time.retired += costs[n];
+        vmx_stats_entry(&cpu, 1, 2);
+    }
+    print_stats(stats);
+    const char *row = strstr(strstr(printed, "Instructions of L1"), "HLT");
+    unsigned long long min = 0, median = 0, max = 0;
+    ck_assert_int_eq(sscanf(row, "HLT %llu %llu %llu", &min, &median, &max), 3);
+    ck_assert_uint_eq(min, 3);
+    ck_assert_uint_eq(max, 1000000000000ull);
+    ck_assert(median > 875 && median < 1125);
+    /* Sums keep the extremes of both; a single number is its own median. */
+    vmx_stats_add(sum, stats);
+    cpu.stats = NULL;
+    vmx_stats_destroy(stats);
+    cpu.stats = stats = vmx_stats_create();
+    vmx_stats_exit(&cpu, 2, EXIT_HLT, 1);
+    vmx_stats_entry(&cpu, 1, 2);                           /* no instruction at all */
+    vmx_stats_exit(&cpu, 2, EXIT_CPUID, 1);
+    cpu.time.retired += 12345;
+    vmx_stats_entry(&cpu, 1, 2);
+    vmx_stats_add(sum, stats);
+    print_stats(sum);
+    ck_assert_int_eq(sscanf(strstr(strstr(printed, "Instructions of L1"), "HLT"), "HLT %llu %llu %llu", &min, &median, &max), 3);
+    ck_assert_uint_eq(min, 0);
+    ck_assert_uint_eq(max, 1000000000000ull);
+    ck_assert_int_eq(sscanf(strstr(strstr(printed, "Instructions of L1"), "CPUID"), "CPUID %llu %llu %llu", &min, &median, &max), 3);
+    ck_assert_uint_eq(min, 12345);
+    ck_assert_uint_eq(median, 12345);
     cpu.stats = NULL;
     vmx_stats_destroy(stats);
     vmx_stats_destroy(sum);
@@ -338,6 +383,6 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {generations, basic, control_pairs, controls_follow_features, what_kvm_needs, misc_and_fixed_bits,
-                                  msrs_that_are_not, feature_control, counters, nested_account, exit_names};
+                                  msrs_that_are_not, feature_control, counters, spread, nested_account, exit_names};
     return bench_run_with("VMX capabilities", tests, ARRAY_SIZE(tests), bench_hypervisor_setup);
 }

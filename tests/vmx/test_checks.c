@@ -444,19 +444,20 @@ END_TEST
 
 /* ---- reports ----------------------------------------------------------------------------------------------------- */
 
-static struct { unsigned count; char check[64], section[128], predicate[256], values[512]; } seen;
+static struct { unsigned count; char check[64], section[128], predicate[256], values[512], bits[1600]; } seen;
 static void emit(struct trace *trace, struct cpu *c, enum trace_class class, const char *name, const struct trace_field *fields,
                  unsigned count)
 {
     (void)trace, (void)c;
     ck_assert_int_eq(class, TRACE_VMX_CHECK);
     ck_assert_str_eq(name, "check");
-    ck_assert_uint_eq(count, 4);
+    ck_assert_uint_eq(count, 5);
     seen.count++;
     snprintf(seen.check, sizeof seen.check, "%s", fields[0].text);
     snprintf(seen.section, sizeof seen.section, "%s", fields[1].text);
     snprintf(seen.predicate, sizeof seen.predicate, "%s", fields[2].text);
     snprintf(seen.values, sizeof seen.values, "%s", fields[3].text);
+    snprintf(seen.bits, sizeof seen.bits, "%s", fields[4].text);
 }
 
 START_TEST(failures_are_named)
@@ -473,9 +474,41 @@ START_TEST(failures_are_named)
     ck_assert_str_eq(seen.section, "Checks on Guest Segment Registers");
     ck_assert(strstr(seen.predicate, "granularity(v->guest_ds_limit, v->guest_ds_access_rights)"));
     ck_assert_str_eq(seen.values, "guest_rflags=0x202, guest_ds_access_rights=0xc093, guest_ds_limit=0xfffff000");
+    ck_assert_str_eq(seen.bits, "guest_rflags: 1 IF, guest_ds_access_rights: type 3, S, DPL 0, P, D/B, G");
     char small[20];
     vmx_check_values(failure.id, v, small, sizeof small);
     ck_assert_str_eq(small, "guest_rflags=0x202,");
+}
+END_TEST
+
+/* What the capability MSRs would have allowed. */
+START_TEST(failures_are_explained)
+{
+    static const struct { unsigned id; make from; unsigned field; u64 value; const char *expected; } row[] = {
+        {VMX_CHECK_PIN_CONTROLS_RESERVED, bench_vmcs_64, VMX_FIELD_pin_controls, 0x114,
+         "pin_controls: bit8 (IA32_VMX_TRUE_PINBASED_CTLS: must be 1: bit1; must be 0: bit8; may be 1: 0xff)"},
+        {VMX_CHECK_ENTRY_CONTROLS_RESERVED, bench_vmcs_64, VMX_FIELD_entry_controls, 0x95fb,
+         "entry_controls: \"Entry to SMM\" \"Load IA32_EFER\" (IA32_VMX_TRUE_ENTRY_CTLS: must be 0: \"Entry to SMM\"; may be 1: 0x50d3ff)"},
+        {VMX_CHECK_HOST_CR4_FIXED, bench_vmcs_64, VMX_FIELD_host_cr4, 1 << 5, "host_cr4: PAE (IA32_VMX_CR4_FIXED0/1: fixed to 1: VMXE)"},
+        {VMX_CHECK_INJECTION_VECTOR, bench_vmcs_64, VMX_FIELD_entry_interruption_info, INJECT(2u, 3u, 1u),
+         "entry_interruption_info: NMI, vector 3, with error code"},
+        {VMX_CHECK_GUEST_ACTIVITY, bench_vmcs_64, VMX_FIELD_guest_activity, 4, "guest_activity: no such state"},
+    };
+    struct vmcs *v = &cpu.vmx.frame[0].vmcs;
+    char text[1600];
+    for (unsigned n = 0; n < ARRAY_SIZE(row); n++) {
+        row[n].from(v);
+        vmx_field_set(v, row[n].field, row[n].value);
+        vmx_check_explain(&cpu, row[n].id, v, text, sizeof text);
+        ck_assert_str_eq(text, row[n].expected);
+    }
+    for (unsigned id = 0; id < VMX_CHECK_COUNT; id++) {      /* random fields of every row, in little room */
+        memset(v, 0xa5 + (int)id, sizeof *v);
+        vmx_fields_normalise(v);
+        vmx_check_explain(&cpu, id, v, text, 40);
+        ck_assert_uint_lt(strlen(text), 40);
+        vmx_check_explain(&cpu, id, v, text, sizeof text);
+    }
 }
 END_TEST
 
@@ -504,6 +537,7 @@ static void setup(void)
 int main(void)
 {
     const TTest *const tests[] = {every_check_fires, valid_ones_pass, memory_is_read_again, remembering_single_changes,
-                                  remembering_sequences, remembering_across_exits, failures_are_named, rows_are_well_formed};
+                                  remembering_sequences, remembering_across_exits, failures_are_named, failures_are_explained,
+                                  rows_are_well_formed};
     return bench_run_with("VM entry checks", tests, ARRAY_SIZE(tests), setup);
 }
