@@ -386,7 +386,13 @@ void run(const char *name, const char *expect)
         for (unsigned i = 0; i < 7; i++)
             poke32(at + 36 + 4 * i, (u32)L.gpr[order[i]]);
     }
+    if (m.interrupt)
+        poke32(0xfee00300, m.interrupt);
     launch();
+    if (m.interrupt) {                 /* what the case took ends, what it did not take is forgotten */
+        poke32(0xfee000b0, 0);
+        __asm__ volatile("sti; nop; cli" : : : "memory");
+    }
     struct event e;
     __builtin_memset(&e, 0, sizeof(e));
     switch (capture.kind) {

@@ -214,6 +214,7 @@ struct machine {
     bool soft;                     /* the event is INT n: no error code */
     u32 idt;                       /* where the IDT is, if a case moved it */
     u32 code_at, code_end;         /* la of the first byte and of the UD2 */
+    u32 interrupt;                 /* sent through the local APIC's command register before the case begins */
     bool shutdown;                 /* ends the machine: run by only=NAME */
     bool skip;                     /* the processor lacks something that the case needs */
 };
@@ -326,12 +327,8 @@ void cases_task(void);
 void cases_v86(void);
 void cases_io(void);
 void cases_paging(void);
-void cases_limit(void);
 void cases_double(void);
 void cases_debug(void);
-void cases_interrupt(void);
 void cases_syscall(void);
-void cases_msr(void);
-void cases_cet(void);
 
 #endif
