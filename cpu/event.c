@@ -11,15 +11,15 @@
 #include "cpu/cet.h"
 #include "cpu/flags.h"
 #include "cpu/frame.h"
+#include "cpu/lbr.h"
 #include "cpu/mode.h"
+#include "cpu/model.h"
 #include "cpu/segment.h"
 #include "cpu/table.h"
 #include "cpu/task.h"
 #include "cpu/trace.h"
 #include "mmu/access.h"
 #include "vmx/vmx.h"
-
-enum { DEBUGCTL_LBR = 1 << 0, DEBUGCTL_BTF = 1 << 1 };
 
 /* The event whose delivery is walked, taken out of cpu->event. */
 struct delivery {
@@ -380,6 +380,7 @@ static enum flow deliver(struct cpu *cpu)
                        TRACE_FIELDS(trace_decimal("vector", ev.vector), trace_decimal("type", ev.type), trace_hex("error", ev.error),
                                     trace_hex("rip", cpu->core.rip), trace_hex("cr2", cpu->sys.cr2)));
 
+        u64 from = cpu->core.rip;
         enum flow flow = deliver_walk(cpu, &ev);
         bool external = e->extint;
         e->extint = 0;
@@ -398,6 +399,8 @@ static enum flow deliver(struct cpu *cpu)
         e->blocking &= ~(BLOCK_STI | BLOCK_MOV_SS);
         e->attention &= ~(u32)ATT_SHADOW;
         cpu_mode_update(cpu);
+        if (UNLIKELY(cpu->sys.debugctl & DEBUGCTL_LBR))
+            lbr_event(cpu, from);
         if (e->attention & ATT_VMX)
             vmx_note_instruction(cpu);
     }
@@ -666,7 +669,10 @@ void cpu_after_step(struct cpu *cpu, enum flow flow, const struct insn *in)
         cpu->core.rflags_rest &= ~(u64)FL_RF;
         cpu_mode_update_cpl(cpu);
     }
-    if ((step & STEP_TF) && (!(cpu->sys.debugctl & DEBUGCTL_BTF) || (!repeats && has_branched(cpu, in, flow))))
+    bool branched = cpu->sys.debugctl & (DEBUGCTL_BTF | DEBUGCTL_LBR) && !repeats && has_branched(cpu, in, flow);
+    if (branched && cpu->sys.debugctl & DEBUGCTL_LBR)
+        lbr_branch(cpu, in, cpu->block_rip);
+    if ((step & STEP_TF) && (branched || !(cpu->sys.debugctl & DEBUGCTL_BTF)))
         cpu_pend_debug(cpu, DR6_BS);
     if (e->attention & ATT_VMX)
         vmx_note_instruction(cpu);

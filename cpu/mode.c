@@ -55,7 +55,7 @@ static void update_privilege(struct cpu *cpu)
     m->code_key = (u8)(m->code_bits | (m->cpl == 3) << 2 | m->cet << 3);
 
     unsigned watched = breakpoints_watched(cpu);
-    if (UNLIKELY(flags & (FL_TF | FL_RF) || watched & 1))
+    if (UNLIKELY(flags & (FL_TF | FL_RF) || watched & 1 || cpu->sys.debugctl & DEBUGCTL_LBR))
         cpu->event.attention |= ATT_STEP;
     else
         cpu->event.attention &= ~(u32)ATT_STEP;

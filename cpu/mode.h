@@ -8,7 +8,7 @@
 #include "cpu/state.h"
 
 /* Recomputes cpu->mode, ATT_STEP, tlb_slow and the translation context from the plain state. Call after any change of CR0, CR3, CR4, EFER, CS, SS,
- * RFLAGS.VM/TF/AC/RF, DR7, PKRU, CET MSRs or depth. */
+ * RFLAGS.VM/TF/AC/RF, IA32_DEBUGCTL, DR7, PKRU, CET MSRs or depth. */
 void cpu_mode_update(struct cpu *cpu);
 /* The cheap part of the same, for changes of CPL or RFLAGS.AC/TF/RF alone. */
 void cpu_mode_update_cpl(struct cpu *cpu);

@@ -32,11 +32,12 @@ struct cpu_model {
     u8 physical_bits;          /* MAXPHYADDR */
     u8 mc_banks;               /* machine-check banks, at most 10 */
     u8 mtrrs;                  /* variable-range MTRR pairs, at most 10 */
+    u8 lbr;                    /* last-branch records by IA32_DEBUGCTL.LBR: 0, 16 or 32 */
     u8 generation;             /* enum cpu_generation */
     struct { u8 version, general, fixed; } pmu;    /* with feature `pmu`: architectural version, counters (at most 8, 3) */
     struct cpu_cache cache[4];
     u64 arch_capabilities;     /* IA32_ARCH_CAPABILITIES */
-    u64 perf_capabilities;     /* IA32_PERF_CAPABILITIES */
+    u64 perf_capabilities;     /* IA32_PERF_CAPABILITIES; bits 5:0: how last-branch records look */
 };
 #define PERF_CAP_FULL_WIDTH BIT(13)
 
@@ -85,11 +86,12 @@ enum { APIC_BASE_BSP = 1 << 8, APIC_BASE_EXTD = 1 << 10, APIC_BASE_ENABLE = 1 <<
 enum { MISC_ENABLE_FAST_STRINGS = 1 << 0, MISC_ENABLE_PERFMON = 1 << 7, MISC_ENABLE_NO_BTS = 1 << 11, MISC_ENABLE_NO_PEBS = 1 << 12,
        MISC_ENABLE_MONITOR = 1 << 18, MISC_ENABLE_LIMIT_CPUID = 1 << 22 };
 #define MISC_ENABLE_XD_DISABLE (1ull << 34)
-enum { DEBUGCTL_BTF = 1 << 1, DEBUGCTL_FREEZE_PERFMON_ON_PMI = 1 << 12 };
+enum { DEBUGCTL_LBR = 1 << 0, DEBUGCTL_BTF = 1 << 1, DEBUGCTL_FREEZE_LBRS_ON_PMI = 1 << 11, DEBUGCTL_FREEZE_PERFMON_ON_PMI = 1 << 12 };
 /* The bits of IA32_DEBUGCTL that this CPU lets be set. */
 static inline u64 cpu_debugctl_bits(const struct cpu *cpu)
 {
-    return DEBUGCTL_BTF | (cpu_has(cpu, FEATURE_PMU) ? DEBUGCTL_FREEZE_PERFMON_ON_PMI : 0);
+    return DEBUGCTL_BTF | (cpu_model_of(cpu)->lbr ? DEBUGCTL_LBR | DEBUGCTL_FREEZE_LBRS_ON_PMI : 0) |
+           (cpu_has(cpu, FEATURE_PMU) ? DEBUGCTL_FREEZE_PERFMON_ON_PMI : 0);
 }
 /* IA32_U_CET and IA32_S_CET; bits 63:12 are the base of the legacy code page bitmap. */
 enum { CET_SH_STK_EN = 1 << 0, CET_WR_SHSTK_EN = 1 << 1, CET_ENDBR_EN = 1 << 2, CET_LEG_IW_EN = 1 << 3,

@@ -313,6 +313,90 @@ static bool mtrr_def_type_write(struct cpu *cpu, u32 msr, u64 value)
     return true;
 }
 
+/* ---- last-branch records --------------------------------------------------------------------------------------- */
+
+/* MSR_LBR_SELECT (0x1c8) and MSR_LASTBRANCH_TOS (0x1c9) */
+static bool lbr_read(struct cpu *cpu, u32 msr, u64 *value)
+{
+    *value = msr & 1 ? cpu->sys.lbr_tos : cpu->sys.lbr_select;
+    return cpu_model_of(cpu)->lbr;
+}
+
+static bool lbr_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    unsigned count = cpu_model_of(cpu)->lbr;
+    if (!count || value >= (msr & 1 ? count : 0x400u))
+        return false;
+    *(msr & 1 ? &cpu->sys.lbr_tos : &cpu->sys.lbr_select) = value;
+    return true;
+}
+
+/* The branch before the last exception or interrupt: read-only. */
+static bool ler_read(struct cpu *cpu, u32 msr, u64 *value)
+{
+    *value = msr & 1 ? cpu->sys.ler_from : cpu->sys.ler_to;
+    return cpu_model_of(cpu)->lbr;
+}
+
+static bool ler_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    (void)cpu, (void)msr, (void)value;
+    return false;
+}
+
+static bool lbr_from_read(struct cpu *cpu, u32 msr, u64 *value)
+{
+    *value = cpu->sys.lbr_from[msr & 31];
+    return (msr & 31) < cpu_model_of(cpu)->lbr;
+}
+
+static bool lbr_from_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    if ((msr & 31) >= cpu_model_of(cpu)->lbr)
+        return false;
+    cpu->sys.lbr_from[msr & 31] = value;
+    return true;
+}
+
+static bool lbr_to_read(struct cpu *cpu, u32 msr, u64 *value)
+{
+    *value = cpu->sys.lbr_to[msr & 31];
+    return (msr & 31) < cpu_model_of(cpu)->lbr;
+}
+
+static bool lbr_to_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    if ((msr & 31) >= cpu_model_of(cpu)->lbr)
+        return false;
+    cpu->sys.lbr_to[msr & 31] = value;
+    return true;
+}
+
+/* Processors with 32 records keep flags and cycles apart. */
+static bool lbr_info_read(struct cpu *cpu, u32 msr, u64 *value)
+{
+    *value = cpu->sys.lbr_info[msr & 31];
+    return cpu_model_of(cpu)->lbr == 32;
+}
+
+static bool lbr_info_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    if (cpu_model_of(cpu)->lbr != 32)
+        return false;
+    cpu->sys.lbr_info[msr & 31] = value;
+    return true;
+}
+
+static bool debugctl_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    (void)msr;
+    if (value & ~cpu_debugctl_bits(cpu))
+        return false;
+    cpu->sys.debugctl = value;
+    cpu_mode_update_cpl(cpu);
+    return true;
+}
+
 /* ---- the rest -------------------------------------------------------------------------------------------------- */
 
 static bool misc_enable_write(struct cpu *cpu, u32 msr, u64 value)

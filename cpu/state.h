@@ -102,6 +102,7 @@ struct cpu_sys {
     u64 perf_global_ctrl, perf_fixed_ctrl, perf_fixed[4], perf_evtsel[8], perf_pmc[8], perf_global_status;
     u64 pkg_cst_config_control, power_ctl, umwait_control;
     u64 perf_edge;             /* state of the counters' edge detectors, by their bits in IA32_PERF_GLOBAL_CTRL */
+    u64 lbr_from[32], lbr_to[32], lbr_info[32], lbr_tos, lbr_select, ler_from, ler_to;    /* last-branch records */
     u64 spare[12];             /* for later MSRs without a change of the layout */
 };
 
@@ -147,7 +148,7 @@ enum {
     ATT_SMI = 1 << 4,
     ATT_EVENT = 1 << 5,        /* event.valid: an exception or injected event waits for delivery */
     ATT_SHADOW = 1 << 6,       /* blocking by STI or MOV SS ends after the next instruction */
-    ATT_STEP = 1 << 7,         /* TF, enabled code breakpoints or a set RF: instructions run one at a time */
+    ATT_STEP = 1 << 7,         /* TF, IA32_DEBUGCTL.LBR, enabled code breakpoints or a set RF: instructions run one at a time */
     ATT_PENDING_DB = 1 << 8,   /* event.pending_debug != 0 */
     ATT_VMX = 1 << 9,          /* a frame armed something (window, MTF, timer, TPR …): ask vmx_attention() */
     ATT_ACTIVITY = 1 << 10,    /* activity != active */
@@ -182,7 +183,8 @@ struct cpu_event {
     u64 monitor_hpa;           /* the monitored line, 64 bytes; valid with MONITOR_ARMED or _WAITING */
     u32 monitor_armed;         /* MONITOR_* */
     u8 step_depth;             /* VMX depth at which that instruction began */
-    u8 pad1[3];
+    u8 ignne;                  /* IGNNE# is asserted: x87 instructions run in spite of a pending error (CR0.NE = 0) */
+    u8 pad1[2];
 };
 
 /* ---- derived from the above, recomputed by cpu_mode_update() (cpu/mode.h) ----------------------------------------- */

@@ -31,8 +31,8 @@ enum {
 enum { FCW_MASKS = 0x3f, FCW_PC = 3 << 8, FCW_RC = 3 << 10, FCW_WRITABLE = 0x1f3f, FCW_FIXED = 0x40, FCW_INIT = 0x37f };
 
 /* What an x87 or MMX instruction that waits must do when it cannot run: #UD/#NM by CR0, or the pending exception:
- * #MF with CR0.NE, else FERR# to the board and the instruction again, until the interrupt comes [SDM1 "MS-DOS
- * Compatibility Sub-mode"]. (cpu/x87_control.c) */
+ * #MF with CR0.NE, else FERR# to the board and the instruction again, until the interrupt comes, or FLOW_NEXT
+ * while IGNNE# is asserted [SDM1 "MS-DOS Compatibility Sub-mode"]. (cpu/x87_control.c) */
 COLD enum flow x87_not_available(struct cpu *cpu);
 COLD enum flow x87_error(struct cpu *cpu);
 COLD enum flow mmx_not_available(struct cpu *cpu);
@@ -45,15 +45,21 @@ COLD enum flow mmx_not_available(struct cpu *cpu);
 #define X87_GATE()                                                                                                     \
     do {                                                                                                               \
         X87_GATE_NOWAIT();                                                                                             \
-        if (UNLIKELY(cpu->fpu.fsw & FSW_ES))                                                                           \
-            return x87_error(cpu);                                                                                     \
+        if (UNLIKELY(cpu->fpu.fsw & FSW_ES)) {                                                                         \
+            enum flow error_ = x87_error(cpu);                                                                         \
+            if (error_ != FLOW_NEXT)                                                                                   \
+                return error_;                                                                                         \
+        }                                                                                                              \
     } while (0)
 #define MMX_GATE()                                                                                                     \
     do {                                                                                                               \
         if (UNLIKELY(cpu->sys.cr0 & (CR0_EM | CR0_TS)))                                                                \
             return mmx_not_available(cpu);                                                                             \
-        if (UNLIKELY(cpu->fpu.fsw & FSW_ES))                                                                           \
-            return x87_error(cpu);                                                                                     \
+        if (UNLIKELY(cpu->fpu.fsw & FSW_ES)) {                                                                         \
+            enum flow error_ = x87_error(cpu);                                                                         \
+            if (error_ != FLOW_NEXT)                                                                                   \
+                return error_;                                                                                         \
+        }                                                                                                              \
     } while (0)
 
 /* ---- the stack --------------------------------------------------------------------------------------------------- */
@@ -90,6 +96,8 @@ static inline void x87_update_summary(struct cpu *cpu)
     fpu->fsw &= (u16) ~(FSW_ES | FSW_B);
     if (fpu->fsw & ~fpu->fcw & FSW_EXCEPTIONS)
         fpu->fsw |= FSW_ES | FSW_B;
+    else
+        cpu->event.ignne = 0;
 }
 
 /* ---- an instruction's beginning and end -------------------------------------------------------------------------- */

@@ -20,6 +20,8 @@ enum flow x87_error(struct cpu *cpu)
 {
     if (cpu->sys.cr0 & CR0_NE)
         return cpu_raise(cpu, EXC_MF);
+    if (cpu->event.ignne)
+        return FLOW_NEXT;
     /* The processor stops before this instruction until an interrupt comes: it is tried again and again, at the
      * price of time. */
     if (cpu->board && cpu->board->ferr)
@@ -34,6 +36,7 @@ static void x87_init(struct cpu *cpu)
     struct cpu_fpu *fpu = &cpu->fpu;
     fpu->fcw = FCW_INIT;
     fpu->fsw = 0;
+    cpu->event.ignne = 0;
     fpu->ftw_full = 0xffff;
     fpu->fop = fpu->fcs = fpu->fds = 0;
     fpu->fip = fpu->fdp = 0;
@@ -53,6 +56,7 @@ static enum flow fnclex(struct cpu *cpu, const struct insn *in)
     (void)in;
     X87_GATE_NOWAIT();
     cpu->fpu.fsw &= (u16) ~(FSW_EXCEPTIONS | FSW_SF | FSW_ES | FSW_B);
+    cpu->event.ignne = 0;
     return FLOW_NEXT;
 }
 FAMILY_ONE(fnclex, fnclex)

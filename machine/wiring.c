@@ -218,7 +218,8 @@ const struct cpu_board wiring_cpu_board = {
     .ferr = board_ferr,
 };
 
-/* Port 0xf0: clears the latched x87 error, as the AT's coprocessor circuit does. */
+/* Port 0xf0: clears the latched x87 error, as the AT's coprocessor circuit does, and asserts IGNNE# until the processor's FERR#
+ * ends, so that the handler can use the x87 [SDM1 "MS-DOS Compatibility Sub-mode"]. */
 static u64 ferr_read(void *dev, unsigned cpu, u64 off, unsigned size)
 {
     (void)dev, (void)cpu, (void)off;
@@ -227,8 +228,11 @@ static u64 ferr_read(void *dev, unsigned cpu, u64 off, unsigned size)
 
 static void ferr_write(void *dev, unsigned cpu, u64 off, unsigned size, u64 value)
 {
-    (void)cpu, (void)off, (void)size, (void)value;
-    isa_irq_set(dev, 13, false);
+    enum { FSW_ERROR_SUMMARY = 0x80 };
+    struct machine *m = dev;
+    (void)off, (void)size, (void)value;
+    isa_irq_set(m, 13, false);
+    m->cpu[cpu].event.ignne = m->cpu[cpu].fpu.fsw & FSW_ERROR_SUMMARY && !(m->cpu[cpu].sys.cr0 & CR0_NE);
 }
 
 static const struct bus_ops ferr_ops = {ferr_read, ferr_write};

@@ -84,9 +84,15 @@ START_TEST(pending_exception)
     ck_assert_int_eq(emulate(&state, fld1, sizeof fld1), FLOW_END);
     ck_assert_uint_eq(ferr_calls, 1);
     ck_assert_uint_eq(cpu->core.rip, 0x1234);
+    /* Port 0xf0 asserts IGNNE#: instructions run until the error is cleared. */
+    cpu->event.ignne = 1;
+    ck_assert_int_ne(emulate(&state, fwait, sizeof fwait), FLOW_END);
+    ck_assert_int_ne(emulate(&state, (const u8[]){0xd9, 0xd0}, 2), FLOW_END);    /* FNOP */
+    ck_assert_uint_eq(ferr_calls, 1);
     cpu->board = NULL;
     cpu->sys.cr0 |= CR0_NE;
     ck_assert_int_eq(RUN(0xdb, 0xe2), -1);                       /* FNCLEX */
+    ck_assert_uint_eq(cpu->event.ignne, 0);
     ck_assert_uint_eq(state.fx.fsw, 0);
     /* Unmasking a set flag makes it pending; masking it again takes it back. */
     state.fx.fsw = FSW_PE;
