@@ -2,6 +2,7 @@
 #include "cpu/pmu.h"
 
 #include "cpu/block.h"
+#include "cpu/mode.h"
 #include "cpu/model.h"
 #include "cpu/table.h"
 
@@ -177,6 +178,10 @@ void pmu_count(struct cpu *cpu, const struct block *block, unsigned ran, enum fl
     cpu->sys.perf_global_status |= overflowed;
     if (!interrupts)
         return;
+    if (cpu->sys.debugctl & DEBUGCTL_FREEZE_LBRS_ON_PMI) {
+        cpu->sys.debugctl &= ~(u64)DEBUGCTL_LBR;
+        cpu_mode_update_cpl(cpu);
+    }
     if (cpu->sys.debugctl & DEBUGCTL_FREEZE_PERFMON_ON_PMI) {
         if (pmu_version(cpu) >= 4)
             cpu->sys.perf_global_status |= PMU_STATUS_FROZEN;
