@@ -213,6 +213,7 @@ static inline int bench_run_with(const char *name, const TTest *const *tests, si
     Suite *suite = suite_create(name);
     TCase *tcase = tcase_create(name);
     tcase_add_checked_fixture(tcase, setup, bench_teardown);
+    tcase_set_timeout(tcase, 60);
     for (size_t n = 0; n < count; n++)
         tcase_add_test(tcase, tests[n]);
     suite_add_tcase(suite, tcase);
