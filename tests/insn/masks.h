@@ -67,7 +67,8 @@ static inline bool mask_hidden_error(const struct vector *v, const struct outcom
 static inline struct mask mask_for(const struct vector *v, const struct insn *in, const struct outcome *ours)
 {
     const struct insn_row *row = vector_row(v);
-    struct mask m = {0};
+    struct mask m;
+    memset(&m, 0, sizeof m);   /* padding too: a mask of nothing is compared as bytes */
     unsigned bits = 8u << in->osz;
 
     /* Blocks: their rows need no other mask, and flags that are undefined are not read in them. */
@@ -184,7 +185,7 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     if (row->attr & ROW_VSIB && ours->exception >= 0)
         m.vectors = 1u << in->reg | 1u << in->vvvv;
     /* MXCSR bit 17 is AMD's (MM). */
-    if (mask_named(row, " LDMXCSR ") && ours->exception == EXC_GP && v->native.state.fx.mxcsr >> 16 == 2)
+    if (mask_named(row, " LDMXCSR VLDMXCSR ") && ours->exception == EXC_GP && v->native.state.fx.mxcsr >> 16 == 2)
         m.skip = true;
     /* SSE4A, which only AMD has: EXTRQ, INSERTQ, MOVNTSS, MOVNTSD. */
     if (v->row == NO_ROW &&
