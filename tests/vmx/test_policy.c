@@ -639,6 +639,103 @@ START_TEST(test_x2apic_innermost)
 }
 END_TEST
 
+/* ---- what belongs to one level among several --------------------------------------------------------------------- */
+
+/* IA32_SPEC_CTRL: L3 writes through L2's mask into L2's register, which is a shadow of L1's making. */
+START_TEST(test_spec_ctrl_levels)
+{
+    u64 value;
+    bool known;
+    bench_model("base,+spec-ctrl");
+    started_l3();
+    for (unsigned k = 0; k < 2; k++) {
+        frame[k].vmcs.primary_controls |= PRIMARY_TERTIARY_CONTROLS;
+        frame[k].vmcs.tertiary_controls = TERTIARY_VIRTUALIZE_SPEC_CTRL;
+    }
+    cpu.sys.spec_ctrl = 0;
+    frame[0].vmcs.ia32_spec_ctrl_mask = 2;
+    frame[0].vmcs.ia32_spec_ctrl_shadow = 2;
+    frame[1].vmcs.ia32_spec_ctrl_mask = 2;
+    frame[1].vmcs.ia32_spec_ctrl_shadow = 0;
+    ck_assert(vmx_msr_write(&cpu, 0x48, 1, &known) && known);
+    ck_assert_uint_eq(frame[1].vmcs.ia32_spec_ctrl_shadow, 1);
+    ck_assert_uint_eq(frame[0].vmcs.ia32_spec_ctrl_shadow, 3);       /* L2's: its bit 1 stays */
+    ck_assert_uint_eq(cpu.sys.spec_ctrl, 1);                         /* L1's: its bit 1 stays 0 */
+    ck_assert(vmx_msr_read(&cpu, 0x48, &value, &known));
+    ck_assert_uint_eq(value, 1);
+    ck_assert(vmx_msr_read_below(&cpu, 1, 0x48, &value, &known) && known);
+    ck_assert_uint_eq(value, 3);
+    vmx_msr_read_below(&cpu, 0, 0x48, &value, &known);
+    ck_assert(!known);
+}
+END_TEST
+
+/* In L2's store list stands L2's time: with L1's offset, without its own. */
+START_TEST(test_tsc_in_store_list_levels)
+{
+    started_l3();
+    for (unsigned k = 0; k < 2; k++) {
+        frame[k].vmcs.primary_controls |= PRIMARY_TSC_OFFSETTING;
+        frame[k].vmcs.tsc_offset = k ? 0x77000 : 5000;
+    }
+    bench_poke64(0x350000, 0x10);
+    frame[1].vmcs.exit_msr_store_address = 0x350000;
+    frame[1].vmcs.exit_msr_store_count = 1;
+    board.tsc = 1000;
+    leave(EXIT_CPUID);
+    ck_level(2);
+    ck_assert_uint_eq(bench_peek64(0x350008), 6000);
+}
+END_TEST
+
+/* L3 gets nowhere: the frame that asked is told, even when it is L1's and L2 seems to have caused it. */
+START_TEST(test_timeout_of_outer_frame)
+{
+    started_l3();
+    frame[0].vmcs.secondary_controls |= SECONDARY_INSTRUCTION_TIMEOUT;
+    frame[0].vmcs.instruction_timeout_control = 10;
+    board.tsc = 100;
+    ck_assert(!vmx_no_progress(&cpu));
+    board.tsc = 109;
+    ck_assert(!vmx_no_progress(&cpu));
+    board.tsc = 110;
+    ck_assert(vmx_no_progress(&cpu));
+    ck_level(1);
+    ck_assert_uint_eq(frame[0].vmcs.exit_reason, EXIT_INSTRUCTION_TIMEOUT);
+    ck_assert_uint_eq(frame[0].vmcs.guest_rip, L2_HOST);
+    enter();
+    ck_level(3);
+    ck_assert_uint_eq(cpu.core.rip, L3_RIP);
+}
+END_TEST
+
+/* L2's VMCS shadowing is for L3's instructions; L2's own go to L0. Its bitmaps and the shadow VMCS lie in L2's memory. */
+START_TEST(test_shadowing_of_inner_frame)
+{
+    bool shadow;
+    started_l3();
+    leave(EXIT_CPUID);
+    struct vmcs *v = &frame[1].vmcs;
+    v->secondary_controls |= SECONDARY_VMCS_SHADOWING;
+    v->vmread_bitmap_address = 0x351000;
+    v->vmwrite_bitmap_address = 0x352000;
+    v->vmcs_link_pointer = 0x353000;
+    ept_map(0x353000, 0x354000, true);
+    bus_write(&bus, 0, 0x354000, 4, VMCS_REVISION | VMCS_SHADOW);
+    frame[1].checked = 0;
+    enter();
+    ck_level(3);
+    ck_assert_int_eq(vmx_insn_begin_field(&cpu, &insn, EXIT_VMWRITE, 0, 0x681e, &shadow), FLOW_NEXT);
+    ck_assert(shadow);
+    ck_assert_int_eq(vmx_insn_vmwrite_shadow(&cpu, &insn, 0x681e, 0xfeed), FLOW_NEXT);
+    ck_assert_uint_eq(vmx_region_field(&cpu, 0x354000, VMX_FIELD_guest_rip), 0xfeed);
+    leave(EXIT_CPUID);
+    ck_level(2);
+    ck_assert_int_eq(vmx_insn_begin_field(&cpu, &insn, EXIT_VMREAD, 0, 0x681e, &shadow), FLOW_NEXT);
+    ck_assert(!shadow);
+}
+END_TEST
+
 /* L1 wants an MSR that L2 lets L3 have: L1 serves it as L2's, and L3's RIP moves. */
 START_TEST(test_skipped_instruction)
 {
@@ -837,7 +934,9 @@ int main(void)
                                   test_injected_nmi, test_virtual_interrupt_acknowledged,
                                   test_virtual_interrupt_not_acknowledged, test_virtual_interrupt_reaches_l3,
                                   test_posted_to_l3, test_injected_notification, test_virtual_interrupt_in_unit,
-                                  test_apic_exit_in_unit, test_x2apic_innermost, test_skipped_instruction, test_guest_reset, test_vmcs_switch,
+                                  test_apic_exit_in_unit, test_x2apic_innermost, test_spec_ctrl_levels,
+                                  test_tsc_in_store_list_levels, test_timeout_of_outer_frame,
+                                  test_shadowing_of_inner_frame, test_skipped_instruction, test_guest_reset, test_vmcs_switch,
                                   test_migration, test_vmcs_page_moves, test_vmcs_page_missing, test_garbage_region};
     return bench_run_with("vmx policies", tests, ARRAY_SIZE(tests), setup);
 }
