@@ -373,6 +373,93 @@ START_TEST(abort_host_pdptes)
 }
 END_TEST
 
+/* ---- what exits tell --------------------------------------------------------------------------------------------- */
+
+/* "NMI unblocking due to IRET" is reported for the fault of that IRET, but not for #DF, nor while an event was being
+ * delivered [SDM3 "Information About NMI Unblocking Due to IRET"]. */
+START_TEST(nmi_unblocking)
+{
+    static const struct { u8 vector; bool delivering, reported; } row[] = {
+        {EXC_PF, false, true}, {EXC_GP, false, true}, {EXC_DF, false, false}, {EXC_PF, true, false},
+    };
+    v->pin_controls |= PIN_NMI_EXITING | PIN_VIRTUAL_NMIS;
+    v->exception_bitmap = ~0u;
+    for (unsigned n = 0; n < ARRAY_SIZE(row); n++) {
+        enter();
+        cpu.event.nmi_unblocking_iret = 1;
+        cpu.event.delivering = row[n].delivering;
+        cpu.event.d_vector = 0x33;
+        cpu_raise(&cpu, row[n].vector);
+        cpu.event.has_error = 1;
+        ck_assert(vmx_intercept_event(&cpu));
+        ck_assert_uint_eq(v->exit_interruption_info >> 12 & 1, row[n].reported);
+        ck_assert_uint_eq(v->idt_vectoring_info >> 31, row[n].delivering);
+    }
+    /* An EPT violation during delivery has it neither; PML's full log has it. */
+    enter();
+    cpu.event.nmi_unblocking_iret = 1;
+    cpu.fault = (struct mem_fault){.kind = FAULT_EPT_LOG_FULL};
+    vmx_memory_exit(&cpu);
+    ck_assert_uint_eq(v->exit_qualification, BIT(12));
+}
+END_TEST
+
+/* The launch state belongs to the VMCS: VMCLEAR of the current one clears it, and only that. */
+START_TEST(launch_state)
+{
+    enter();
+    ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
+    ck_assert_uint_eq(v->launched, 1);
+    cpu.core.rip = 0x1000;
+    ck_assert_int_eq(vmx_insn_enter(&cpu, &insn, true), FLOW_END);
+    ck_assert_uint_eq(v->vm_instruction_error, VMX_ERROR_VMLAUNCH_NOT_CLEAR);
+    u64 rip = v->guest_rip;
+    ck_assert_int_eq(vmx_insn_vmclear(&cpu, &insn, BENCH_VMCS), FLOW_END);
+    ck_assert_uint_eq(frame->vmcs_ptr, VMX_NO_VMCS);
+    ck_assert_int_eq(vmx_insn_enter(&cpu, &insn, true), FLOW_END);   /* none is current */
+    ck_assert(cpu_rflags(&cpu) & FL_CF);
+    ck_assert_int_eq(vmx_insn_vmptrld(&cpu, &insn, BENCH_VMCS), FLOW_END);
+    ck_assert_uint_eq(v->launched, 0);
+    ck_assert_uint_eq(v->guest_rip, rip);
+    ck_assert_int_eq(vmx_insn_enter(&cpu, &insn, false), FLOW_END);
+    ck_assert_uint_eq(v->vm_instruction_error, VMX_ERROR_VMRESUME_NOT_LAUNCHED);
+    /* In the shadow of MOV SS that comes before the launch state is looked at. */
+    cpu.event.blocking = BLOCK_MOV_SS;
+    ck_assert_int_eq(vmx_insn_enter(&cpu, &insn, false), FLOW_END);
+    ck_assert_uint_eq(v->vm_instruction_error, VMX_ERROR_ENTRY_BLOCKED_BY_MOV_SS);
+    cpu.event.blocking = 0;
+    enter();
+}
+END_TEST
+
+/* VM exits save PDPTEs when EPT is on and the guest uses PAE paging, and entries take them from the VMCS, not from
+ * memory. */
+START_TEST(pdptes_under_ept)
+{
+    bench_vmcs_32(v, true);
+    v->exit_msr_store_count = v->exit_msr_load_count = v->entry_msr_load_count = 0;
+    v->primary_controls &= ~(u64)(PRIMARY_NMI_WINDOW_EXITING | PRIMARY_TPR_SHADOW);
+    v->pin_controls &= ~(u64)PIN_PREEMPTION_TIMER;
+    v->exit_controls &= ~(u64)VMEXIT_SAVE_PREEMPTION_TIMER;
+    v->host_rip = HOST_RIP;
+    v->guest_cr3 = BENCH_PDPTES;
+    bench_poke64(BENCH_PDPTES, 0xbad7);
+    v->guest_pdpte0 = 0x5001;
+    v->guest_pdpte3 = 0x6001;
+    enter();
+    ck_assert_uint_eq(cpu.sys.pdpte[0], 0x5001);
+    cpu.sys.pdpte[1] = 0x7001;
+    ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
+    ck_assert_uint_eq(v->guest_pdpte0, 0x5001);
+    ck_assert_uint_eq(v->guest_pdpte1, 0x7001);
+    ck_assert_uint_eq(v->guest_pdpte3, 0x6001);
+    v->guest_pdpte2 = 1 | 1 << 5;
+    try_entry();
+    ck_assert_uint_eq(v->exit_reason, EXIT_ENTRY_FAIL_GUEST_STATE | 0x80000000u);
+    ck_assert_uint_eq(v->exit_qualification, 2);
+}
+END_TEST
+
 /* ---- guests that get nowhere ------------------------------------------------------------------------------------- */
 
 #define GDT 0x6000u
@@ -417,6 +504,7 @@ int main(void)
 {
     const TTest *const tests[] = {interrupt_taken_by_entry, init_is_held, inactive_guests, windows_of_halted_guests,
                                   priorities, pending_debug_exceptions, canonical_by_the_cpu, injection_rules,
-                                  entry_fails_half_way, abort_saving_msrs, abort_host_pdptes, instruction_timeout};
+                                  entry_fails_half_way, abort_saving_msrs, abort_host_pdptes, nmi_unblocking,
+                                  launch_state, pdptes_under_ept, instruction_timeout};
     return bench_run_with("vmx corners", tests, ARRAY_SIZE(tests), setup);
 }
