@@ -130,13 +130,12 @@ static bool create_cpus(struct machine *m, char *message, size_t message_size)
     return true;
 }
 
-/* An engine that this host has not is refused by name. */
-static bool choose_engine(struct machine *m, char *message, size_t message_size)
+/* Where the host has no translated code there is the interpreter: config.engine tells what there is. */
+static void choose_engine(struct machine *m)
 {
     m->run = cpu_run;
-    if (m->config.engine == ENGINE_INTERP || jit_attach(m->interp, m->cpu, m->cpu_count, m->config.engine == ENGINE_CALLS))
-        return true;
-    return hostio_error(message, message_size, "--engine: this host offers no translated code; there is interp");
+    if (m->config.engine != ENGINE_INTERP && !jit_attach(m->interp, m->cpu, m->cpu_count, m->config.engine == ENGINE_CALLS))
+        m->config.engine = ENGINE_INTERP;
 }
 
 struct machine *machine_create(const struct machine_config *config, const struct machine_frontend *frontend,
@@ -158,10 +157,11 @@ struct machine *machine_create(const struct machine_config *config, const struct
         free(m);
         return NULL;
     }
-    if (!create_cpus(m, message, message_size) || !choose_engine(m, message, message_size)) {
+    if (!create_cpus(m, message, message_size)) {
         machine_free(m);
         return NULL;
     }
+    choose_engine(m);
     wiring_init(m);
     input_init(m);
     if (!machine_reset(m, message, message_size)) {

@@ -53,7 +53,7 @@ struct machine_config {
     bool no_reboot;                    /* a reset ends the run */
     bool stats;                        /* count VM exits by level and reason */
     u64 epoch_seconds;                 /* wall clock at machine start */
-    enum machine_engine engine;
+    enum machine_engine engine;        /* in the machine: the one that there is, which is the interpreter where the host offers no other */
 };
 
 /* Where the machine's bytes go to and come from. */

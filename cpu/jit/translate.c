@@ -14,6 +14,9 @@
 
 #include <stdlib.h>
 
+/* A block that leaves after fewer instructions than this is interpreted: entering and leaving would cost more than it saves. */
+#define LEAST 4
+
 /* What to do with an instruction. */
 enum action {
     ACT_LEAVE,                 /* not in translated code */
@@ -447,7 +450,7 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full)
     *full = false;
     while (count < block->count && action_of(jit, &block->insn[count], false) != ACT_LEAVE)
         count++;
-    if (count == 0)
+    if (count == 0 || (count < block->count && count < LEAST))
         return false;
     if (jit->used + JIT_BLOCK_BYTES > jit->memory.size || jit->site_count + JIT_BLOCK_SITES > JIT_SITES) {
         *full = true;

@@ -92,7 +92,7 @@ static void want_flags(struct emit *e, u32 mask)
 /* cc_c = CF, if it is going to be wanted. */
 static void capture_carry(struct emit *e)
 {
-    if (e->host & FL_CF) {
+    if (e->host & FL_CF || e->known >= 0) {
         want_flags(e, FL_CF);
         set_byte_if(e, CC_B, OFF(jit.cc_c));
     } else if (e->cc_op < 0 || !((u32)e->cc_op & CC_SET_C)) {

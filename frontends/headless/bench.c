@@ -6,6 +6,7 @@
  */
 #include "frontends/headless/bench.h"
 #include "frontends/headless/commands.h"
+#include "frontends/headless/options.h"
 #include "frontends/headless/status.h"
 
 #include <stdio.h>
@@ -72,6 +73,7 @@ struct bench {
     const char *only[ONLY_MAX];
     unsigned only_count;
     double seconds;                    /* wanted for each row */
+    enum machine_engine engine;
     bool json, once, peers, help;
     struct image kernel;
     char message[MESSAGE_MAX];
@@ -83,6 +85,7 @@ static const char usage[] =
     "  --only NAME     only this workload, at all levels; may be repeated. NAME@2: at level 2 only\n"
     "  --time SECONDS  how long to measure each (default 0.4)\n"
     "  --once          no times: run each workload twice and check its result\n"
+    "  --engine NAME   jit (the default), calls or interp\n"
     "  --peers         the same guest in qemu-system-x86_64 (TCG), where that is installed\n"
     "  --json          for programs\n"
     "  --guest FILE    the guest (default " NESTOR_BENCH_GUEST ")\n"
@@ -157,7 +160,7 @@ static bool run_here(struct bench *b, const struct bench_row *row, u64 count, st
 {
     char append[128];
     snprintf(append, sizeof(append), "workload=%s levels=%u count=%llu", row->workload, row->level, (unsigned long long)count);
-    const struct machine_config config = {.memory = MEMORY, .cpus = 1, .policy = row->policy, .kernel = b->kernel,
+    const struct machine_config config = {.memory = MEMORY, .cpus = 1, .policy = row->policy, .engine = b->engine, .kernel = b->kernel,
                                           .append = append, .max_insns = 200000000000ull, .no_reboot = true};
     struct run run = {.marks.sample = sample};
     const struct machine_frontend frontend = {.put = put, .arg = &run};
@@ -319,7 +322,8 @@ static bool parse(struct bench *b, int argc, char **argv)
             continue;
         }
         bool only = strcmp(word, "--only") == 0, guest = strcmp(word, "--guest") == 0, seconds = strcmp(word, "--time") == 0;
-        if (!only && !guest && !seconds)
+        bool engine = strcmp(word, "--engine") == 0;
+        if (!only && !guest && !seconds && !engine)
             return hostio_error(b->message, MESSAGE_MAX, "bench: %s: unknown option (`nestor bench --help`)", word);
         if (++i == argc)
             return hostio_error(b->message, MESSAGE_MAX, "%s: expected a value", word);
@@ -327,6 +331,8 @@ static bool parse(struct bench *b, int argc, char **argv)
             return false;
         if (guest)
             b->guest = argv[i];
+        if (engine && !options_parse_engine(argv[i], strlen(argv[i]), &b->engine))
+            return hostio_error(b->message, MESSAGE_MAX, "--engine %s: expected interp, calls or jit", argv[i]);
         if (seconds) {
             char *end;
             b->seconds = strtod(argv[i], &end);
@@ -372,6 +378,7 @@ int command_bench(int argc, char **argv)
     if (!b)
         return command_error(STATUS_HOST, "the host has not enough memory");
     b->seconds = 0.4;
+    b->engine = ENGINE_JIT;
     b->guest = NESTOR_BENCH_GUEST;
     int status;
     if (!parse(b, argc, argv)) {

@@ -91,6 +91,10 @@ static int make_machines(struct pair *p)
         p->machine[i] = machine_create(&p->options.machine, &frontend, p->message, MESSAGE_MAX);
         if (!p->machine[i])
             return STATUS_INPUT;
+        if (p->machine[i]->config.engine != p->engine[i]) {
+            snprintf(p->message, MESSAGE_MAX, "--engines %s: this host offers no translated code", options_engine_name(p->engine[i]));
+            return STATUS_HOST;
+        }
     }
     return 0;
 }

@@ -18,7 +18,7 @@ const char options_usage[] =
     "  --serial WHERE         first serial port: stdio (default), file:FILE or none\n"
     "  --debugcon WHERE       debug consoles (ports 0xe9, 0x402): stderr (default), stdio, file:FILE or none\n"
     "  --display none         no display (the default)\n"
-    "  --engine NAME          how instructions run: interp, calls or jit\n"
+    "  --engine NAME          how instructions run: jit (the default), calls or interp\n"
     "  --max-insns N          end after exactly N instructions with status 3 (suffixes k, M, G)\n"
     "  --until-serial REGEX   end with status 0 when a line on the serial port matches (POSIX extended)\n"
     "  --no-reboot            a reset of the guest ends the run with status 0\n"
@@ -282,7 +282,7 @@ int options_parse(struct options *options, int argc, char **argv, char *message,
 {
     struct parsing p = {options, message, message_size};
     *options = (struct options){.serial = "stdio", .trace_stop = MACHINE_NO_LIMIT};
-    options->machine = (struct machine_config){.memory = 512ull << 20, .cpus = 1, .append = "",
+    options->machine = (struct machine_config){.memory = 512ull << 20, .cpus = 1, .engine = ENGINE_JIT, .append = "",
                                                .max_insns = MACHINE_NO_LIMIT,
                                                .epoch_seconds = 1704067200 /* 2024-01-01 00:00:00 UTC */};
     for (int i = 0; i < argc; i++) {

@@ -150,6 +150,9 @@ static int set_up(struct run *s)
         return status;
     const struct machine_frontend frontend = {.put = put, .get = s->input ? get : NULL, .wait = wait_for_input, .arg = s};
     s->machine = machine_create(&s->options.machine, &frontend, s->message, MESSAGE_MAX);
+    if (s->machine && s->machine->config.engine != s->options.machine.engine)
+        fprintf(stderr, "nestor: --engine %s: this host offers no translated code; interpreting\n",
+                options_engine_name(s->options.machine.engine));
     return s->machine ? open_traces(s) : STATUS_INPUT;
 }
 
