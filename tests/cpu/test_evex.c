@@ -1,10 +1,12 @@
 /* EVEX-encoded moves and integer instructions, of which no processor was at hand: every row of cpu/insn_evex.def that writes a vector under merging
  * and zeroing masks against its own unmasked result (element sizes are taken from the mnemonics), from memory and by broadcast against registers;
- * operations without a VEX twin against models written from [SDM2], bit by bit; faults of masked elements; scaled displacements against Capstone.
+ * operations without a VEX twin against models written from [SDM2], bit by bit; faults of masked elements; CR4, XCR0, CR0.TS and undefined encodings; scaled
+ * displacements against Capstone.
  */
 #include "tests/cpu/bench_cpu.h"
 
 #include "cpu/decode.h"
+#include "cpu/features.h"
 #include "cpu/table.h"
 #ifdef NESTOR_HAVE_CAPSTONE
 #include <capstone.h>
@@ -533,6 +535,84 @@ START_TEST(masked_faults)
 }
 END_TEST
 
+/* ---- the gate, and encodings that are undefined ------------------------------------------------------------------------ */
+
+static int run_bytes(const char *hex)
+{
+    u8 code[15] = {0};
+    struct insn in;
+    for (unsigned i = 0; hex[2 * i]; i++) {
+        char two[3] = {hex[2 * i], hex[2 * i + 1], 0};
+        code[i] = (u8)strtoul(two, NULL, 16);
+    }
+    ck_assert_int_eq(insn_decode(cpu.feature, BITS_64, code, sizeof code, &in), DECODE_OK);
+    cpu.event = (struct cpu_event){0};
+    return in.handler(&cpu, &in) == FLOW_EVENT ? cpu.event.vector : -1;
+}
+
+START_TEST(gate)
+{
+    static const char *const vex = "c5e9fecb", *const zmm = "62f16d48fecb", *const opmask = "c5ec41cb";
+    prepare();
+    ck_assert_int_eq(run_bytes(vex), -1);
+    ck_assert_int_eq(run_bytes(zmm), -1);
+    ck_assert_int_eq(run_bytes(opmask), -1);
+    cpu.sys.xcr0 = 7;
+    ck_assert_int_eq(run_bytes(vex), -1);
+    ck_assert_int_eq(run_bytes(zmm), EXC_UD);
+    ck_assert_int_eq(run_bytes(opmask), EXC_UD);
+    cpu.sys.xcr0 = 3;
+    ck_assert_int_eq(run_bytes(vex), EXC_UD);
+    cpu.sys.xcr0 = 0xe7;
+    cpu.sys.cr0 |= CR0_TS;
+    ck_assert_int_eq(run_bytes(vex), EXC_NM);
+    ck_assert_int_eq(run_bytes(zmm), EXC_NM);
+    ck_assert_int_eq(run_bytes(opmask), EXC_NM);
+    cpu.sys.cr4 &= ~(u64)CR4_OSXSAVE;      /* before #NM */
+    ck_assert_int_eq(run_bytes(vex), EXC_UD);
+    ck_assert_int_eq(run_bytes(zmm), EXC_UD);
+    prepare();
+    cpu.feature[FEATURE_AVX512VL / 32] &= ~(1u << FEATURE_AVX512VL % 32);
+    ck_assert_int_eq(run_bytes("62f16d08fecb"), EXC_UD);       /* VPADDD of 128 bits */
+    ck_assert_int_eq(run_bytes("62f17d086ec9"), -1);           /* VMOVD exists in no other length */
+}
+END_TEST
+
+START_TEST(undefined_encodings)
+{
+    static const struct { const char *hex; int exception; } cases[] = {
+        {"62f16dc8fecb", EXC_UD},      /* zeroing without a mask */
+        {"62f16dc9fecb", -1},
+        {"62f16d58fecb", EXC_UD},      /* EVEX.b between registers, no rounding here */
+        {"62f16d58fe0f", -1},          /* broadcast */
+        {"62f16d58fc0f", EXC_UD},      /* bytes cannot be */
+        {"62f16d68fecb", EXC_UD},      /* L'L = 3 */
+        {"62f96d48fecb", EXC_UD},      /* reserved bits */
+        {"62f16948fecb", EXC_UD},
+        {"62f17e486fcb", -1},          /* VMOVDQU32 */
+        {"62f16e486fcb", EXC_UD},      /* VEX.vvvv names nothing */
+        {"62f17e406fcb", EXC_UD},      /* nor does V' */
+        {"62f17ec97f0f", EXC_UD},      /* zeroing in memory */
+        {"62f17ec97fcb", -1},          /* in a register */
+        {"62f16d4976cb", -1},          /* VPCMPEQD into k1 */
+        {"62f16dc976cb", EXC_UD},      /* zeroing of an opmask */
+        {"62716d4976cb", EXC_UD},      /* k9 */
+        {"62e16d4976cb", EXC_UD},      /* k17 */
+        {"62f27d48900c27", EXC_UD},    /* a gather without a mask */
+        {"62f27d49900c0f", EXC_UD},    /* into its own index */
+        {"62f27d49900f", EXC_UD},      /* no SIB byte */
+        {"62f16d49f6cb", EXC_UD},      /* VPSADBW has no mask */
+        {"c5ed41cb", -1},              /* KANDB */
+        {"c5e941cb", EXC_UD},          /* VEX.L must be 1 */
+        {"c5ad41cb", EXC_UD},          /* k10 */
+    };
+    prepare();
+    random_registers();
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++)
+        ck_assert_msg(run_bytes(cases[i].hex) == cases[i].exception, "%s", cases[i].hex);
+}
+END_TEST
+
 #ifdef NESTOR_HAVE_CAPSTONE
 /* Capstone 4 scales some displacements by a wrong operand; objdump 2.40, asked once for all rows, agrees with Nestor in each. */
 static bool capstone_is_mistaken(const struct insn_row *row)
@@ -589,7 +669,7 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {masks, elements, across_elements, into_masks_and_narrower, masked_faults,
+    const TTest *const tests[] = {masks, elements, across_elements, into_masks_and_narrower, masked_faults, gate, undefined_encodings,
 #ifdef NESTOR_HAVE_CAPSTONE
                                   displacements_as_capstone,
 #endif
