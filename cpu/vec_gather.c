@@ -1,8 +1,9 @@
-/* Gathers and scatters: one memory access for each element whose mask bit is set, at base + index * scale + displacement, the index an element of
- * a vector (VSIB).
+/* Gathers and scatters: one memory access for each element whose mask bit is set, at base + index * scale +
+ * displacement, the index an element of a vector (VSIB).
  *
- * Kept true: elements are taken from the lowest to the highest; a fault leaves those before it done, with their mask bits clear, and RIP at the
- * instruction, so that it goes on there when it is run again. A gather's mask, VEX.vvvv's sign bits or an opmask, is zero in the end.
+ * Kept true: elements are taken from the lowest to the highest; a fault leaves those before it done, with their mask
+ * bits clear, and RIP at the instruction, so that it goes on there when it is run again. A gather's mask, VEX.vvvv's
+ * sign bits or an opmask, is zero in the end.
  * [SDM2 "VPGATHERDD/VPGATHERDQ—...", "VPSCATTERDD/...—...", SDM1 "Vector SIB (VSIB) Memory Addressing"]
  */
 #include "cpu/vector.h"

@@ -1,12 +1,14 @@
-/* VEX and EVEX packed-integer arithmetic, comparison into vectors, logic and shifts. What an operation does to its elements mostly stands in
- * cpu/packed.h, shared with MMX and SSE; cpu/vector.h makes the handlers of every length, masked and not.
+/* VEX and EVEX packed-integer arithmetic, comparison into vectors, logic and shifts. What an operation does to its
+ * elements mostly stands in cpu/packed.h, shared with MMX and SSE; cpu/vector.h makes the handlers of every length,
+ * masked and not.
  *
- * [SDM2 "PADDB/PADDW/PADDD/PADDQ—...", "VPTERNLOGD/VPTERNLOGQ—...", "VPSLLVW/VPSLLVD/VPSLLVQ—...", "VPDPBUSD—...", "VPSHLDV—..."]
+ * [SDM2 "PADDB/PADDW/PADDD/PADDQ—...", "VPTERNLOGD/VPTERNLOGQ—...", "VPSLLVW/VPSLLVD/VPSLLVQ—...", "VPDPBUSD—...",
+ * "VPSHLDV—..."]
  */
 #include "cpu/packed.h"
 #include "cpu/vector.h"
 
-/* ---- element by element, as in cpu/packed.h ------------------------------------------------------------------------ */
+/* ---- element by element, as in cpu/packed.h ---------------------------------------------------------------------- */
 
 #define ELEMENTS(name, type, expr)                                                                                     \
     HOT_INLINE void v##name##_elements(void *d, const void *a, const void *b, unsigned imm, unsigned n)                \
@@ -58,7 +60,8 @@ VEC_ELEMENTS(vprolq,    u64, y << (imm & 63) | y >> (-imm & 63))
 VEC_ELEMENTS(vprord,    u32, y >> (imm & 31) | y << (-imm & 31))
 VEC_ELEMENTS(vprorq,    u64, y >> (imm & 63) | y << (-imm & 63))
 
-/* Funnels: of two elements put together, the upper one after a shift to the left, the lower one after a shift to the right. */
+/* Funnels: of two elements put together, the upper one after a shift to the left, the lower one after a shift to the
+ * right. */
 VEC_ELEMENTS(vpshldw,   u16, ((u32)x << 16 | y) << (imm & 15) >> 16)
 VEC_ELEMENTS(vpshldd,   u32, ((u64)x << 32 | y) << (imm & 31) >> 32)
 VEC_ELEMENTS(vpshldq,   u64, ((u128)x << 64 | y) << (imm & 63) >> 64)
@@ -249,7 +252,8 @@ VEC_ELEMENTS(vpdpwuud,  u32, z + (u32)dot_wuu(x, y))
 VEC_ELEMENTS(vpdpwuuds, u32, saturate_u32((i64)z + dot_wuu(x, y)))
 /* clang-format on */
 
-/* Sums of absolute differences of four bytes with four of the second operand, whose dwords the immediate has shuffled. */
+/* Sums of absolute differences of four bytes with four of the second operand, whose dwords the immediate has
+ * shuffled. */
 HOT_INLINE void vec_dbpsadbw(void *d, const void *a, const void *b, unsigned imm, unsigned n)
 {
     u8 x[VEC_BYTES], y[VEC_BYTES];
@@ -269,7 +273,7 @@ HOT_INLINE void vec_dbpsadbw(void *d, const void *a, const void *b, unsigned imm
 }
 VEC_FAMILY(vdbpsadbw, 2, 2, vec_dbpsadbw)
 
-/* ---- neighbours added and subtracted, lane by lane ----------------------------------------------------------------- */
+/* ---- neighbours added and subtracted, lane by lane --------------------------------------------------------------- */
 
 #define HORIZONTAL(name, esize)                                                                                        \
     VEC_LANES_OP(v##name, packed_##name)                                                                               \

@@ -1,5 +1,5 @@
-/* Opmask registers: their own instructions, comparisons and tests of vectors into them, what turns masks into vectors and back, blends by mask;
- * and the tests of AVX, whose result is in the flags.
+/* Opmask registers: their own instructions, comparisons and tests of vectors into them, what turns masks into vectors
+ * and back, blends by mask; and the tests of AVX, whose result is in the flags.
  *
  * Kept true: an instruction that writes an opmask clears the bits above those that it computes, up to bit 63.
  * [SDM2 "KMOVW/KMOVB/KMOVQ/KMOVD—...", "VPCMPD/VPCMPUD—...", "VPTESTMB/...—...", "VTESTPD/VTESTPS—..."]
@@ -7,7 +7,7 @@
 #include "cpu/flags.h"
 #include "cpu/vector.h"
 
-/* ---- opmask instructions --------------------------------------------------------------------------------------------- */
+/* ---- opmask instructions ----------------------------------------------------------------------------------------- */
 
 #define K_GATE() VEC_GATE_FOR(XCR0_AVX512)
 
@@ -100,7 +100,7 @@ K_LOGIC(kunpck, dq, OSZ_64, x << 32 | (y & 0xffffffff))
     FAMILY_ONE(ktest##letter, ktest##letter)
 K_WIDTHS(K_TESTS)
 
-/* ---- comparisons and tests of elements into an opmask ------------------------------------------------------------------ */
+/* ---- comparisons and tests of elements into an opmask ------------------------------------------------------------ */
 
 typedef u64 element_test(const void *a, const void *b, unsigned imm, unsigned n);
 
@@ -172,7 +172,7 @@ static u64 shufbit_test(const void *a, const void *b, unsigned imm, unsigned n)
 static enum flow pshufbitqmb(struct cpu *cpu, const struct insn *in) { return compare(cpu, in, 1, shufbit_test); }
 FAMILY_ONE(vpshufbitqmb, pshufbitqmb)
 
-/* ---- masks and vectors -------------------------------------------------------------------------------------------------- */
+/* ---- masks and vectors ------------------------------------------------------------------------------------------- */
 
 static enum flow mask_to_vector(struct cpu *cpu, const struct insn *in, unsigned esize)
 {
@@ -241,7 +241,7 @@ static enum flow pbroadcastmw2d(struct cpu *cpu, const struct insn *in) { return
 FAMILY_ONE(vpbroadcastmb2q, pbroadcastmb2q)
 FAMILY_ONE(vpbroadcastmw2d, pbroadcastmw2d)
 
-/* ---- tests of AVX: ZF for reg & rm, CF for ~reg & rm, of all bits or of sign bits only --------------------------------- */
+/* ---- tests of AVX: ZF for reg & rm, CF for ~reg & rm, of all bits or of sign bits only --------------------------- */
 
 static enum flow test_flags(struct cpu *cpu, const struct insn *in, u64 bits)
 {

@@ -1,7 +1,8 @@
-/* VEX and EVEX instructions that only move data: whole vectors, scalars, halves, duplicates, and to and from general registers.
+/* VEX and EVEX instructions that only move data: whole vectors, scalars, halves, duplicates, and to and from general
+ * registers.
  *
- * Kept true: moves raise no floating-point exception and look at no bit of what they move; non-temporal hints mean nothing here, but
- * their alignment does.
+ * Kept true: moves raise no floating-point exception and look at no bit of what they move; non-temporal hints mean
+ * nothing here, but their alignment does.
  * [SDM2 "MOVAPS—...", "MOVDQU,VMOVDQU8/16/32/64—...", "MOVD/MOVQ—...", "VMASKMOV—..."]
  */
 #include "cpu/sse.h"
@@ -66,7 +67,8 @@ ALIGNED(64)
 
 /* ---- scalars ----------------------------------------------------------------------------------------------------- */
 
-/* VMOVSS/VMOVSD between registers: the low element of rm (of reg, in the form that writes rm) over what vvvv holds. One mask bit. */
+/* VMOVSS/VMOVSD between registers: the low element of rm (of reg, in the form that writes rm) over what vvvv holds.
+ * One mask bit. */
 static enum flow scalar_merge(struct cpu *cpu, const struct insn *in, unsigned to, unsigned from, unsigned esize)
 {
     u8 r[16], old[VEC_BYTES];
@@ -133,7 +135,7 @@ static enum flow movq_store(struct cpu *cpu, const struct insn *in)
 FAMILY_ONE(vmovq_load, movq_load)
 FAMILY_ONE(vmovq_store, movq_store)
 
-/* ---- halves: one quadword replaced, the other from vvvv ------------------------------------------------------------ */
+/* ---- halves: one quadword replaced, the other from vvvv ---------------------------------------------------------- */
 
 static enum flow half_load(struct cpu *cpu, const struct insn *in, unsigned place, unsigned from_half)
 {
@@ -164,7 +166,7 @@ FAMILY_ONE(vmovhps_load, movhps_load)
 FAMILY_ONE(vmovlps_store, movlps_store)
 FAMILY_ONE(vmovhps_store, movhps_store)
 
-/* ---- general registers --------------------------------------------------------------------------------------------- */
+/* ---- general registers ------------------------------------------------------------------------------------------- */
 
 /* VMOVD and VMOVQ: in->osz knows that W means nothing outside 64-bit code. */
 static enum flow movd_load(struct cpu *cpu, const struct insn *in)
@@ -264,7 +266,7 @@ static enum flow insertps(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_ONE(vinsertps, insertps)
 
-/* ---- under the sign bits of a vector, and whole registers cleared -------------------------------------------------- */
+/* ---- under the sign bits of a vector, and whole registers cleared ------------------------------------------------ */
 
 static u64 signs(const u8 *v, unsigned n, unsigned esize)
 {
@@ -347,7 +349,7 @@ static enum flow stmxcsr(struct cpu *cpu, const struct insn *in)
 FAMILY_ONE(vldmxcsr, ldmxcsr)
 FAMILY_ONE(vstmxcsr, stmxcsr)
 
-/* ---- widened and narrowed elements --------------------------------------------------------------------------------- */
+/* ---- widened and narrowed elements ------------------------------------------------------------------------------- */
 
 /* VPMOVSX and VPMOVZX: only what is widened is read. */
 #define WIDEN(name, from, to)                                                                                          \

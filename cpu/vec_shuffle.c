@@ -1,13 +1,14 @@
-/* VEX and EVEX instructions that rearrange elements: packs, unpacks, shuffles within 128-bit lanes, permutations across them, alignment,
- * blends, broadcasts, insertion and extraction of lanes, compression and expansion.
+/* VEX and EVEX instructions that rearrange elements: packs, unpacks, shuffles within 128-bit lanes, permutations
+ * across them, alignment, blends, broadcasts, insertion and extraction of lanes, compression and expansion.
  *
  * Kept true: an index selects modulo the number of elements, whatever its other bits hold.
- * [SDM2 "PUNPCKLBW/...—...", "VPERMILPS—...", "VPERMI2W/D/Q/PS/PD—...", "VALIGND/VALIGNQ—...", "VPCOMPRESSD—...", "VINSERTF128/...—..."]
+ * [SDM2 "PUNPCKLBW/...—...", "VPERMILPS—...", "VPERMI2W/D/Q/PS/PD—...", "VALIGND/VALIGNQ—...", "VPCOMPRESSD—...",
+ * "VINSERTF128/...—..."]
  */
 #include "cpu/packed.h"
 #include "cpu/vector.h"
 
-/* ---- packs and unpacks, lane by lane ------------------------------------------------------------------------------- */
+/* ---- packs and unpacks, lane by lane ----------------------------------------------------------------------------- */
 
 /* Masked by elements of `esize` bytes; the broadcast element of packs is the wider, that of the source. */
 #define LANES(name, esize, bsize)                                                                                      \
@@ -30,7 +31,7 @@ LANES(pshufb, 1, 1)
 VEC_LANES_OP_IMM(vpalignr, packed_palignr)
 VEC_FAMILY(vpalignr, 1, 1, vpalignr_lanes)
 
-/* ---- shuffles within lanes ----------------------------------------------------------------------------------------- */
+/* ---- shuffles within lanes --------------------------------------------------------------------------------------- */
 
 /* Element i of each lane comes from FROM (a function of lane contents p of vvvv, q of rm, place i, immediate). */
 #define SHUFFLE(name, type, from)                                                                                      \
@@ -91,7 +92,7 @@ static enum flow movddup_general(struct cpu *cpu, const struct insn *in)
 }
 FAMILY_SIZES(vmovddup, movddup_128, vmovddup_wide_32, vmovddup_wide_64, movddup_general)
 
-/* ---- permutations over the whole vector ------------------------------------------------------------------------------ */
+/* ---- permutations over the whole vector -------------------------------------------------------------------------- */
 
 /* Indices in vvvv, elements in rm. */
 #define PERMUTE(name, type)                                                                                            \
@@ -204,7 +205,7 @@ HOT_INLINE void vec_multishift(void *d, const void *a, const void *b, unsigned i
 }
 VEC_FAMILY(vpmultishiftqb, 1, 8, vec_multishift)
 
-/* ---- blends ---------------------------------------------------------------------------------------------------------- */
+/* ---- blends ------------------------------------------------------------------------------------------------------ */
 
 /* One bit of the immediate for each element; VPBLENDW uses the same eight in each lane. */
 #define BLEND(name, type, bit)                                                                                         \
@@ -244,10 +245,10 @@ FAMILY_ONE(vblendvps, blendvps)
 FAMILY_ONE(vblendvpd, blendvpd)
 FAMILY_ONE(vpblendvb, pblendvb)
 
-/* ---- broadcasts ------------------------------------------------------------------------------------------------------ */
+/* ---- broadcasts -------------------------------------------------------------------------------------------------- */
 
-/* `bytes` at the beginning of rm, repeated; masked by elements of `esize` bytes. Memory is read when any copy is wanted; of a broadcast of several
- * elements, those that no mask bit wants are not read. */
+/* `bytes` at the beginning of rm, repeated; masked by elements of `esize` bytes. Memory is read when any copy is
+ * wanted; of a broadcast of several elements, those that no mask bit wants are not read. */
 static enum flow broadcast(struct cpu *cpu, const struct insn *in, unsigned bytes, unsigned esize)
 {
     u8 v[VEC_BYTES];
@@ -294,7 +295,7 @@ BROADCAST_GPR(pbroadcastb_gpr, 1)
 BROADCAST_GPR(pbroadcastw_gpr, 2)
 BROADCAST_GPR(pbroadcastdq_gpr, in->osz == OSZ_64 ? 8 : 4)
 
-/* ---- lanes in and out ------------------------------------------------------------------------------------------------ */
+/* ---- lanes in and out -------------------------------------------------------------------------------------------- */
 
 static enum flow insert_lanes(struct cpu *cpu, const struct insn *in, unsigned bytes, unsigned esize)
 {
@@ -335,7 +336,7 @@ INSERT_EXTRACT(64x2, 16, 8)
 INSERT_EXTRACT(32x8, 32, 4)
 INSERT_EXTRACT(64x4, 32, 8)
 
-/* ---- compression and expansion: the elements that the mask has, side by side ------------------------------------------ */
+/* ---- compression and expansion: the elements that the mask has, side by side ------------------------------------- */
 
 static enum flow compress(struct cpu *cpu, const struct insn *in, unsigned esize)
 {

@@ -1,8 +1,9 @@
-/* The parts of vector instructions that need not be inline: masked and broadcast memory operands, masked destinations, and why
- * the gate is closed (cpu/vector.h).
+/* The parts of vector instructions that need not be inline: masked and broadcast memory operands, masked destinations,
+ * and why the gate is closed (cpu/vector.h).
  *
- * Kept true: a masked element of memory is neither read, written nor checked, except that a range whose translation is at hand, in RAM, is
- * read whole, which nothing can see; a masked store checks all of its elements before it writes the first.
+ * Kept true: a masked element of memory is neither read, written nor checked, except that a range whose translation is
+ * at hand, in RAM, is read whole, which nothing can see; a masked store checks all of its elements before it writes
+ * the first.
  * [SDM2 "Masking", "Exception Classifications of EVEX-Encoded Instructions"]
  */
 #include "cpu/vector.h"
@@ -37,8 +38,8 @@ bool vec_aligned_la(struct cpu *cpu, const struct insn *in, unsigned n, unsigned
     return false;
 }
 
-/* The host address of the whole operand if its translation is at hand for reading or writing; only flat operands, whose elements
- * have no segment checks. */
+/* The host address of the whole operand if its translation is at hand for reading or writing; only flat operands,
+ * whose elements have no segment checks. */
 static u8 *at_hand(struct cpu *cpu, const struct insn *in, unsigned n, bool write)
 {
     u64 la;

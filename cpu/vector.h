@@ -1,15 +1,16 @@
-/* What handlers of VEX- and EVEX-encoded vector instructions share: the gate, source operands (registers, memory whole, by element under a
- * mask, broadcast), destinations (merging, zeroing, bits above the vector length cleared), and the family macros that make the handlers
- * of an operation from one function on `n` bytes.
+/* What handlers of VEX- and EVEX-encoded vector instructions share: the gate, source operands (registers, memory
+ * whole, by element under a mask, broadcast), destinations (merging, zeroing, bits above the vector length cleared),
+ * and the family macros that make the handlers of an operation from one function on `n` bytes.
  *
- * Order kept by every handler: #UD / #NM (VEC_GATE), memory (alignment where the instruction demands it, then translation, element by
- * element when masked elements must not fault), operation, and only then the destination. What the encoding itself makes #UD, the
- * decoder has refused (vector_undefined()).
+ * Order kept by every handler: #UD / #NM (VEC_GATE), memory (alignment where the instruction demands it, then
+ * translation, element by element when masked elements must not fault), operation, and only then the destination. What
+ * the encoding itself makes #UD, the decoder has refused (vector_undefined()).
  *
- * A vector row's handlers are indexed by in->osz: 0, 1, 2 for 128, 256 and 512 bits without opmask and broadcast, which are simple loops
- * of constant length; 3 for everything else (`general`). Vector register n is cpu->fpu.v[n], 64 bytes.
- * [SDM2 "Exception Specifications of Intel AVX and AVX2 Instructions", "Exception Classifications of EVEX-Encoded Instructions",
- *  "Masking"; SDM1 "Programming with Intel AVX-512"]
+ * A vector row's handlers are indexed by in->osz: 0, 1, 2 for 128, 256 and 512 bits without opmask and broadcast,
+ * which are simple loops of constant length; 3 for everything else (`general`). Vector register n is cpu->fpu.v[n], 64
+ * bytes.
+ * [SDM2 "Exception Specifications of Intel AVX and AVX2 Instructions", "Exception Classifications of EVEX-Encoded
+ * Instructions", "Masking"; SDM1 "Programming with Intel AVX-512"]
  */
 #ifndef NESTOR_CPU_VECTOR_H
 #define NESTOR_CPU_VECTOR_H
@@ -66,12 +67,14 @@ static inline u64 vec_memory_mask(const struct cpu *cpu, const struct insn *in, 
     return insn_rows[in->row].attr & ROW_WHOLE ? mask_low(lanes) : vec_mask(cpu, in, lanes);
 }
 
-/* Writes the destination register under the mask: n bytes of elements of `esize` bytes; inactive ones are kept, or cleared with EVEX.z. */
+/* Writes the destination register under the mask: n bytes of elements of `esize` bytes; inactive ones are kept, or
+ * cleared with EVEX.z. */
 void vec_commit(struct cpu *cpu, const struct insn *in, const void *data, unsigned n, unsigned esize, u64 mask);
 
 /* ---- source operands --------------------------------------------------------------------------------------------- */
 
-/* The whole operand in ModRM.rm, n bytes, unmasked: the register itself, guest memory itself, or a copy in `buffer`. NULL: a fault. */
+/* The whole operand in ModRM.rm, n bytes, unmasked: the register itself, guest memory itself, or a copy in `buffer`.
+ * NULL: a fault. */
 HOT_INLINE const void *vec_source(struct cpu *cpu, const struct insn *in, unsigned n, void *buffer)
 {
     u64 la;
@@ -85,11 +88,13 @@ HOT_INLINE const void *vec_source(struct cpu *cpu, const struct insn *in, unsign
     return mem_read_slow(cpu, la, buffer, n, ACCESS_READ) ? buffer : NULL;
 }
 
-/* The operand in ModRM.rm in all its forms, into `data` (64 bytes; what is not read is zero): `n` bytes as elements of `esize` bytes, only
- * the active ones of which are read from memory; EVEX.b: one element, repeated, read when any is active. False: a fault. */
+/* The operand in ModRM.rm in all its forms, into `data` (64 bytes; what is not read is zero): `n` bytes as elements of
+ * `esize` bytes, only the active ones of which are read from memory; EVEX.b: one element, repeated, read when any is
+ * active. False: a fault. */
 bool vec_load(struct cpu *cpu, const struct insn *in, void *data, unsigned n, unsigned esize, u64 mask);
 
-/* Stores the active elements of n bytes to the memory operand; nothing is written unless all of them can be. False: a fault. */
+/* Stores the active elements of n bytes to the memory operand; nothing is written unless all of them can be. False: a
+ * fault. */
 bool vec_store(struct cpu *cpu, const struct insn *in, const void *data, unsigned n, unsigned esize, u64 mask);
 
 /* The linear address of `bytes` bytes that begin `offset` bytes into the memory operand, with its segment checks. */
@@ -121,8 +126,8 @@ bool vec_aligned_la(struct cpu *cpu, const struct insn *in, unsigned n, unsigned
 
 /* ---- families ---------------------------------------------------------------------------------------------------- */
 
-/* An operation on n bytes: d = op(a, b, imm), where a is VEX.vvvv, b is ModRM.rm, and d, which may be either of them, still holds the old
- * destination. It reads all that it needs before it writes d. */
+/* An operation on n bytes: d = op(a, b, imm), where a is VEX.vvvv, b is ModRM.rm, and d, which may be either of them,
+ * still holds the old destination. It reads all that it needs before it writes d. */
 typedef void vec_operation(void *d, const void *a, const void *b, unsigned imm);
 
 HOT_INLINE enum flow vec_run(struct cpu *cpu, const struct insn *in, unsigned n, vec_operation *op)
@@ -137,11 +142,13 @@ HOT_INLINE enum flow vec_run(struct cpu *cpu, const struct insn *in, unsigned n,
     return FLOW_NEXT;
 }
 
-/* The same with opmask or broadcast: elements of `esize` bytes are masked, `bsize` bytes are read and broadcast. (cpu/vector.c) */
+/* The same with opmask or broadcast: elements of `esize` bytes are masked, `bsize` bytes are read and broadcast.
+ * (cpu/vector.c) */
 enum flow vec_run_general(struct cpu *cpu, const struct insn *in, unsigned esize, unsigned bsize, vec_operation *const op[3]);
 
-/* The family NAME of `op(void *d, const void *a, const void *b, unsigned imm, unsigned n)`, an inline function; masked by elements of `esize` bytes,
- * broadcast (if the row's tuple allows it) from `bsize`. Serves VEX.128/256 and EVEX.128/256/512. */
+/* The family NAME of `op(void *d, const void *a, const void *b, unsigned imm, unsigned n)`, an inline function; masked
+ * by elements of `esize` bytes, broadcast (if the row's tuple allows it) from `bsize`. Serves VEX.128/256 and
+ * EVEX.128/256/512. */
 #define VEC_FAMILY(name, esize, bsize, op)                                                                             \
     static void name##_op16(void *d, const void *a, const void *b, unsigned imm) { (void)imm, op(d, a, b, imm, 16); }  \
     static void name##_op32(void *d, const void *a, const void *b, unsigned imm) { (void)imm, op(d, a, b, imm, 32); }  \
@@ -156,7 +163,8 @@ enum flow vec_run_general(struct cpu *cpu, const struct insn *in, unsigned esize
     }                                                                                                                  \
     FAMILY_SIZES(name, name##_16, name##_32, name##_64, name##_general)
 
-/* The family NAME of an element-wise operation: `expr` of x (from VEX.vvvv), y (from ModRM.rm), z (the old destination) and imm, all of `type`. */
+/* The family NAME of an element-wise operation: `expr` of x (from VEX.vvvv), y (from ModRM.rm), z (the old
+ * destination) and imm, all of `type`. */
 #define VEC_ELEMENTS(name, type, expr)                                                                                 \
     HOT_INLINE void name##_elements(void *d, const void *a, const void *b, unsigned imm, unsigned n)                   \
     {                                                                                                                  \
@@ -188,7 +196,8 @@ enum flow vec_run_general(struct cpu *cpu, const struct insn *in, unsigned esize
         for (unsigned i = 0; i < n; i += 16)                                                                           \
             op((u8 *)d + i, (const u8 *)a + i, (const u8 *)b + i, 16, imm);                                            \
     }
-/* NAME_lanes: what SSE does in place, `op(u64 *d, const u64 *s)` or with an immediate, on each 128-bit lane of a with that of b. */
+/* NAME_lanes: what SSE does in place, `op(u64 *d, const u64 *s)` or with an immediate, on each 128-bit lane of a with
+ * that of b. */
 #define VEC_LANES_SSE(name, op)                                                                                        \
     HOT_INLINE void name##_lanes(void *d, const void *a, const void *b, unsigned imm, unsigned n)                      \
     {                                                                                                                  \

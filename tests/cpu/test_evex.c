@@ -1,6 +1,9 @@
-/* EVEX-encoded moves and integer instructions, of which no processor was at hand: every row of cpu/insn_evex.def that writes a vector under merging
- * and zeroing masks against its own unmasked result (element sizes are taken from the mnemonics), from memory and by broadcast against registers;
- * operations without a VEX twin against models written from [SDM2], bit by bit; faults of masked elements; CR4, XCR0, CR0.TS and undefined encodings; scaled
+/* EVEX-encoded moves and integer instructions, of which no processor was at hand: every row of cpu/insn_evex.def that
+ * writes a vector under merging
+ * and zeroing masks against its own unmasked result (element sizes are taken from the mnemonics), from memory and by
+ * broadcast against registers;
+ * operations without a VEX twin against models written from [SDM2], bit by bit; faults of masked elements; CR4, XCR0,
+ * CR0.TS and undefined encodings; scaled
  * displacements against Capstone.
  */
 #include "tests/cpu/bench_cpu.h"
@@ -13,7 +16,7 @@
 #endif
 
 #define OPERAND 0x10000u
-#define HOLE 0x200000u         /* the 2-MByte page there is taken away */
+#define HOLE 0x200000u /* the 2-MByte page there is taken away */
 
 static u64 random_state = 1;
 static u64 random64(void)
@@ -24,7 +27,9 @@ static u64 random64(void)
     return z ^ z >> 31;
 }
 
-static const struct { const char *name, *encoding, *operands; } evex[] = {
+static const struct {
+    const char *name, *encoding, *operands;
+} evex[] = {
 #define INSN(name, encoding, operands, attributes, cpuid, flags, exit, family) {#name, encoding, operands},
 #include "cpu/insn_evex.def"
 #undef INSN
@@ -38,7 +43,10 @@ static const struct insn_row *row_at(unsigned n)
     ck_abort_msg("no row %s", evex[n].name);
 }
 
-struct form { unsigned vl, opmask, imm; bool z, b, memory; };
+struct form {
+    unsigned vl, opmask, imm;
+    bool z, b, memory;
+};
 
 /* reg is 1, vvvv 2, rm 3 or [RDI + disp8]. */
 static unsigned encode(const struct insn_row *row, struct form f, int disp8, u8 *code)
@@ -54,7 +62,7 @@ static unsigned encode(const struct insn_row *row, struct form f, int disp8, u8 
     unsigned reg = row->modrm == MODRM_DIGIT ? row->modrm_value : 1;
     code[n++] = (u8)(f.memory ? 0x40 | reg << 3 | (vsib ? 4 : 7) : 0xc0 | reg << 3 | 3);
     if (f.memory && vsib)
-        code[n++] = 0x20 | 7;      /* RDI and vector 4 */
+        code[n++] = 0x20 | 7; /* RDI and vector 4 */
     if (f.memory)
         code[n++] = (u8)disp8;
     if (row->imm != IMM_NONE)
@@ -104,10 +112,11 @@ static unsigned element_size(const char *name)
 {
     if (strstr(name, "PUNPCK"))
         return tail_of(name, "QDQ") ? 8 : tail_of(name, "DQ") ? 4 : tail_of(name, "WD") ? 2 : 1;
-    if (strstr(name, "32X") || tail_of(name, "32") || tail_of(name, "SLDUP") || tail_of(name, "SHDUP") || tail_of(name, "DS") || tail_of(name, "PS") ||
-        tail_of(name, "CASTSS"))
+    if (strstr(name, "32X") || tail_of(name, "32") || tail_of(name, "SLDUP") || tail_of(name, "SHDUP") ||
+        tail_of(name, "DS") || tail_of(name, "PS") || tail_of(name, "CASTSS"))
         return 4;
-    if (strstr(name, "64X") || tail_of(name, "64") || tail_of(name, "DDUP") || tail_of(name, "PD") || tail_of(name, "CASTSD") || tail_of(name, "Q"))
+    if (strstr(name, "64X") || tail_of(name, "64") || tail_of(name, "DDUP") || tail_of(name, "PD") ||
+        tail_of(name, "CASTSD") || tail_of(name, "Q"))
         return 8;
     if (tail_of(name, "W") || tail_of(name, "16"))
         return 2;
@@ -115,8 +124,8 @@ static unsigned element_size(const char *name)
 }
 static bool to_vector(const struct insn_row *row)
 {
-    return row->operand_count && !(row->attr & (ROW_NOMASK | ROW_NEEDMASK | ROW_LIG)) && !row->k_dest && !row->mem_dest &&
-           !strstr(row->name, "EXPAND") && !strstr(row->name, "BLENDM");
+    return row->operand_count && !(row->attr & (ROW_NOMASK | ROW_NEEDMASK | ROW_LIG)) && !row->k_dest &&
+           !row->mem_dest && !strstr(row->name, "EXPAND") && !strstr(row->name, "BLENDM");
 }
 
 START_TEST(masks)
@@ -174,7 +183,8 @@ START_TEST(masks)
                 f.memory = true;
                 f.b = b;
                 ck_assert_int_eq(run(row, f, 0), -1);
-                ck_assert_msg(!memcmp(full, cpu.fpu.v[to], 64), "%s \"%s\" from memory, b %u", row->name, row->encoding, b);
+                ck_assert_msg(!memcmp(full, cpu.fpu.v[to], 64), "%s \"%s\" from memory, b %u", row->name, row->encoding,
+                              b);
             }
         }
     }
@@ -190,11 +200,17 @@ static const struct insn_row *named(const char *name, const char *opcode)
     ck_abort_msg("no row %s", name);
 }
 
-/* ---- models: bit by bit ---------------------------------------------------------------------------------------------- */
+/* ---- models: bit by bit ------------------------------------------------------------------------------------------ */
 
 typedef u64 model(u64 x, u64 y, u64 z, unsigned imm, unsigned bits);
-static u64 low(u64 v, unsigned bits) { return bits == 64 ? v : v & (BIT(bits) - 1); }
-static i64 as_signed(u64 v, unsigned bits) { return (i64)(v << (64 - bits)) >> (64 - bits); }
+static u64 low(u64 v, unsigned bits)
+{
+    return bits == 64 ? v : v & (BIT(bits) - 1);
+}
+static i64 as_signed(u64 v, unsigned bits)
+{
+    return (i64)(v << (64 - bits)) >> (64 - bits);
+}
 static u64 rotated(u64 v, unsigned by, unsigned bits)
 {
     u64 r = 0;
@@ -232,9 +248,9 @@ MODEL(m_mins, as_signed(x, bits) < as_signed(y, bits) ? x : y)
 MODEL(m_maxs, as_signed(x, bits) > as_signed(y, bits) ? x : y)
 MODEL(m_minu, x < y ? x : y)
 MODEL(m_maxu, x > y ? x : y)
-MODEL(m_mul, x * y)
-MODEL(m_and, x & y)
-MODEL(m_andn, ~x & y)
+MODEL(m_mul, x *y)
+MODEL(m_and, x &y)
+MODEL(m_andn, ~x &y)
 MODEL(m_or, x | y)
 MODEL(m_xor, x ^ y)
 static u64 m_ternary(u64 x, u64 y, u64 z, unsigned imm, unsigned bits)
@@ -260,34 +276,55 @@ static u64 m_lzcnt(u64 x, u64 y, u64 z, unsigned imm, unsigned bits)
         n++;
     return n;
 }
-static u128 product52(u64 x, u64 y) { return (u128)(x & (BIT(52) - 1)) * (y & (BIT(52) - 1)); }
+static u128 product52(u64 x, u64 y)
+{
+    return (u128)(x & (BIT(52) - 1)) * (y & (BIT(52) - 1));
+}
 MODEL(m_madd52lo, z + (u64)(product52(x, y) & (BIT(52) - 1)))
 MODEL(m_madd52hi, z + (u64)(product52(x, y) >> 52))
 static i64 dot(u64 x, u64 y, unsigned part, bool x_signed)
 {
     i64 sum = 0;
     for (unsigned i = 0; i < 32; i += part)
-        sum += (x_signed ? as_signed(low(x >> i, part), part) : (i64)low(x >> i, part)) * as_signed(low(y >> i, part), part);
+        sum += (x_signed ? as_signed(low(x >> i, part), part) : (i64)low(x >> i, part)) *
+               as_signed(low(y >> i, part), part);
     return sum;
 }
-static u64 clamped(i64 v) { return (u64)(v > 0x7fffffff ? 0x7fffffff : v < -0x80000000ll ? -0x80000000ll : v); }
+static u64 clamped(i64 v)
+{
+    return (u64)(v > 0x7fffffff ? 0x7fffffff : v < -0x80000000ll ? -0x80000000ll : v);
+}
 MODEL(m_dpbusd, z + (u64)dot(x, y, 8, false))
 MODEL(m_dpbusds, clamped(as_signed(z, 32) + dot(x, y, 8, false)))
 MODEL(m_dpwssd, z + (u64)dot(x, y, 16, true))
 MODEL(m_dpwssds, clamped(as_signed(z, 32) + dot(x, y, 16, true)))
 
-static const struct { const char *name; unsigned bits; model *m; } models[] = {
-    {"VPROLVD", 32, m_rolv}, {"VPROLVQ", 64, m_rolv}, {"VPRORVD", 32, m_rorv}, {"VPRORVQ", 64, m_rorv}, {"VPROLD", 32, m_rol}, {"VPROLQ", 64, m_rol},
-    {"VPRORD", 32, m_ror}, {"VPRORQ", 64, m_ror}, {"VPSHLDW", 16, m_shld}, {"VPSHLDD", 32, m_shld}, {"VPSHLDQ", 64, m_shld}, {"VPSHRDW", 16, m_shrd},
-    {"VPSHRDD", 32, m_shrd}, {"VPSHRDQ", 64, m_shrd}, {"VPSHLDVW", 16, m_shldv}, {"VPSHLDVD", 32, m_shldv}, {"VPSHLDVQ", 64, m_shldv},
-    {"VPSHRDVW", 16, m_shrdv}, {"VPSHRDVD", 32, m_shrdv}, {"VPSHRDVQ", 64, m_shrdv}, {"VPSLLVW", 16, m_sllv}, {"VPSRLVW", 16, m_srlv},
-    {"VPSRAVW", 16, m_srav}, {"VPSRAVQ", 64, m_srav}, {"VPABSQ", 64, m_abs}, {"VPMINSQ", 64, m_mins}, {"VPMAXSQ", 64, m_maxs}, {"VPMINUQ", 64, m_minu},
-    {"VPMAXUQ", 64, m_maxu}, {"VPMULLQ", 64, m_mul}, {"VPANDD", 32, m_and}, {"VPANDNQ", 64, m_andn}, {"VPORD", 32, m_or}, {"VPXORQ", 64, m_xor},
-    {"VPTERNLOGD", 32, m_ternary}, {"VPTERNLOGQ", 64, m_ternary}, {"VPOPCNTB", 8, m_popcnt}, {"VPOPCNTW", 16, m_popcnt}, {"VPOPCNTD", 32, m_popcnt},
-    {"VPOPCNTQ", 64, m_popcnt}, {"VPLZCNTD", 32, m_lzcnt}, {"VPLZCNTQ", 64, m_lzcnt}, {"VPMADD52LUQ", 64, m_madd52lo}, {"VPMADD52HUQ", 64, m_madd52hi},
-    {"VPDPBUSD", 32, m_dpbusd}, {"VPDPBUSDS", 32, m_dpbusds}, {"VPDPWSSD", 32, m_dpwssd}, {"VPDPWSSDS", 32, m_dpwssds},
+static const struct {
+    const char *name;
+    unsigned bits;
+    model *m;
+} models[] = {
+    {"VPROLVD", 32, m_rolv},         {"VPROLVQ", 64, m_rolv},         {"VPRORVD", 32, m_rorv},
+    {"VPRORVQ", 64, m_rorv},         {"VPROLD", 32, m_rol},           {"VPROLQ", 64, m_rol},
+    {"VPRORD", 32, m_ror},           {"VPRORQ", 64, m_ror},           {"VPSHLDW", 16, m_shld},
+    {"VPSHLDD", 32, m_shld},         {"VPSHLDQ", 64, m_shld},         {"VPSHRDW", 16, m_shrd},
+    {"VPSHRDD", 32, m_shrd},         {"VPSHRDQ", 64, m_shrd},         {"VPSHLDVW", 16, m_shldv},
+    {"VPSHLDVD", 32, m_shldv},       {"VPSHLDVQ", 64, m_shldv},       {"VPSHRDVW", 16, m_shrdv},
+    {"VPSHRDVD", 32, m_shrdv},       {"VPSHRDVQ", 64, m_shrdv},       {"VPSLLVW", 16, m_sllv},
+    {"VPSRLVW", 16, m_srlv},         {"VPSRAVW", 16, m_srav},         {"VPSRAVQ", 64, m_srav},
+    {"VPABSQ", 64, m_abs},           {"VPMINSQ", 64, m_mins},         {"VPMAXSQ", 64, m_maxs},
+    {"VPMINUQ", 64, m_minu},         {"VPMAXUQ", 64, m_maxu},         {"VPMULLQ", 64, m_mul},
+    {"VPANDD", 32, m_and},           {"VPANDNQ", 64, m_andn},         {"VPORD", 32, m_or},
+    {"VPXORQ", 64, m_xor},           {"VPTERNLOGD", 32, m_ternary},   {"VPTERNLOGQ", 64, m_ternary},
+    {"VPOPCNTB", 8, m_popcnt},       {"VPOPCNTW", 16, m_popcnt},      {"VPOPCNTD", 32, m_popcnt},
+    {"VPOPCNTQ", 64, m_popcnt},      {"VPLZCNTD", 32, m_lzcnt},       {"VPLZCNTQ", 64, m_lzcnt},
+    {"VPMADD52LUQ", 64, m_madd52lo}, {"VPMADD52HUQ", 64, m_madd52hi}, {"VPDPBUSD", 32, m_dpbusd},
+    {"VPDPBUSDS", 32, m_dpbusds},    {"VPDPWSSD", 32, m_dpwssd},      {"VPDPWSSDS", 32, m_dpwssds},
 };
-static u64 lane(const u64 *v, unsigned i, unsigned bits) { return low(v[i * bits / 64] >> (i * bits % 64), bits); }
+static u64 lane(const u64 *v, unsigned i, unsigned bits)
+{
+    return low(v[i * bits / 64] >> (i * bits % 64), bits);
+}
 
 START_TEST(elements)
 {
@@ -302,26 +339,32 @@ START_TEST(elements)
             struct form f = {.vl = round % 3, .imm = (u8)random64()};
             u64 v[32][8];
             random_registers();
-            if (round & 8)         /* counts and small numbers */
+            if (round & 8) /* counts and small numbers */
                 for (unsigned q = 0; q < 8; q++)
                     cpu.fpu.v[3][q] &= 0x007f007f0000007full >> (random64() % 3 * 16);
             memcpy(v, cpu.fpu.v, sizeof v);
             ck_assert_int_eq(run(row, f, 0), -1);
             const u64 *d = cpu.fpu.v[row->dest_vvvv ? 2 : 1];
             for (unsigned i = 0; i < (128u << f.vl) / bits; i++)
-                ck_assert_msg(lane(d, i, bits) == models[m].m(lane(v[2], i, bits), lane(v[3], i, bits), lane(v[1], i, bits), f.imm, bits),
+                ck_assert_msg(lane(d, i, bits) == models[m].m(lane(v[2], i, bits), lane(v[3], i, bits),
+                                                              lane(v[1], i, bits), f.imm, bits),
                               "%s element %u, imm %02x", models[m].name, i, f.imm);
         }
     }
 }
 END_TEST
 
-/* ---- models of what goes across elements ------------------------------------------------------------------------------ */
+/* ---- models of what goes across elements ------------------------------------------------------------------------- */
 
-static u64 at(const u64 *v, unsigned i, unsigned bits, unsigned vl) { return lane(v, i & ((128u << vl) / bits - 1), bits); }
+static u64 at(const u64 *v, unsigned i, unsigned bits, unsigned vl)
+{
+    return lane(v, i & ((128u << vl) / bits - 1), bits);
+}
 
-/* The model's element i of the destination: d, a, b are the old destination, vvvv and rm; k the opmask, for those that need it. */
-static u64 across(const char *name, const u64 *d, const u64 *a, const u64 *b, u64 k, unsigned imm, unsigned i, unsigned bits, unsigned vl)
+/* The model's element i of the destination: d, a, b are the old destination, vvvv and rm; k the opmask, for those
+ * that need it. */
+static u64 across(const char *name, const u64 *d, const u64 *a, const u64 *b, u64 k, unsigned imm, unsigned i,
+                  unsigned bits, unsigned vl)
 {
     unsigned lanes = (128u << vl) / bits, per = 128 / bits, n = 0;
     u64 r = 0;
@@ -352,7 +395,8 @@ static u64 across(const char *name, const u64 *d, const u64 *a, const u64 *b, u6
         return r;
     }
     if (!strncmp(name, "VSHUFI", 6)) {
-        unsigned parts = lanes / per, part = i / per, width = parts == 4 ? 2 : 1, from = imm >> (width * part) & (parts - 1);
+        unsigned parts = lanes / per, part = i / per, width = parts == 4 ? 2 : 1,
+                 from = imm >> (width * part) & (parts - 1);
         return lane(part < parts / 2 ? a : b, from * per + i % per, bits);
     }
     ck_assert_str_eq(name, "VDBPSADBW");
@@ -367,10 +411,15 @@ static u64 across(const char *name, const u64 *d, const u64 *a, const u64 *b, u6
 
 START_TEST(across_elements)
 {
-    static const struct { const char *name; unsigned bits; } cases[] = {
-        {"VPERMI2B", 8}, {"VPERMI2W", 16}, {"VPERMI2D", 32}, {"VPERMI2Q", 64}, {"VPERMT2B", 8}, {"VPERMT2W", 16}, {"VPERMT2D", 32}, {"VPERMT2Q", 64},
-        {"VPERMB", 8}, {"VPERMW", 16}, {"VPERMD", 32}, {"VALIGND", 32}, {"VALIGNQ", 64}, {"VPCONFLICTD", 32}, {"VPCONFLICTQ", 64}, {"VPEXPANDB", 8},
-        {"VPEXPANDW", 16}, {"VPEXPANDD", 32}, {"VPEXPANDQ", 64}, {"VPMULTISHIFTQB", 8}, {"VSHUFI32X4", 32}, {"VSHUFI64X2", 64}, {"VDBPSADBW", 16},
+    static const struct {
+        const char *name;
+        unsigned bits;
+    } cases[] = {
+        {"VPERMI2B", 8},    {"VPERMI2W", 16},   {"VPERMI2D", 32},  {"VPERMI2Q", 64},    {"VPERMT2B", 8},
+        {"VPERMT2W", 16},   {"VPERMT2D", 32},   {"VPERMT2Q", 64},  {"VPERMB", 8},       {"VPERMW", 16},
+        {"VPERMD", 32},     {"VALIGND", 32},    {"VALIGNQ", 64},   {"VPCONFLICTD", 32}, {"VPCONFLICTQ", 64},
+        {"VPEXPANDB", 8},   {"VPEXPANDW", 16},  {"VPEXPANDD", 32}, {"VPEXPANDQ", 64},   {"VPMULTISHIFTQB", 8},
+        {"VSHUFI32X4", 32}, {"VSHUFI64X2", 64}, {"VDBPSADBW", 16},
     };
     prepare();
     for (unsigned c = 0; c < ARRAY_SIZE(cases); c++) {
@@ -389,7 +438,8 @@ START_TEST(across_elements)
             u64 k = cpu.fpu.k[1];
             ck_assert_int_eq(run(row, f, 0), -1);
             for (unsigned i = 0; i < (128u << f.vl) / cases[c].bits; i++)
-                ck_assert_msg(lane(cpu.fpu.v[1], i, cases[c].bits) == across(row->name, v[1], v[2], v[3], k, f.imm, i, cases[c].bits, f.vl),
+                ck_assert_msg(lane(cpu.fpu.v[1], i, cases[c].bits) ==
+                                  across(row->name, v[1], v[2], v[3], k, f.imm, i, cases[c].bits, f.vl),
                               "%s element %u, imm %02x, length %u", row->name, i, f.imm, f.vl);
         }
     }
@@ -399,15 +449,25 @@ END_TEST
 /* Comparisons and tests into opmasks, what narrows, and compression. */
 START_TEST(into_masks_and_narrower)
 {
-    static const struct { const char *name; unsigned bits; bool is_signed; } compares[] = {
-        {"VPCMPB", 8, true}, {"VPCMPUB", 8, false}, {"VPCMPW", 16, true}, {"VPCMPUW", 16, false}, {"VPCMPD", 32, true}, {"VPCMPUD", 32, false},
-        {"VPCMPQ", 64, true}, {"VPCMPUQ", 64, false}, {"VPTESTMB", 8, false}, {"VPTESTMD", 32, false}, {"VPTESTNMW", 16, false}, {"VPTESTNMQ", 64, false},
+    static const struct {
+        const char *name;
+        unsigned bits;
+        bool is_signed;
+    } compares[] = {
+        {"VPCMPB", 8, true},    {"VPCMPUB", 8, false},   {"VPCMPW", 16, true},     {"VPCMPUW", 16, false},
+        {"VPCMPD", 32, true},   {"VPCMPUD", 32, false},  {"VPCMPQ", 64, true},     {"VPCMPUQ", 64, false},
+        {"VPTESTMB", 8, false}, {"VPTESTMD", 32, false}, {"VPTESTNMW", 16, false}, {"VPTESTNMQ", 64, false},
     };
-    static const struct { const char *name; unsigned from, to; char kind; } narrows[] = {
-        {"VPMOVQB", 64, 8, 't'}, {"VPMOVSQB", 64, 8, 's'}, {"VPMOVUSQB", 64, 8, 'u'}, {"VPMOVQW", 64, 16, 't'}, {"VPMOVSQW", 64, 16, 's'},
-        {"VPMOVUSQW", 64, 16, 'u'}, {"VPMOVQD", 64, 32, 't'}, {"VPMOVSQD", 64, 32, 's'}, {"VPMOVUSQD", 64, 32, 'u'}, {"VPMOVDB", 32, 8, 't'},
-        {"VPMOVSDB", 32, 8, 's'}, {"VPMOVUSDB", 32, 8, 'u'}, {"VPMOVDW", 32, 16, 't'}, {"VPMOVSDW", 32, 16, 's'}, {"VPMOVUSDW", 32, 16, 'u'},
-        {"VPMOVWB", 16, 8, 't'}, {"VPMOVSWB", 16, 8, 's'}, {"VPMOVUSWB", 16, 8, 'u'},
+    static const struct {
+        const char *name;
+        unsigned from, to;
+        char kind;
+    } narrows[] = {
+        {"VPMOVQB", 64, 8, 't'},    {"VPMOVSQB", 64, 8, 's'},   {"VPMOVUSQB", 64, 8, 'u'},  {"VPMOVQW", 64, 16, 't'},
+        {"VPMOVSQW", 64, 16, 's'},  {"VPMOVUSQW", 64, 16, 'u'}, {"VPMOVQD", 64, 32, 't'},   {"VPMOVSQD", 64, 32, 's'},
+        {"VPMOVUSQD", 64, 32, 'u'}, {"VPMOVDB", 32, 8, 't'},    {"VPMOVSDB", 32, 8, 's'},   {"VPMOVUSDB", 32, 8, 'u'},
+        {"VPMOVDW", 32, 16, 't'},   {"VPMOVSDW", 32, 16, 's'},  {"VPMOVUSDW", 32, 16, 'u'}, {"VPMOVWB", 16, 8, 't'},
+        {"VPMOVSWB", 16, 8, 's'},   {"VPMOVUSWB", 16, 8, 'u'},
     };
     prepare();
     for (unsigned round = 0; round < 200; round++) {
@@ -422,14 +482,30 @@ START_TEST(into_masks_and_narrower)
                 u64 x = lane(cpu.fpu.v[2], i, bits), y = lane(cpu.fpu.v[3], i, bits);
                 bool less = compares[c].is_signed ? as_signed(x, bits) < as_signed(y, bits) : x < y, result;
                 switch (f.imm & 7) {
-                case 0: result = x == y; break;
-                case 1: result = less; break;
-                case 2: result = less || x == y; break;
-                case 3: result = false; break;
-                case 4: result = x != y; break;
-                case 5: result = !less; break;
-                case 6: result = !less && x != y; break;
-                default: result = true; break;
+                case 0:
+                    result = x == y;
+                    break;
+                case 1:
+                    result = less;
+                    break;
+                case 2:
+                    result = less || x == y;
+                    break;
+                case 3:
+                    result = false;
+                    break;
+                case 4:
+                    result = x != y;
+                    break;
+                case 5:
+                    result = !less;
+                    break;
+                case 6:
+                    result = !less && x != y;
+                    break;
+                default:
+                    result = true;
+                    break;
                 }
                 if (compares[c].name[2] == 'T')
                     result = ((x & y) != 0) == (compares[c].name[6] == 'M');
@@ -458,11 +534,15 @@ START_TEST(into_masks_and_narrower)
                 ck_assert_msg(lane(cpu.fpu.v[3], i, to) == (i < lanes ? r : 0), "%s element %u", narrows[c].name, i);
             }
         }
-        static const struct { const char *name; unsigned bits; } compressions[] = {{"VPCOMPRESSB", 8}, {"VPCOMPRESSW", 16}, {"VPCOMPRESSD", 32}, {"VPCOMPRESSQ", 64}};
+        static const struct {
+            const char *name;
+            unsigned bits;
+        } compressions[] = {{"VPCOMPRESSB", 8}, {"VPCOMPRESSW", 16}, {"VPCOMPRESSD", 32}, {"VPCOMPRESSQ", 64}};
         for (unsigned c = 0; c < ARRAY_SIZE(compressions); c++) {
             unsigned bits = compressions[c].bits, n = 0;
             random_registers();
-            ck_assert_int_eq(run(named(compressions[c].name, "EVEX"), (struct form){.vl = f.vl, .opmask = 3, .z = true}, 0), -1);
+            ck_assert_int_eq(
+                run(named(compressions[c].name, "EVEX"), (struct form){.vl = f.vl, .opmask = 3, .z = true}, 0), -1);
             for (unsigned i = 0; i < (128u << f.vl) / bits; i++)
                 if (cpu.fpu.k[3] >> i & 1)
                     ck_assert_uint_eq(lane(cpu.fpu.v[3], n++, bits), lane(cpu.fpu.v[1], i, bits));
@@ -473,14 +553,19 @@ START_TEST(into_masks_and_narrower)
 }
 END_TEST
 
-/* ---- faults ---------------------------------------------------------------------------------------------------------- */
+/* ---- faults ------------------------------------------------------------------------------------------------------ */
 
 /* Sixteen bytes before a page that is not there: the elements behind it fault only when their mask bits are set. */
 START_TEST(masked_faults)
 {
-    static const struct { const char *name, *opcode; unsigned size; bool whole; } cases[] = {
-        {"VPADDD", " FE ", 4, false}, {"VMOVDQU8", " 6F ", 1, false}, {"VMOVDQU8", " 7F ", 1, false}, {"VMOVDQU64", " 7F ", 8, false},
-        {"VPCMPD", " 1F ", 4, false}, {"VPBLENDMW", " 66 ", 2, false}, {"VPSHUFB", " 00 ", 1, true}, {"VPUNPCKLDQ", " 62 ", 4, true},
+    static const struct {
+        const char *name, *opcode;
+        unsigned size;
+        bool whole;
+    } cases[] = {
+        {"VPADDD", " FE ", 4, false},    {"VMOVDQU8", " 6F ", 1, false},  {"VMOVDQU8", " 7F ", 1, false},
+        {"VMOVDQU64", " 7F ", 8, false}, {"VPCMPD", " 1F ", 4, false},    {"VPBLENDMW", " 66 ", 2, false},
+        {"VPSHUFB", " 00 ", 1, true},    {"VPUNPCKLDQ", " 62 ", 4, true},
     };
     prepare();
     for (unsigned c = 0; c < ARRAY_SIZE(cases); c++) {
@@ -504,7 +589,8 @@ START_TEST(masked_faults)
     cpu.fpu.k[1] = 3;
     ck_assert_int_eq(run(named("VMOVDQU64", " 7F "), (struct form){.opmask = 1, .memory = true}, 0), EXC_PF);
     ck_assert_uint_eq(bench_peek64(HOLE - 8), 0x1234);
-    /* A gather and a scatter stop at the element that faults, with the bits of those before it clear; a second run goes on there. */
+    /* A gather and a scatter stop at the element that faults, with the bits of those before it clear; a second run goes
+     * on there. */
     static const char *const names[2] = {"VPGATHERDD", "VPSCATTERDD"};
     for (unsigned i = 0; i < 2; i++) {
         const struct insn_row *row = named(names[i], i ? " A0 " : " 90 ");
@@ -535,7 +621,7 @@ START_TEST(masked_faults)
 }
 END_TEST
 
-/* ---- the gate, and encodings that are undefined ------------------------------------------------------------------------ */
+/* ---- the gate, and encodings that are undefined ------------------------------------------------------------------ */
 
 static int run_bytes(const char *hex)
 {
@@ -568,43 +654,44 @@ START_TEST(gate)
     ck_assert_int_eq(run_bytes(vex), EXC_NM);
     ck_assert_int_eq(run_bytes(zmm), EXC_NM);
     ck_assert_int_eq(run_bytes(opmask), EXC_NM);
-    cpu.sys.cr4 &= ~(u64)CR4_OSXSAVE;      /* before #NM */
+    cpu.sys.cr4 &= ~(u64)CR4_OSXSAVE; /* before #NM */
     ck_assert_int_eq(run_bytes(vex), EXC_UD);
     ck_assert_int_eq(run_bytes(zmm), EXC_UD);
     prepare();
     cpu.feature[FEATURE_AVX512VL / 32] &= ~(1u << FEATURE_AVX512VL % 32);
-    ck_assert_int_eq(run_bytes("62f16d08fecb"), EXC_UD);       /* VPADDD of 128 bits */
-    ck_assert_int_eq(run_bytes("62f17d086ec9"), -1);           /* VMOVD exists in no other length */
+    ck_assert_int_eq(run_bytes("62f16d08fecb"), EXC_UD); /* VPADDD of 128 bits */
+    ck_assert_int_eq(run_bytes("62f17d086ec9"), -1);     /* VMOVD exists in no other length */
 }
 END_TEST
 
 START_TEST(undefined_encodings)
 {
-    static const struct { const char *hex; int exception; } cases[] = {
-        {"62f16dc8fecb", EXC_UD},      /* zeroing without a mask */
-        {"62f16dc9fecb", -1},
-        {"62f16d58fecb", EXC_UD},      /* EVEX.b between registers, no rounding here */
-        {"62f16d58fe0f", -1},          /* broadcast */
-        {"62f16d58fc0f", EXC_UD},      /* bytes cannot be */
-        {"62f16d68fecb", EXC_UD},      /* L'L = 3 */
-        {"62f96d48fecb", EXC_UD},      /* reserved bits */
-        {"62f16948fecb", EXC_UD},
-        {"62f17e486fcb", -1},          /* VMOVDQU32 */
-        {"62f16e486fcb", EXC_UD},      /* VEX.vvvv names nothing */
-        {"62f17e406fcb", EXC_UD},      /* nor does V' */
-        {"62f17ec97f0f", EXC_UD},      /* zeroing in memory */
-        {"62f17ec97fcb", -1},          /* in a register */
-        {"62f16d4976cb", -1},          /* VPCMPEQD into k1 */
-        {"62f16dc976cb", EXC_UD},      /* zeroing of an opmask */
-        {"62716d4976cb", EXC_UD},      /* k9 */
-        {"62e16d4976cb", EXC_UD},      /* k17 */
-        {"62f27d48900c27", EXC_UD},    /* a gather without a mask */
-        {"62f27d49900c0f", EXC_UD},    /* into its own index */
-        {"62f27d49900f", EXC_UD},      /* no SIB byte */
-        {"62f16d49f6cb", EXC_UD},      /* VPSADBW has no mask */
-        {"c5ed41cb", -1},              /* KANDB */
-        {"c5e941cb", EXC_UD},          /* VEX.L must be 1 */
-        {"c5ad41cb", EXC_UD},          /* k10 */
+    static const struct {
+        const char *hex;
+        int exception;
+    } cases[] = {
+        {"62f16dc8fecb", EXC_UD},                             /* zeroing without a mask */
+        {"62f16dc9fecb", -1},       {"62f16d58fecb", EXC_UD}, /* EVEX.b between registers, no rounding here */
+        {"62f16d58fe0f", -1},                                 /* broadcast */
+        {"62f16d58fc0f", EXC_UD},                             /* bytes cannot be */
+        {"62f16d68fecb", EXC_UD},                             /* L'L = 3 */
+        {"62f96d48fecb", EXC_UD},                             /* reserved bits */
+        {"62f16948fecb", EXC_UD},   {"62f17e486fcb", -1},     /* VMOVDQU32 */
+        {"62f16e486fcb", EXC_UD},                             /* VEX.vvvv names nothing */
+        {"62f17e406fcb", EXC_UD},                             /* nor does V' */
+        {"62f17ec97f0f", EXC_UD},                             /* zeroing in memory */
+        {"62f17ec97fcb", -1},                                 /* in a register */
+        {"62f16d4976cb", -1},                                 /* VPCMPEQD into k1 */
+        {"62f16dc976cb", EXC_UD},                             /* zeroing of an opmask */
+        {"62716d4976cb", EXC_UD},                             /* k9 */
+        {"62e16d4976cb", EXC_UD},                             /* k17 */
+        {"62f27d48900c27", EXC_UD},                           /* a gather without a mask */
+        {"62f27d49900c0f", EXC_UD},                           /* into its own index */
+        {"62f27d49900f", EXC_UD},                             /* no SIB byte */
+        {"62f16d49f6cb", EXC_UD},                             /* VPSADBW has no mask */
+        {"c5ed41cb", -1},                                     /* KANDB */
+        {"c5e941cb", EXC_UD},                                 /* VEX.L must be 1 */
+        {"c5ad41cb", EXC_UD},                                 /* k10 */
     };
     prepare();
     random_registers();
@@ -614,10 +701,12 @@ START_TEST(undefined_encodings)
 END_TEST
 
 #ifdef NESTOR_HAVE_CAPSTONE
-/* Capstone 4 scales some displacements by a wrong operand; objdump 2.40, asked once for all rows, agrees with Nestor in each. */
+/* Capstone 4 scales some displacements by a wrong operand; objdump 2.40, asked once for all rows, agrees with Nestor
+ * in each. */
 static bool capstone_is_mistaken(const struct insn_row *row)
 {
-    static const char *const names[] = {"VCMPSD", "VCMPSS", "VPSLLVD", "VPSLLVQ", "VPSRAVD", "VPSRAVQ", "VPSRLVD", "VPSRLVQ", "VRCP14SD", "VRSQRT14SD"};
+    static const char *const names[] = {"VCMPSD",  "VCMPSS",  "VPSLLVD", "VPSLLVQ",  "VPSRAVD",
+                                        "VPSRAVQ", "VPSRLVD", "VPSRLVQ", "VRCP14SD", "VRSQRT14SD"};
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
         if (!strcmp(row->name, names[i]))
             return true;
@@ -637,7 +726,8 @@ START_TEST(displacements_as_capstone)
         if (row->vector != VECTOR_EVEX || row->reg_only)
             continue;
         for (unsigned round = 0; round < 6; round++) {
-            struct form f = {.vl = round % 3, .b = round >= 3, .memory = true, .opmask = row->attr & ROW_NEEDMASK ? 1 : 0};
+            struct form f = {
+                .vl = round % 3, .b = round >= 3, .memory = true, .opmask = row->attr & ROW_NEEDMASK ? 1 : 0};
             u8 code[32];
             struct insn in;
             cs_insn *text;
@@ -649,12 +739,12 @@ START_TEST(displacements_as_capstone)
             ck_assert_int_eq(insn_decode(cpu.feature, BITS_64, code, 15, &in), DECODE_OK);
             ck_assert_msg(in.row == n && in.length == length, "%s \"%s\"", row->name, row->encoding);
             if (cs_disasm(handle, code, length, 0, 1, &text) != 1)
-                continue;      /* Capstone does not know it */
+                continue; /* Capstone does not know it */
             for (unsigned i = 0; i < text->detail->x86.op_count && text->size == length; i++)
                 if (text->detail->x86.operands[i].type == X86_OP_MEM) {
                     ck_assert_msg(text->detail->x86.operands[i].mem.disp == in.disp || capstone_is_mistaken(row),
-                                  "%s \"%s\" length %u: %lld, Capstone %lld", row->name, row->encoding, f.vl, (long long)in.disp,
-                                  (long long)text->detail->x86.operands[i].mem.disp);
+                                  "%s \"%s\" length %u: %lld, Capstone %lld", row->name, row->encoding, f.vl,
+                                  (long long)in.disp, (long long)text->detail->x86.operands[i].mem.disp);
                     compared++;
                 }
             cs_free(text, 1);
@@ -669,9 +759,16 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {masks, elements, across_elements, into_masks_and_narrower, masked_faults, gate, undefined_encodings,
+    const TTest *const tests[] = {
+        masks,
+        elements,
+        across_elements,
+        into_masks_and_narrower,
+        masked_faults,
+        gate,
+        undefined_encodings,
 #ifdef NESTOR_HAVE_CAPSTONE
-                                  displacements_as_capstone,
+        displacements_as_capstone,
 #endif
     };
     return bench_run("evex", tests, ARRAY_SIZE(tests));
