@@ -397,24 +397,29 @@ struct tlb_leaf *tlb_leaf_put(struct cpu *cpu, u64 la, enum tlb_side side, u64 w
     return leaf;
 }
 
-/* Who may write a page is kept in its word of bus->writers: up to three places (vCPU, context, entry), or "search". */
-#define WRITER_BITS 21
+/* Who may write a page is kept in its word of bus->writers: up to two places (vCPU, context, entry), or "search". */
+#define WRITER_BITS 31
+#define WRITER_PLACES 2
+#define WRITER_INDEX_BITS 13
+#define WRITER_SLOT_SHIFT (WRITER_INDEX_BITS + 6)
+_Static_assert(TLB_ENTRIES <= 1 << WRITER_INDEX_BITS && TLB_CONTEXTS <= 1 << 6 && BUS_MAX_CPUS <= 1 << 11,
+               "a writer's name has room for its numbers");
 #define WRITER_MASK mask_low(WRITER_BITS)
 #define WRITER_MANY BIT(63)
 
 static u64 writer_name(unsigned slot, unsigned context, unsigned index)
 {
-    return ((u64)slot << 16 | context << 10 | index) + 1;
+    return ((u64)slot << WRITER_SLOT_SHIFT | context << WRITER_INDEX_BITS | index) + 1;
 }
 
 /* The entry a writer's name stands for if it still allows writing the page at `host`, else NULL. */
 static struct tlb_entry *writer_entry(const struct bus *bus, u64 name, const u8 *host)
 {
     name--;
-    unsigned slot = (unsigned)(name >> 16), index = name & (TLB_ENTRIES - 1);
+    unsigned slot = (unsigned)(name >> WRITER_SLOT_SHIFT), index = name & (TLB_ENTRIES - 1);
     if (slot >= bus->cpu_count)
         return NULL;
-    struct tlb_context *c = &bus->cpu[slot]->tlb->context[name >> 10 & (TLB_CONTEXTS - 1)];
+    struct tlb_context *c = &bus->cpu[slot]->tlb->context[name >> WRITER_INDEX_BITS & (TLB_CONTEXTS - 1)];
     if (!c->entries)
         return NULL;
     struct tlb_entry *e = &c->entries[index];
@@ -435,18 +440,14 @@ static void writer_add(struct cpu *cpu, u64 offset, unsigned index)
     }
     if (*word & WRITER_MANY)
         return;
-    if (cpu->tlb->slot >= 31) {
-        *word = WRITER_MANY;
-        return;
-    }
     u64 name = writer_name(cpu->tlb->slot, context, index), kept = 0;
     unsigned count = 0;
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < WRITER_PLACES; i++) {
         u64 other = *word >> (i * WRITER_BITS) & WRITER_MASK;
         if (other && other != name && writer_entry(bus, other, bus->ram + offset))
             kept |= other << (count++ * WRITER_BITS);
     }
-    *word = count == 3 ? WRITER_MANY : kept | name << (count * WRITER_BITS);
+    *word = count == WRITER_PLACES ? WRITER_MANY : kept | name << (count * WRITER_BITS);
 }
 
 void tlb_drop_writers(struct bus *bus, u64 offset)

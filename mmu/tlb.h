@@ -15,7 +15,7 @@
 
 #include "cpu/state.h"
 
-#define TLB_ENTRIES 1024
+#define TLB_ENTRIES 8192
 #define TLB_TAG_INVALID 1ull            /* no page address has these low bits together with a live generation */
 #define TLB_TAG_SLOW 3ull               /* mode 3 is never installed: nothing matches */
 
