@@ -153,10 +153,13 @@ case ,$parts, in
         say "this host is not x86-64: the programs' output is not compared"
         exit "$status"
     fi
+    # The C library's mathematics has code with and without FMA, whose last digits differ: this host takes what the guest took.
+    tunables=""
+    grep -q '^full: flags .* fma ' "$work/lines" || tunables=glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4
     for program in "$here"/programs/*; do
         name=$(basename "$program")
         sed -n "/^full: begin $name\$/,/^full: end $name /{//!p}" "$work/lines" >"$work/guest"
-        sh "$here/run-program.sh" "$tree" "$program" >"$work/host" 2>&1 || say "$name ended with status $? on this host"
+        GLIBC_TUNABLES=$tunables sh "$here/run-program.sh" "$tree" "$program" >"$work/host" 2>&1 || say "$name ended with status $? on this host"
         if [ ! -s "$work/guest" ] || ! diff -u --label host "$work/host" --label guest "$work/guest"; then
             say "FAILED: $name has another output in the guest than on this host"
             status=1

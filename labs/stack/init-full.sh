@@ -24,7 +24,8 @@ seconds() { read -r up rest </proc/uptime; say "$1 at $up s of the guest's time"
 load_all() {
     for module in $(find "/lib/modules/$(uname -r)/kernel/$1" -name '*.ko' | sort); do
         name=$(basename "$module" .ko)
-        case $name in tcrypt | crypto_user | pcrypt | test_* | *-error-inject | *-inject) continue ;; esac
+        # jitterentropy_rng refuses a clock without jitter, and Nestor's has none.
+        case $name in jitterentropy_rng | tcrypt | crypto_user | pcrypt | test_* | *-error-inject | *-inject) continue ;; esac
         modprobe "$name" 2>/tmp/error || case $(cat /tmp/error) in
             *"No such device"* | *"not supported"* | *"Invalid argument"*) ;; # not for this processor
             *) fail "modprobe $name: $(cat /tmp/error)" ;;
@@ -118,7 +119,7 @@ fi
 
 # What no healthy run has.
 dmesg | grep -v 'failed to allocate transform for .*: -2$' | # tcrypt asks for algorithms that Debian does not build
-    grep -iE 'alg: .*(fail|unexpected|wrong)|BUG:|WARNING:|Oops|invalid opcode|general protection|traps: |unchecked MSR|soft lockup|hard lockup|rcu.*stall|segfault' &&
+    grep -v '(rc=-2)$' | grep -iE 'alg: .*(fail|unexpected|wrong)|BUG:|WARNING:|Oops|invalid opcode|general protection|traps: |unchecked MSR|soft lockup|hard lockup|rcu.*stall|segfault' &&
     fail "the kernel's log has the lines above"
 if [ $failures = 0 ]; then say "done"; else say "done, with $failures failures"; fi
 stty -echo </dev/console 2>/dev/null
