@@ -28,7 +28,7 @@ static enum row_kind classify(const struct insn_row *row)
     return row->name[0] == 'J' ? ROW_KIND_BRANCH : ROW_KIND_PLAIN;     /* Jcc */
 }
 
-static u8 kind_of(const struct insn *in)
+static inline u8 kind_of(const struct insn *in)
 {
     static u8 kinds[4096];                 /* enum row_kind + 1; 0: not asked for yet */
     if (in->row >= insn_row_count || in->row >= ARRAY_SIZE(kinds))
@@ -40,32 +40,29 @@ static u8 kind_of(const struct insn *in)
 
 /* ---- one counter ----------------------------------------------------------------------------------------------- */
 
-/* What counter n of all that the model has counts; 0 when it is off. */
-static u32 counter_select(const struct cpu *cpu, unsigned n)
+/* Counters are numbered: the `general` ones of the model, then the fixed ones. The number of the former is looked up once
+ * for each run of instructions. */
+
+/* What fixed counter n counts, as IA32_PERFEVTSELx would say it; 0 when it is off. */
+static inline u32 fixed_select(u64 fixed_ctrl, unsigned n)
 {
-    static const u16 fixed_event[PMU_MAX_FIXED] = {EVENT_INSTRUCTIONS, EVENT_CORE_CYCLES, EVENT_REFERENCE_CYCLES};
-    unsigned general = pmu_general(cpu);
-    if (n < general)
-        return cpu->sys.perf_evtsel[n] & PMU_SELECT_EN ? (u32)cpu->sys.perf_evtsel[n] : 0;
-    n -= general;
-    u32 control = (u32)(cpu->sys.perf_fixed_ctrl >> (4 * n));
+    static const u16 event[PMU_MAX_FIXED] = {EVENT_INSTRUCTIONS, EVENT_CORE_CYCLES, EVENT_REFERENCE_CYCLES};
+    u32 control = (u32)(fixed_ctrl >> (4 * n));
     if (!(control & 3))
         return 0;
-    return fixed_event[n] | PMU_SELECT_EN | (control & 1 ? PMU_SELECT_OS : 0) | (control & 2 ? PMU_SELECT_USR : 0) |
+    return event[n] | PMU_SELECT_EN | (control & 1 ? PMU_SELECT_OS : 0) | (control & 2 ? PMU_SELECT_USR : 0) |
            (control & 8 ? PMU_SELECT_INT : 0);
 }
 
-static u64 *counter_value(struct cpu *cpu, unsigned n)
+static inline u64 *counter_value(struct cpu *cpu, unsigned n, unsigned general)
 {
-    unsigned general = pmu_general(cpu);
     return n < general ? &cpu->sys.perf_pmc[n] : &cpu->sys.perf_fixed[n - general];
 }
 
 /* Its bit in IA32_PERF_GLOBAL_CTRL and _STATUS. */
-static unsigned counter_bit(const struct cpu *cpu, unsigned n)
+static inline u64 counter_bit(unsigned n, unsigned general)
 {
-    unsigned general = pmu_general(cpu);
-    return n < general ? n : 32 + (n - general);
+    return BIT(n < general ? n : 32 + (n - general));
 }
 
 /* Does the event happen in the cycle of an instruction that retires or not? */
@@ -110,39 +107,57 @@ static u64 increments(u32 select, u64 *edge, u64 edge_bit, const struct insn *in
 
 unsigned pmu_begin(struct cpu *cpu, const struct block *block, unsigned most, struct pmu_moment *moment)
 {
-    u64 enabled = pmu_version(cpu) >= 2 ? cpu->sys.perf_global_ctrl : ~0ull;
-    u32 level = cpu->mode.cpl ? PMU_SELECT_USR : PMU_SELECT_OS;
-    unsigned count = pmu_general(cpu) + pmu_fixed(cpu);
+    const struct cpu_sys *sys = &cpu->sys;
+    unsigned version = pmu_version(cpu), general = pmu_general(cpu);
+    u64 enabled = version >= 2 ? sys->perf_global_ctrl : mask_low(general);
+    u32 level = cpu->mode.cpl ? PMU_SELECT_USR : PMU_SELECT_OS, running = 0;
     /* Any instruction of a guest may exit to a hypervisor, whose counters are other ones. */
     if (cpu->vmx.depth || kind_of(&block->insn[0]) == ROW_KIND_ALONE)
         most = 1;
     for (unsigned n = 1; n < most; n++)
         if (kind_of(&block->insn[n]) == ROW_KIND_ALONE)
             most = n;
-    moment->running = 0;
-    moment->depth = cpu->vmx.depth;
-    for (unsigned n = 0; n < count; n++) {
-        u32 select = counter_select(cpu, n);
-        if (!(select & level) || !(enabled >> counter_bit(cpu, n) & 1))
-            continue;
-        moment->running |= 1u << n;
-        moment->select[n] = select;
-        moment->value[n] = *counter_value(cpu, n);
-        /* None counts more than one an instruction, so none overflows before this many. */
-        if (BIT(PMU_WIDTH) - moment->value[n] < most)
-            most = (unsigned)(BIT(PMU_WIDTH) - moment->value[n]);
+    for (unsigned n = 0; n < general; n++) {
+        u32 select = (u32)sys->perf_evtsel[n];
+        if (UNLIKELY(select & PMU_SELECT_EN) && select & level && enabled >> n & 1) {
+            running |= 1u << n;
+            moment->select[n] = select;
+        }
     }
+    if (sys->perf_fixed_ctrl && enabled >> 32)
+        for (unsigned n = 0; n < PMU_MAX_FIXED; n++) {
+            u32 select = fixed_select(sys->perf_fixed_ctrl, n);
+            if (select & level && enabled >> (32 + n) & 1) {
+                running |= 1u << (general + n);
+                moment->select[general + n] = select;
+            }
+        }
+    for (u32 left = running; left; left &= left - 1) {
+        unsigned n = (unsigned)__builtin_ctz(left);
+        u64 value = moment->value[n] = *counter_value(cpu, n, general);
+        /* None counts more than one an instruction, so none overflows before this many. */
+        if (UNLIKELY(BIT(PMU_WIDTH) - value < most))
+            most = (unsigned)(BIT(PMU_WIDTH) - value);
+    }
+    moment->running = running;
+    moment->depth = cpu->vmx.depth;
     return most;
 }
 
-/* Has the instruction retired that reported `flow`? */
-static bool has_retired(const struct cpu *cpu, const struct insn *in, u64 rip, enum flow flow, unsigned depth)
+/* Has the last of `ran` instructions retired, which reported `flow`? */
+static bool last_retired(const struct cpu *cpu, const struct insn *in, unsigned ran, enum flow flow, unsigned depth)
 {
+    const struct insn *last = &in[ran - 1];
     switch (flow) {
     case FLOW_NEXT:
         return true;
     case FLOW_END:                         /* a string instruction with iterations to go stays where it is */
-        return !(in->flags & (INSN_REP | INSN_REPNE) && cpu->core.rip == rip && kind_of(in) == ROW_KIND_PLAIN);
+        if (LIKELY(!(last->flags & (INSN_REP | INSN_REPNE)) || kind_of(last) != ROW_KIND_PLAIN))
+            return true;
+        u64 rip = cpu->block_rip;
+        for (unsigned i = 0; i + 1 < ran; i++)
+            rip += in[i].length;
+        return cpu->core.rip != rip;
     case FLOW_EVENT:                       /* a fault; or INT n, INT3, INTO, INT1, whose event is their work */
         return cpu->event.valid && (cpu->event.type == EVT_SOFTWARE_INT || cpu->event.type == EVT_SOFTWARE ||
                                     cpu->event.type == EVT_PRIV_SOFTWARE);
@@ -154,17 +169,14 @@ static bool has_retired(const struct cpu *cpu, const struct insn *in, u64 rip, e
 void pmu_count(struct cpu *cpu, const struct block *block, unsigned ran, enum flow flow, const struct pmu_moment *moment)
 {
     const struct insn *in = block->insn;
-    u64 rip = cpu->block_rip;
-    for (unsigned i = 0; i + 1 < ran; i++)
-        rip += in[i].length;
-    unsigned retired = ran - !has_retired(cpu, &in[ran - 1], rip, flow, moment->depth);
-    unsigned count = pmu_general(cpu) + pmu_fixed(cpu);
+    unsigned general = pmu_general(cpu), retired = ran - !last_retired(cpu, in, ran, flow, moment->depth);
     u64 overflowed = 0;
     bool interrupts = false;
-    for (unsigned n = 0; n < count; n++) {
-        u64 *value = counter_value(cpu, n), bit = BIT(counter_bit(cpu, n));
+    for (u32 left = moment->running; left; left &= left - 1) {
+        unsigned n = (unsigned)__builtin_ctz(left);
+        u64 *value = counter_value(cpu, n, general), bit = counter_bit(n, general);
         /* The instruction may have written the counter: it does not count itself in that. */
-        if (!(moment->running >> n & 1) || *value != moment->value[n])
+        if (*value != moment->value[n])
             continue;
         *value += increments(moment->select[n], &cpu->sys.perf_edge, bit, in, ran, retired);
         if (UNLIKELY(*value >> PMU_WIDTH)) {
