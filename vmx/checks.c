@@ -12,6 +12,7 @@
 #include "cpu/mode.h"
 #include "cpu/model.h"
 #include "cpu/msr.h"
+#include "cpu/pmu.h"
 #include "cpu/trace.h"
 #include "mmu/access.h"
 #include "vmx/capability.h"

@@ -12,6 +12,7 @@
 
 #include "cpu/flags.h"
 #include "cpu/msr.h"
+#include "cpu/pmu.h"
 #include "cpu/trace.h"
 #include "mmu/access.h"
 #include "vmx/capability.h"
@@ -60,6 +61,8 @@ static void load_guest(struct cpu *cpu, const struct vmcs *v)
     }
     if (vmcs_entry_control(v, LOAD_PKRS))
         sys->pkrs = v->guest_ia32_pkrs;
+    if (vmcs_entry_control(v, LOAD_PERF_GLOBAL_CTRL))
+        pmu_load_global_ctrl(cpu, v->guest_ia32_perf_global_ctrl);
     sys->sysenter_cs = v->guest_sysenter_cs;
     sys->sysenter_esp = v->guest_sysenter_esp;
     sys->sysenter_eip = v->guest_sysenter_eip;

@@ -11,6 +11,7 @@
 #include "vmx/frame.h"
 
 #include "cpu/flags.h"
+#include "cpu/pmu.h"
 #include "cpu/trace.h"
 #include "mmu/access.h"
 #include "vmx/capability.h"
@@ -94,6 +95,8 @@ static void save_guest(struct cpu *cpu, struct vmx_frame *f, const struct vmx_ex
     }
     if (vmx_control_supported(cpu, CTL_VMENTRY_LOAD_PKRS))
         v->guest_ia32_pkrs = sys->pkrs;
+    if (vmcs_exit_control(v, SAVE_PERF_GLOBAL_CTRL))
+        v->guest_ia32_perf_global_ctrl = sys->perf_global_ctrl;
 
     SAVE_SEGMENT(es, SEG_ES);
     SAVE_SEGMENT(cs, SEG_CS);
@@ -189,7 +192,7 @@ static void load_data_segment(struct segment *s, u64 selector, u64 base)
         s->access |= AR_UNUSABLE;
 }
 
-void vmx_load_host_cet(struct cpu *cpu, const struct vmcs *v)
+void vmx_load_host_msrs(struct cpu *cpu, const struct vmcs *v)
 {
     if (vmcs_exit_control(v, LOAD_CET_STATE)) {
         cpu->sys.s_cet = v->host_ia32_s_cet;
@@ -198,6 +201,8 @@ void vmx_load_host_cet(struct cpu *cpu, const struct vmcs *v)
     }
     if (vmcs_exit_control(v, LOAD_PKRS))
         cpu->sys.pkrs = (u32)v->host_ia32_pkrs;
+    if (vmcs_exit_control(v, LOAD_PERF_GLOBAL_CTRL))
+        pmu_load_global_ctrl(cpu, v->host_ia32_perf_global_ctrl);
 }
 
 bool vmx_load_host_state(struct cpu *cpu, unsigned k)
@@ -216,7 +221,7 @@ bool vmx_load_host_state(struct cpu *cpu, unsigned k)
     sys->efer = wide ? sys->efer | EFER_LMA | EFER_LME : sys->efer & ~(u64)(EFER_LMA | EFER_LME);
     if (vmcs_exit_control(v, LOAD_PAT))
         sys->pat = v->host_ia32_pat;
-    vmx_load_host_cet(cpu, v);
+    vmx_load_host_msrs(cpu, v);
     sys->dr7 = 0x400;
     sys->debugctl = 0;
     sys->sysenter_cs = v->host_sysenter_cs;

@@ -75,8 +75,8 @@ struct vmx_exit_info {
 bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *info);
 /* The registers of frame k's host-state area, at depth k. (No MSR list.) False: VMX abort (PDPTEs). */
 bool vmx_load_host_state(struct cpu *cpu, unsigned k);
-/* Its part that "load CET state" and "load PKRS" are about. */
-void vmx_load_host_cet(struct cpu *cpu, const struct vmcs *v);
+/* Its part that "load CET state", "load PKRS" and "load IA32_PERF_GLOBAL_CTRL" are about. */
+void vmx_load_host_msrs(struct cpu *cpu, const struct vmcs *v);
 /* A VM entry of frame k failed behind the point of no return: host state is loaded, nothing of the guest is saved. */
 void vmx_entry_failure(struct cpu *cpu, unsigned k, u32 reason, u64 qualification);
 

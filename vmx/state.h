@@ -37,7 +37,7 @@ struct vmx_unit {
     u32 valid;
     u32 depth;                 /* frames that were entered: the unit goes on at this depth */
     u64 rip, rsp, rflags;
-    u64 s_cet, ssp, ssp_table;
+    u64 perf_global_ctrl, s_cet, ssp, ssp_table;
     u64 cr0, cr3, cr4, efer, dr7, debugctl, pat, pkrs, sysenter_cs, sysenter_esp, sysenter_eip, pdpte[4];
     struct { u64 base; u32 limit, access; u64 selector; } seg[8];  /* ES CS SS DS FS GS LDTR TR */
     u64 gdtr_base, idtr_base;

@@ -13,6 +13,7 @@
 #include "vmx/frame.h"
 
 #include "cpu/flags.h"
+#include "cpu/pmu.h"
 #include "cpu/raise.h"
 #include "cpu/trace.h"
 
@@ -37,6 +38,7 @@ static void save_unit(const struct cpu *cpu, struct vmx_unit *u)
     u->debugctl = sys->debugctl;
     u->pat = sys->pat;
     u->pkrs = sys->pkrs;
+    u->perf_global_ctrl = sys->perf_global_ctrl;
     u->s_cet = sys->s_cet;
     u->ssp = sys->ssp;
     u->ssp_table = sys->ssp_table;
@@ -91,6 +93,7 @@ static void restore_unit(struct cpu *cpu, const struct vmx_unit *u)
     sys->debugctl = u->debugctl;
     sys->pat = u->pat;
     sys->pkrs = u->pkrs;
+    pmu_load_global_ctrl(cpu, u->perf_global_ctrl);
     sys->s_cet = u->s_cet;
     sys->ssp = u->ssp;
     sys->ssp_table = u->ssp_table;
@@ -158,7 +161,7 @@ void vmx_suspend(struct cpu *cpu, unsigned k, u32 instruction_length)
             cpu->sys.efer = v->host_ia32_efer & cpu_efer_allowed(cpu);
         if (vmcs_exit_control(v, LOAD_PAT))
             cpu->sys.pat = v->host_ia32_pat;
-        vmx_load_host_cet(cpu, v);
+        vmx_load_host_msrs(cpu, v);
     }
     cpu->vmx.depth = k + 1;
     vmx_load_host_state(cpu, k + 1);
@@ -196,6 +199,8 @@ static void keep_changes(struct cpu *cpu, unsigned k, const struct vmx_unit *u)
     }
     if (vmcs_exit_control(v, LOAD_PKRS))
         v->host_ia32_pkrs = cpu->sys.pkrs;
+    if (vmcs_exit_control(v, LOAD_PERF_GLOBAL_CTRL))
+        v->host_ia32_perf_global_ctrl = cpu->sys.perf_global_ctrl;
     if (cpu->core.rip != u->shown_rip && cpu->core.rip != u->shown_rip + u->shown_length)
         v->host_rip = cpu->core.rip;
 }

@@ -104,12 +104,14 @@ static inline void bench_vmcs_apicv(struct vmcs *v)
 }
 
 /* Shadow stacks and protection keys of supervisor pages on both sides. */
-#define BENCH_CET_MODEL "base,+cet-ss,+cet-ibt,+pks,+spec-ctrl,+msrlist"
+#define BENCH_CET_MODEL "base,+cet-ss,+cet-ibt,+pks,+pmu,+spec-ctrl,+msrlist"
 static inline void bench_vmcs_cet(struct vmcs *v)
 {
     bench_vmcs_64(v);
-    v->exit_controls |= VMEXIT_LOAD_CET_STATE | VMEXIT_LOAD_PKRS;
-    v->entry_controls |= VMENTRY_LOAD_CET_STATE | VMENTRY_LOAD_PKRS;
+    v->exit_controls |= VMEXIT_LOAD_CET_STATE | VMEXIT_LOAD_PKRS | VMEXIT_LOAD_PERF_GLOBAL_CTRL | VMEXIT_SAVE_PERF_GLOBAL_CTRL;
+    v->entry_controls |= VMENTRY_LOAD_CET_STATE | VMENTRY_LOAD_PKRS | VMENTRY_LOAD_PERF_GLOBAL_CTRL;
+    v->host_ia32_perf_global_ctrl = 1;
+    v->guest_ia32_perf_global_ctrl = 2;
     v->host_cr0 |= CR0_WP;
     v->guest_cr0 |= CR0_WP;
     v->host_cr4 |= CR4_CET;

@@ -11,6 +11,7 @@
 
 #include "cpu/features.h"
 #include "cpu/msr.h"
+#include "cpu/pmu.h"
 
 #include "tests/vmx/bench_vmcs.h"
 
@@ -82,6 +83,13 @@ static bool sdm_debugctl(u64 value)
     u64 kept = cpu.sys.debugctl;
     bool ok = cpu_msr_write(&cpu, MSR_IA32_DEBUGCTL, value);
     cpu.sys.debugctl = kept;
+    return ok;
+}
+static bool sdm_perf_global_ctrl(u64 value)
+{
+    u64 kept = cpu.sys.perf_global_ctrl;
+    bool ok = cpu_msr_write(&cpu, 0x38f, value);
+    pmu_load_global_ctrl(&cpu, kept);
     return ok;
 }
 static u64 sdm_memory(u64 gpa, unsigned n) { return bus_read(&bus, 0, gpa, n); }
@@ -242,6 +250,8 @@ static void sdm_host_rules(const struct vmcs *v, struct sdm_outcomes *o)
     HOST_RULE(sdm_cr3(v->host_cr3));
     HOST_RULE(sdm_canonical(v->host_sysenter_esp));
     HOST_RULE(sdm_canonical(v->host_sysenter_eip));
+    if (sdm_bit(c.on_exit, 12))
+        HOST_RULE(sdm_perf_global_ctrl(v->host_ia32_perf_global_ctrl));
     if (sdm_bit(c.on_exit, 19))
         HOST_RULE(sdm_pat(v->host_ia32_pat));
     if (sdm_bit(c.on_exit, 21)) {
@@ -332,6 +342,8 @@ static void sdm_guest_register_rules(const struct vmcs *v, struct sdm_outcomes *
     GUEST_RULE(sdm_cr3(v->guest_cr3));
     GUEST_RULE(sdm_canonical(v->guest_sysenter_esp));
     GUEST_RULE(sdm_canonical(v->guest_sysenter_eip));
+    if (sdm_bit(c.on_entry, 13))
+        GUEST_RULE(sdm_perf_global_ctrl(v->guest_ia32_perf_global_ctrl));
     if (sdm_bit(c.on_entry, 14))
         GUEST_RULE(sdm_pat(v->guest_ia32_pat));
     if (sdm_bit(c.on_entry, 15)) {

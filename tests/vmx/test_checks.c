@@ -82,7 +82,7 @@ static void host_32_cet(struct vmcs *v)
     BREAK(PML_ADDRESS, bench_vmcs_rich, v->pml_address |= 8)                                                           \
     BREAK(UNRESTRICTED_GUEST_WITHOUT_EPT, bench_vmcs_64, v->secondary_controls |= SECONDARY_UNRESTRICTED_GUEST)        \
     BREAK(TSC_MULTIPLIER_ZERO, bench_vmcs_rich, v->tsc_multiplier = 0)                                                 \
-    BREAK(EXIT_CONTROLS_RESERVED, bench_vmcs_64, v->exit_controls |= VMEXIT_LOAD_PERF_GLOBAL_CTRL)                     \
+    BREAK(EXIT_CONTROLS_RESERVED, bench_vmcs_64, v->exit_controls |= VMEXIT_CLEAR_RTIT_CTL)                            \
     BREAK(SAVE_TIMER_WITHOUT_TIMER, bench_vmcs_rich, v->pin_controls &= ~(u64)PIN_PREEMPTION_TIMER)                    \
     BREAK(EXIT_MSR_STORE_ADDRESS, bench_vmcs_rich, v->exit_msr_store_address |= 8)                                     \
     BREAK(EXIT_MSR_LOAD_ADDRESS, bench_vmcs_rich, v->exit_msr_load_address = BEYOND - 16)                              \
@@ -104,6 +104,8 @@ static void host_32_cet(struct vmcs *v)
     BREAK(HOST_PAT, bench_vmcs_64, v->host_ia32_pat = 2)                                                               \
     BREAK(HOST_EFER_RESERVED, bench_vmcs_64, v->host_ia32_efer |= 2)                                                   \
     BREAK(HOST_EFER_LMA_LME, bench_vmcs_64, v->host_ia32_efer &= ~(u64)EFER_LME)                                       \
+    BREAK(HOST_PERF_GLOBAL_CTRL, bench_vmcs_cet, v->host_ia32_perf_global_ctrl |= 1ull << 31)                          \
+    BREAK(GUEST_PERF_GLOBAL_CTRL, bench_vmcs_cet, v->guest_ia32_perf_global_ctrl |= 1ull << 63)                        \
     BREAK(HOST_CR4_CET_WITHOUT_WP, bench_vmcs_cet, v->host_cr0 &= ~(u64)CR0_WP)                                        \
     BREAK(HOST_S_CET, bench_vmcs_cet, v->host_ia32_s_cet |= 0xc00)                                                     \
     BREAK(HOST_SSP, bench_vmcs_cet, v->host_ssp |= 2)                                                                  \
@@ -488,7 +490,7 @@ START_TEST(failures_are_explained)
         {VMX_CHECK_PIN_CONTROLS_RESERVED, bench_vmcs_64, VMX_FIELD_pin_controls, 0x114,
          "pin_controls: bit8 (IA32_VMX_TRUE_PINBASED_CTLS: must be 1: bit1; must be 0: bit8; may be 1: 0xff)"},
         {VMX_CHECK_ENTRY_CONTROLS_RESERVED, bench_vmcs_64, VMX_FIELD_entry_controls, 0x95fb,
-         "entry_controls: \"Entry to SMM\" \"Load IA32_EFER\" (IA32_VMX_TRUE_ENTRY_CTLS: must be 0: \"Entry to SMM\"; may be 1: 0x50d3ff)"},
+         "entry_controls: \"Entry to SMM\" \"Load IA32_EFER\" (IA32_VMX_TRUE_ENTRY_CTLS: must be 0: \"Entry to SMM\"; may be 1: 0x50f3ff)"},
         {VMX_CHECK_HOST_CR4_FIXED, bench_vmcs_64, VMX_FIELD_host_cr4, 1 << 5, "host_cr4: PAE (IA32_VMX_CR4_FIXED0/1: fixed to 1: VMXE)"},
         {VMX_CHECK_INJECTION_VECTOR, bench_vmcs_64, VMX_FIELD_entry_interruption_info, INJECT(2u, 3u, 1u),
          "entry_interruption_info: NMI, vector 3, with error code"},

@@ -390,6 +390,8 @@ START_TEST(test_cet_and_pkrs)
     ck_assert_uint_eq(cpu.sys.ssp, 0x7000);
     ck_assert_uint_eq(cpu.sys.ssp_table, 0x8000);
     ck_assert_uint_eq(cpu.sys.pkrs, 0xaaaaaaaa);
+    ck_assert_uint_eq(cpu.sys.perf_global_ctrl, 2);
+    cpu.sys.perf_global_ctrl = 3;
     cpu.sys.ssp = 0x6ff8;
     cpu.sys.pkrs = 0x12345678;
     leave();
@@ -400,14 +402,18 @@ START_TEST(test_cet_and_pkrs)
     ck_assert_uint_eq(cpu.sys.ssp, 0xffff800000001000ull);
     ck_assert_uint_eq(cpu.sys.ssp_table, 0xffff800000002000ull);
     ck_assert_uint_eq(cpu.sys.pkrs, 0x55555555);
+    ck_assert_uint_eq(cpu.sys.perf_global_ctrl, 1);
+    ck_assert_uint_eq(v->guest_ia32_perf_global_ctrl, 3);
     /* Without the controls nothing is loaded, and the exit saves all the same. */
-    v->entry_controls &= ~(u64)(VMENTRY_LOAD_CET_STATE | VMENTRY_LOAD_PKRS);
-    v->exit_controls &= ~(u64)(VMEXIT_LOAD_CET_STATE | VMEXIT_LOAD_PKRS);
+    v->entry_controls &= ~(u64)(VMENTRY_LOAD_CET_STATE | VMENTRY_LOAD_PKRS | VMENTRY_LOAD_PERF_GLOBAL_CTRL);
+    v->exit_controls &= ~(u64)(VMEXIT_LOAD_CET_STATE | VMEXIT_LOAD_PKRS | VMEXIT_LOAD_PERF_GLOBAL_CTRL);
     cpu.vmx.frame[0].checked = 0;
     enter();
     ck_assert_uint_eq(cpu.sys.ssp, 0xffff800000001000ull);
+    ck_assert_uint_eq(cpu.sys.perf_global_ctrl, 1);
     cpu.sys.ssp = 0x5000;
     leave();
+    ck_assert_uint_eq(cpu.sys.perf_global_ctrl, 1);
     ck_assert_uint_eq(v->guest_ssp, 0x5000);
     ck_assert_uint_eq(cpu.sys.ssp, 0x5000);
 }

@@ -51,6 +51,17 @@ static void change(struct vmcs *v)
     vmx_field_set(v, field, random64() % 3 ? old ^ 1ull << random64() % vmx_field_info(field)->bits : value_for(old));
 }
 
+/* An event, and a guest that may not be able to take it. */
+static void change_event(struct vmcs *v)
+{
+    static const u64 events[] = {0x30, 0x202, 0x301, 0x312, 0x30d, 0xb0d, 0x480, 0x700};
+    v->entry_interruption_info = 0x80000000u | events[random64() % ARRAY_SIZE(events)];
+    v->entry_instruction_length = 1;
+    v->guest_interruptibility = 1ull << random64() % 6 & ~0x10ull;
+    v->guest_activity = random64() % 3 ? 0 : random64() % 4;
+    v->guest_rflags = FL_R1 | (random64() % 4 ? FL_IF : 0) | (random64() % 8 ? 0 : FL_VM);
+}
+
 static void explain(const struct vmcs *v, const struct vmcs *from, const char *model, bool ok, const struct vmx_check_failure *failure,
                     const struct sdm_outcomes *o)
 {
@@ -90,6 +101,8 @@ START_TEST(same_outcome)
             v->host_cr4 &= ~(u64)CR4_CET, v->guest_cr4 &= ~(u64)CR4_CET;
         bench_poke64(BENCH_PDPTES + 8 * (random64() % 4), random64() % 4 ? 0 : 1 | (random64() & random64() & random64()));
         from = *v;
+        if (random64() % 8 == 0)
+            change_event(v);
         for (u64 n = random64() % 5; n > 0; n--)
             change(v);
         vmx_check_note_all(f);
