@@ -12,13 +12,13 @@
 struct string {
     u64 mask;                  /* of the address size */
     u64 step;                  /* bytes, negative when DF is set */
-    unsigned bytes;
+    unsigned bytes, shift;     /* of an element: 1 << shift */
 };
 
 static struct string string_of(const struct cpu *cpu, const struct insn *in)
 {
     unsigned bytes = 1u << in->osz;
-    return (struct string){mask_low(8u << in->asz), cpu->core.rflags_rest & FL_DF ? -(u64)bytes : bytes, bytes};
+    return (struct string){mask_low(8u << in->asz), cpu->core.rflags_rest & FL_DF ? -(u64)bytes : bytes, bytes, in->osz};
 }
 
 static bool source_la(struct cpu *cpu, const struct insn *in, const struct string *s, u64 *la)
@@ -100,8 +100,8 @@ static u64 elements_in_page(u64 la, const struct string *s)
 {
     u64 offset = la & (PAGE_SIZE - 1);
     if ((i64)s->step > 0)
-        return (PAGE_SIZE - offset) / s->bytes;
-    return offset + s->bytes <= PAGE_SIZE ? offset / s->bytes + 1 : 0;
+        return (PAGE_SIZE - offset) >> s->shift;
+    return offset + s->bytes <= PAGE_SIZE ? (offset >> s->shift) + 1 : 0;
 }
 
 /* How many of the next `count` elements from offset `index` of a segment on lie in one page, within the segment's limit and before the index wraps;
@@ -111,7 +111,7 @@ static u64 run_at(struct cpu *cpu, const struct string *s, unsigned seg, u64 ind
     u64 off = index & s->mask;
     if ((i64)s->step < 0 || !seg_la(cpu, seg, off, s->bytes, access, la))
         return 0;
-    u64 n = elements_in_page(*la, s), room = (s->mask - off) / s->bytes;
+    u64 n = elements_in_page(*la, s), room = (s->mask - off) >> s->shift;
     n = n < room ? n : room;
     n = n < count ? n : count;
     return n && seg_la(cpu, seg, off, (unsigned)n * s->bytes, access, la) ? n : 0;
