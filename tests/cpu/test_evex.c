@@ -99,6 +99,7 @@ static int run(const struct insn_row *row, struct form f, int disp8)
     ck_assert_int_eq(insn_decode(cpu.feature, BITS_64, code, 15, &in), DECODE_OK);
     ck_assert_msg(in.row != 0xffff && &insn_rows[in.row] == row, "%s \"%s\" is not decoded", row->name, row->encoding);
     cpu.event = (struct cpu_event){0};
+    rows_note(in.row);
     enum flow flow = in.handler(&cpu, &in);
     return flow == FLOW_EVENT ? cpu.event.vector : -1;
 }

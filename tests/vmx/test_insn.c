@@ -333,6 +333,30 @@ START_TEST(test_invept_invvpid)
 }
 END_TEST
 
+/* The handlers of the table: operands come from and go to memory and registers. */
+START_TEST(test_handlers)
+{
+    struct insn in = bench_memory(OSZ_64, REG_RAX, 0x20000);
+    in.length = 4;
+    cpu.vmx.frame[0].vmcs_ptr = BENCH_VMCS;
+    bench_poke64(0x20000, 0);
+    ck_succeeds(bench_run_insn(h_vmptrst, in));
+    ck_assert_uint_eq(bench_peek64(0x20000), BENCH_VMCS);
+
+    bench_poke64(0x20000, 5);
+    bench_poke64(0x20008, 0x1000);
+    cpu.core.rax = 0;
+    ck_succeeds(bench_run_insn(h_invvpid, in));
+    bench_poke64(0x20008, 0x0000800000000000ull);      /* not canonical */
+    ck_fails(bench_run_insn(h_invvpid, in), VMX_ERROR_INVALID_OPERAND_TO_INVEPT_INVVPID);
+    bench_poke64(0x20008, 0x1000);
+    cpu.core.rax = 4;                                  /* no such type */
+    ck_fails(bench_run_insn(h_invvpid, in), VMX_ERROR_INVALID_OPERAND_TO_INVEPT_INVVPID);
+
+    ck_raises(bench_run_insn(h_vmfunc, insn), EXC_UD); /* in root operation */
+}
+END_TEST
+
 START_TEST(test_vmxoff)
 {
     cpu.vmx.frame[0].vmcs.guest_rip = 77;
@@ -375,7 +399,7 @@ int main(void)
 {
     const TTest *const tests[] = {test_begin, test_vmxon, test_vmclear, test_vmptrld, test_shadow_vmcs_current, test_before_shadowing,
                                   test_shadow_bitmaps, test_shadow_accesses, test_region_keeps_fields,
-                                  test_fields, test_entry_refused, test_vmcall_vmfunc, test_invept_invvpid,
+                                  test_fields, test_entry_refused, test_vmcall_vmfunc, test_invept_invvpid, test_handlers,
                                   test_vmxoff, test_nonroot_exits};
     return bench_run_with("vmx instructions", tests, ARRAY_SIZE(tests), setup);
 }
