@@ -360,6 +360,35 @@ START_TEST(cache_lines_fault_like_byte_loads)
 }
 END_TEST
 
+/* Outside VMX no control closes them [SDM2 "RDMSRLIST", "WRMSRLIST"]; in it: test_intercept.c. */
+START_TEST(msr_lists)
+{
+    struct insn in;
+    bench_long_mode(0);
+    in = bench_insn(OSZ_32);
+    cpu.core.rsi = 0x20000;
+    cpu.core.rdi = 0x21000;
+    bench_poke64(0x20000 + 8 * 5, 0x277);
+    bench_poke64(0x21000 + 8 * 5, 0x0004040404040404ull);
+    cpu.core.rcx = BIT(5);
+    RETIRES(h_wrmsrlist, in);
+    ck_assert_uint_eq(cpu.core.rcx, 0);
+    ck_assert_uint_eq(cpu.sys.pat, 0x0004040404040404ull);
+    bench_poke64(0x21000 + 8 * 5, 0);
+    cpu.core.rcx = BIT(5);
+    RETIRES(h_rdmsrlist, in);
+    ck_assert_uint_eq(bench_peek64(0x21000 + 8 * 5), 0x0004040404040404ull);
+    ck_assert_uint_eq(cpu.core.rcx, 0);
+    cpu.core.rcx = BIT(5);
+    cpu.core.rdi |= 4;
+    RAISES(EXC_GP, h_rdmsrlist, in);
+    bench_long_mode(3);
+    cpu.core.rdi = 0x21000;
+    RAISES(EXC_GP, h_wrmsrlist, in);
+    ck_assert_uint_eq(cpu.core.rcx, BIT(5));
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {control_registers_move,
@@ -378,6 +407,7 @@ int main(void)
                                   protection_keys,
                                   hlt_stops_the_cpu,
                                   monitor_and_mwait,
-                                  cache_lines_fault_like_byte_loads};
+                                  cache_lines_fault_like_byte_loads,
+                                  msr_lists};
     return bench_run("system", tests, ARRAY_SIZE(tests));
 }
