@@ -167,7 +167,7 @@ static void write_page(const char *name)
     fprintf(out,
             "# The instructions\n\n"
             "Made by `insns_page` (tests/insn/page.c) from `cpu/insn.def`, whose opening explains the notation, and from what the\n"
-            "tests executed; a test fails when it is out of date. `ninja insns-page` after a run of the tests makes it anew.\n\n"
+            "tests executed; `insns_page --check` tells what is out of date. `ninja insns-page` after a run of the tests makes it anew.\n\n"
             "Modes: R real, V virtual-8086, P protected and compatibility, L 64-bit. Judged by: the programs that have\n"
             "executed the row and compared the outcome: `hostcpu` with this host's processor, `stored` with recorded results of\n"
             "one, `recorded` with a real 80286, `system` with the cases of tests/system, others are suites of that name.\n");
