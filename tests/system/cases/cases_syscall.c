@@ -94,10 +94,11 @@ void cases_syscall(void)
     code("0f 01 f8");
     m.show = SHOW_BASES;
     run("syscall/swapgs/long-0", "ok fsb=1111 gsb=ffff800000003333 kgsb=2222");
+    /* Canonical by the processor's width, 48 or 57 bits, whatever the paging mode. */
     static const struct { const char *name; u32 msr; u64 value; const char *expect; } msrs[] = {
-        {"lstar", LSTAR, 0x800000000000, "GP(0)"}, {"lstar-high", LSTAR, 0xffff800000000000, "ok"}, {"fs-base", 0xc0000100, 0x800000000000, "GP(0)"},
-        {"gs-base", 0xc0000101, 0x7fffffffffff, "ok"}, {"kernel-gs", 0xc0000102, 0xfffe000000000000, "GP(0)"}, {"sysenter-eip", 0x176, 0x800000000000, "GP(0)"},
-        {"sysenter-esp", 0x175, 0x800000000000, "GP(0)"}, {"fmask-high", FMASK, 0x100000000, "GP(0)"}, {"pat-2", 0x277, 2, "GP(0)"}, {"pat-8", 0x277, 8, "GP(0)"},
+        {"lstar", LSTAR, 0x100000000000000, "GP(0)"}, {"lstar-high", LSTAR, 0xffff800000000000, "ok"}, {"fs-base", 0xc0000100, 0x100000000000000, "GP(0)"},
+        {"gs-base", 0xc0000101, 0x7fffffffffff, "ok"}, {"kernel-gs", 0xc0000102, 0xfe00000000000000, "GP(0)"}, {"sysenter-eip", 0x176, 0x100000000000000, "GP(0)"},
+        {"sysenter-esp", 0x175, 0x100000000000000, "GP(0)"}, {"fmask-high", FMASK, 0x100000000, "GP(0)"}, {"pat-2", 0x277, 2, "GP(0)"}, {"pat-8", 0x277, 8, "GP(0)"},
         {"pat", 0x277, 0x0007040600070406, "ok"}, {"mtrr-def-type-2", 0x2ff, 2, "GP(0)"}, {"mtrr-cap", 0xfe, 0, "GP(0)"}, {"apic-base-reserved", 0x1b, 1, "GP(0)"},
     };
     for (unsigned i = 0; i < sizeof(msrs) / sizeof(msrs[0]); i++) {
