@@ -195,14 +195,14 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     if (v->row == NO_ROW && (mask_contains(v, 0x0f, 0x38) || mask_contains(v, 0x0f, 0x3a)))
         m.skip = true;
     /* UD0 and UD1 have operands [SDM2 "UD"], which may make them too long; AMD stops at the opcode. */
-    bool undefined = mask_named(row, " UD0 UD1 ") ||
+    bool no_operands = mask_named(row, " UD0 UD1 ") ||
                      (v->row == NO_ROW && (mask_contains(v, 0x0f, 0xff) || mask_contains(v, 0x0f, 0xb9)));
-    if (undefined && ours->exception == EXC_GP && v->native.exception == EXC_UD)
+    if (no_operands && ours->exception == EXC_GP && v->native.exception == EXC_UD)
         m.skip = true;
     /* POPF found TF set in memory that the vector does not fill: natively the way out was trapped. */
     if (mask_named(row, " POPF ") && v->native.exception == EXC_DB)
         m.skip = true;
-    /* How long undefined instructions are, and so whether they are too long. */
+    /* How long no_operands instructions are, and so whether they are too long. */
     if (v->row == NO_ROW && v->native.exception == EXC_GP && v->length > 5)
         m.skip = true;
     /* AMD's own instructions below 0F 01: SVM's, CLZERO … */
