@@ -91,7 +91,9 @@ static enum flow scalar_load(struct cpu *cpu, const struct insn *in, unsigned es
     VEC_GATE();
     u64 mask = vec_mask(cpu, in, 1);
     TRY(vec_load(cpu, in, v, esize, esize, mask));
-    if (!mask && !(in->flags & INSN_EVEX_Z))
+    if (!mask && in->flags & INSN_EVEX_Z)
+        memset(v, 0, esize);
+    else if (!mask)
         memcpy(v, vec_reg(cpu, in->reg), esize);
     vec_put(cpu, in->reg, v, 16);
     return FLOW_NEXT;

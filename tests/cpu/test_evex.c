@@ -622,6 +622,30 @@ START_TEST(masked_faults)
 }
 END_TEST
 
+/* VMOVSS and VMOVSD from memory with their one mask bit clear: the old element or zero, and zeros above it. */
+START_TEST(masked_scalar_loads)
+{
+    unsigned tried = 0;
+    prepare();
+    for (unsigned n = 0; n < ARRAY_SIZE(evex); n++) {
+        const struct insn_row *row = row_at(n);
+        bool single = !strcmp(row->name, "VMOVSS");
+        if ((!single && strcmp(row->name, "VMOVSD") != 0) || !row->mem_only || !strstr(row->encoding, " 10 "))
+            continue;
+        for (unsigned z = 0; z < 2; z++) {
+            random_registers();
+            u64 expected[8] = {z ? 0 : single ? (u32)cpu.fpu.v[1][0] : cpu.fpu.v[1][0]};
+            bench_poke64(OPERAND, 0x1122334455667788);
+            cpu.fpu.k[3] = 0xfffffffe;
+            ck_assert_int_eq(run(row, (struct form){.opmask = 3, .z = z, .memory = true}, 0), -1);
+            ck_assert_msg(!memcmp(cpu.fpu.v[1], expected, 64), "%s, z %u", row->name, z);
+            tried++;
+        }
+    }
+    ck_assert_uint_eq(tried, 4);
+}
+END_TEST
+
 /* ---- the gate, and encodings that are undefined ------------------------------------------------------------------ */
 
 static int run_bytes(const char *hex)
@@ -766,6 +790,7 @@ int main(void)
         across_elements,
         into_masks_and_narrower,
         masked_faults,
+        masked_scalar_loads,
         gate,
         undefined_encodings,
 #ifdef NESTOR_HAVE_CAPSTONE
