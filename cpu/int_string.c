@@ -176,7 +176,9 @@ static inline enum flow repeat(struct cpu *cpu, const struct insn *in, one_itera
         return FLOW_NEXT;
     }
     u64 count = cpu->core.rcx & s.mask;
-    u64 most = cpu->event.attention & (ATT_STEP | ATT_VMX) ? 1 : REP_CHUNK;
+    u32 attention = cpu->event.attention;
+    u64 stop_at = cpu->stop_at;
+    u64 most = attention & (ATT_STEP | ATT_VMX) ? 1 : REP_CHUNK;
     while (count != 0 && most != 0) {
         u64 n = many && most > 1 ? many(cpu, in, &s, count < most ? count : most) : 0;
         if (n == 0) {
@@ -188,7 +190,8 @@ static inline enum flow repeat(struct cpu *cpu, const struct insn *in, one_itera
         reg_set(cpu, REG_RCX, in->asz, count);
         if (compares && flag_zf(cpu) != !!(in->flags & INSN_REP))
             return FLOW_NEXT;
-        if (UNLIKELY(cpu->run_end == NULL))    /* a device or code was touched: let the loop look */
+        /* A device wants the loop to look. That decoded code was written is no reason: whether it is decoded depends on the engine. */
+        if (UNLIKELY(cpu->run_end == NULL) && (cpu->event.attention != attention || cpu->stop_at != stop_at))
             break;
     }
     if (count != 0)
