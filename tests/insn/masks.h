@@ -202,6 +202,10 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     /* Among random bytes: FRSTOR and its kind over a limit and on a missing page as well; AMD meets the page first. */
     if (v->row == NO_ROW && ours->exception == EXC_GP && v->native.exception == EXC_PF)
         m.skip = true;
+    /* A selector from memory that the vector did not fill may name what Linux keeps in its GDT (the CPU's number and the like). */
+    if (mask_named(row, " LAR LSL VERR VERW ") && in->flags & INSN_MEM && ours->exception < 0 && v->native.exception < 0 &&
+        v->native.state.rflags & FL_ZF && !(ours->state.rflags & FL_ZF))
+        m.skip = true;
     /* POPF found TF set in memory that the vector does not fill: natively the way out was trapped. */
     if (mask_named(row, " POPF ") && v->native.exception == EXC_DB)
         m.skip = true;
