@@ -297,6 +297,61 @@ START_TEST(mode_based_execution)
 }
 END_TEST
 
+/* Every combination of the four rights against every kind of access. With the control, an entry is present through XU
+ * alone, and linear addresses without paging are user-mode ones [SDM3 "EPT Translation Mechanism", "EPT Violations"]. */
+START_TEST(mode_based_rights)
+{
+    enum { READ, WRITE, FETCH_SUPERVISOR, FETCH_USER, KINDS };
+    static const unsigned access[KINDS] = {ACCESS_READ, ACCESS_WRITE, ACCESS_EXEC, ACCESS_EXEC};
+    static const u64 right[KINDS] = {ER, EW, EX, EXU};
+    ept_on(0, rig_page(), 0);
+    rig_mode(PAGING_4LEVEL, 0);
+    for (unsigned on = 0; on < 2; on++) {
+        memset(bus.ram + root[0], 0, PAGE_SIZE);
+        for (u64 gpa = 0; gpa < 8 << 20; gpa += 1 << 21)
+            ept_map(0, gpa, gpa, EALL | EXU, 21, 0);
+        vmcs_of(0)->secondary_controls = 1 << 1 | (on ? 1 << 22 : 0);
+        for (unsigned shift = 30; shift <= 39; shift += 9) {
+            u64 upper = rig_entry(root[0], 39, shift, 0, 0, 0);
+            put64(upper, get64(upper) | EXU);
+        }
+        u64 user_la = LA, system_la = LA + 0x200000;
+        rig_map(user_la, 0x20000000, P | W | U, 12);
+        rig_map(system_la, 0x20000000, P | W, 12);
+        u64 at = ept_map(0, 0x20000000, 0x600000, EALL, 12, 0);
+        u64 middle = rig_entry(root[0], 39, 21, 0x20000000, 0, 0);
+        put64(middle, get64(middle) | EXU);
+        depth(1);
+        for (unsigned mask = 0; mask < 16; mask++) {
+            u64 entry = (mask & 7) | (mask & 8 ? EXU : 0);
+            put64(at, 0x600000 | EWB | entry);
+            for (unsigned kind = 0; kind < KINDS; kind++) {
+                u64 la = kind == FETCH_SUPERVISOR ? system_la : user_la, needed = kind == FETCH_USER && !on ? EX : right[kind];
+                tlb_invept(cpu, 0, root[0], false);
+                cpu->fault = (struct mem_fault){0};
+                if (entry & EW && !(entry & ER)) {
+                    ck_assert_int_eq(mem_probe(cpu, la, 1, access[kind] & ACCESS_WRITE), false);
+                    ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_MISCONFIG);
+                    continue;
+                }
+                int want = (int)(0x180 | 1u << (kind < FETCH_USER ? kind : 2) | (entry & 7) << 3 | (on && entry & EXU ? 0x40 : 0));
+                ck_assert_msg(violation(la, access[kind]) == (entry & needed ? -1 : want), "on %u mask %x kind %u", on, mask, kind);
+            }
+        }
+        depth(0);
+    }
+    put64(rig_entry(root[0], 39, 12, 0x20000000, 0, 0), 0x600000 | EWB | ER | EXU);
+    cpu->sys.cr0 = cpu->sys.cr4 = cpu->sys.efer = 0;
+    rig_mode(PAGING_NONE, 0);
+    depth(1);
+    tlb_invept(cpu, 0, root[0], false);
+    ck_assert_int_eq(violation(0x20000000, ACCESS_EXEC), -1);
+    put64(rig_entry(root[0], 39, 12, 0x20000000, 0, 0), 0x600000 | EWB | ER | EX);
+    tlb_invept(cpu, 0, root[0], false);
+    ck_assert_int_eq(violation(0x20000000, ACCESS_EXEC), 0x1ac);
+}
+END_TEST
+
 START_TEST(modification_log)
 {
     u64 log = rig_page();
@@ -539,6 +594,54 @@ START_TEST(chain_flags)
 }
 END_TEST
 
+/* Two frames, of which one, the other or both tell user-mode from supervisor-mode fetches: each asks for its own right,
+ * by the innermost guest's linear address, whatever was fetched there before. */
+START_TEST(chain_mode_based)
+{
+    static const unsigned shift[2] = {12, 12};
+    u64 flags[2] = {EALL | EXU, EALL | EXU}, none[2] = {0};
+    u64 base = build_chain(2, shift, flags, none), t = 0x200000, index = LA, page = 0x3fe000;
+    for (unsigned k = 0; k < 2; k++)
+        for (u64 gpa = 0; gpa < 16 << 20; gpa += 1 << 21)
+            for (unsigned top = 21; top <= 39; top += 9) {
+                u64 at = rig_entry(root[k], 39, top, gpa, 0, k * STEP);
+                put64(at, get64(at) | EXU);
+            }
+    for (unsigned i = 0; i < 4; i++, index <<= 9)
+        put64(base + t + i * 0x1000 + (index >> 39 & 511) * 8, (i < 3 ? t + (i + 1) * 0x1000 : page) | P | W | U);
+    put64(base + t + 0x3008 + (LA >> 12 & 511) * 8, page | P | W);      /* the next page, a supervisor's */
+    cpu->sys.cr3 = t;
+    rig_mode(PAGING_4LEVEL, 0);
+    u64 entry_at[2] = {rig_entry(root[0], 39, 12, page + STEP, 0, 0), rig_entry(root[1], 39, 12, page, 0, STEP)};
+    for (unsigned controls = 0; controls < 4; controls++)
+        for (unsigned mask = 0; mask < 16; mask++) {
+            depth(0);
+            for (unsigned k = 0; k < 2; k++) {
+                vmcs_of(k)->secondary_controls = 1 << 1 | (controls >> k & 1 ? 1u << 22 : 0);
+                put64(entry_at[k], (get64(entry_at[k]) & ~(u64)(EX | EXU)) | (mask >> 2 * k & 1 ? EX : 0) | (mask >> 2 * k & 2 ? EXU : 0));
+            }
+            tlb_invept(cpu, 0, 0, true);
+            tlb_invept(cpu, 1, 0, true);
+            depth(2);
+            for (unsigned round = 0; round < 2; round++)
+                for (unsigned user = 0; user < 2; user++) {
+                    int frame = -1;
+                    for (unsigned k = 0; k < 2; k++)
+                        if (!(mask >> 2 * k & (user && controls >> k & 1 ? 2 : 1)))
+                            frame = (int)k;                        /* the inner one is looked at first */
+                    int got = violation(user ? LA : LA + 0x1000, ACCESS_EXEC);
+                    ck_assert_msg((got < 0) == (frame < 0), "controls %u mask %x user %u: %x", controls, mask, user, (unsigned)got);
+                    if (frame < 0)
+                        continue;
+                    ck_assert_int_eq(cpu->fault.frame, frame);
+                    unsigned r = mask >> 2 * frame;
+                    ck_assert_int_eq(got, 4 | 3 << 3 | (r & 1 ? 1 << 5 : 0) | (controls >> frame & 1 && r & 2 ? 1 << 6 : 0) |
+                                              (frame == 1 ? 0x180 : 0));
+                }
+        }
+}
+END_TEST
+
 /* A frame without EPT lets addresses pass; others keep their places. */
 START_TEST(frames_without_ept)
 {
@@ -572,7 +675,8 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {rights, misconfigurations, guest_tables, pdptes_and_physical_accesses,
-                                  large_pages_and_five_levels, beyond_the_top, mode_based_execution, modification_log,
-                                  apic_access_page, chains, chain_faults, chain_flags, frames_without_ept};
+                                  large_pages_and_five_levels, beyond_the_top, mode_based_execution, mode_based_rights,
+                                  modification_log,
+                                  apic_access_page, chains, chain_faults, chain_flags, chain_mode_based, frames_without_ept};
     return rig_run("ept", tests, ARRAY_SIZE(tests));
 }
