@@ -189,8 +189,10 @@ void encode_suit_gather(struct maker *m)
     u8 indexes[32];
     for (unsigned i = 0; i < (m->gather_quads ? 4 : 8); i++) {
         i64 index = (i64)rng_below(r, 128) - 64;
-        if (rng_chance(r, 5))
-            index = (i64)((rng_below(r, 2 * PAGE) + (rng_chance(r, 50) ? 0 : (u64)-4 * PAGE)) >> m->scale);
+        if (rng_chance(r, 5)) {
+            u64 from = rng_chance(r, 50) ? 0 : (u64)-4 * PAGE;
+            index = (i64)((from + rng_below(r, 2 * PAGE)) >> m->scale);
+        }
         if (rng_chance(r, 1))
             index = (i64)rng64(r);
         memcpy(indexes + i * (m->gather_quads ? 8 : 4), &index, m->gather_quads ? 8 : 4);
@@ -303,12 +305,14 @@ void encode_row(struct maker *m, const struct insn_row *row)
         put(m, row->modrm_value | (rng_below(r, 8) & (u8)~row->modrm_mask));
     } else if (row->modrm != MODRM_NONE) {
         unsigned reg = row->modrm == MODRM_DIGIT ? row->modrm_value : rng_below(r, 8), at;
-        if (is_gather(row) && memory && asz != 1)   /* with 16-bit addresses it is #UD */
+        if (is_gather(row) && memory && asz != 1) {     /* with 16-bit addresses it is #UD */
             encode_gather(m, row, asz, reg, seg, rex);
-        else if (memory)
+        } else if (memory) {
             encode_memory(m, asz, reg, seg, rex, &at);
-        else
-            put(m, (row->attr & ROW_IGNMOD ? (unsigned)rng64(r) & 0xc0 : 0xc0) | reg << 3 | rng_below(r, 8));
+        } else {
+            unsigned mod = row->attr & ROW_IGNMOD ? (unsigned)rng64(r) & 0xc0 : 0xc0;
+            put(m, mod | reg << 3 | rng_below(r, 8));
+        }
     }
 
     unsigned osz;
@@ -317,14 +321,16 @@ void encode_row(struct maker *m, const struct insn_row *row)
     else
         osz = (bits == BITS_32) != opsize ? OSZ_32 : OSZ_16;
     unsigned bytes = row_imm_bytes(row, osz, asz);
-    if (row->imm == IMM_MOFFS)
+    if (row->imm == IMM_MOFFS) {
         put_n(m, m->target - segment_base(m, seg >= 0 ? (unsigned)seg : SEG_DS), bytes);
-    else if (row->imm == IMM_W_B)  /* ENTER: a frame that fits and few levels, mostly */
-        put_n(m, rng_chance(r, 80) ? rng_below(r, 96) | rng_below(r, 6) << 16 : rng64(r), 3);
-    else if (row->imm == IMM_W)
+    } else if (row->imm == IMM_W_B) {      /* ENTER: a frame that fits and few levels, mostly */
+        unsigned levels = rng_below(r, 6);
+        put_n(m, rng_chance(r, 80) ? rng_below(r, 96) | levels << 16 : rng64(r), 3);
+    } else if (row->imm == IMM_W) {
         put_n(m, rng_chance(r, 80) ? rng_below(r, 128) : rng64(r), 2);
-    else
+    } else {
         put_n(m, maker_value(m), bytes);
+    }
     if (m->rip_disp >= 0) {
         u64 next = m->plan->bench->region + vector_insn_off(m->v) + m->n;
         store32(m->bytes + m->rip_disp, (u32)m->disp - (u32)next);
@@ -337,14 +343,17 @@ void encode_row(struct maker *m, const struct insn_row *row)
         bool repeated = false;
         for (unsigned i = 0; i < m->n; i++)
             repeated |= m->bytes[i] == 0xf3 || m->bytes[i] == 0xf2;
-        regs[REG_RSI] = ((maker_target(m) - data_base) & mask) | (rng64(r) & ~mask);
-        regs[REG_RDI] = ((maker_target(m) - segment_base(m, SEG_ES)) & mask) | (rng64(r) & ~mask);
+        u64 rest = rng64(r) & ~mask;
+        regs[REG_RSI] = ((maker_target(m) - data_base) & mask) | rest;
+        regs[REG_RDI] = ((maker_target(m) - segment_base(m, SEG_ES)) & mask) | (rest << 1 & ~mask);
         if (repeated || rng_chance(r, 50))
-            regs[REG_RCX] = (rng_below(r, rng_chance(r, 10) ? 300 : 20) & mask) | (rng64(r) & ~mask);
+            regs[REG_RCX] = (rng_below(r, rng_chance(r, 10) ? 300 : 20) & mask) | (rest << 2 & ~mask);
     } else if (one_of(row->name, " XLAT ")) {
-        regs[REG_RBX] = ((maker_target(m) - data_base - (u8)regs[REG_RAX]) & mask) | (rng64(r) & ~mask);
+        u64 rest = rng64(r) & ~mask;
+        regs[REG_RBX] = ((maker_target(m) - data_base - (u8)regs[REG_RAX]) & mask) | rest;
     } else if (one_of(row->name, " MASKMOVQ MASKMOVDQU VMASKMOVDQU ")) {
-        regs[REG_RDI] = ((maker_target(m) - data_base) & mask) | (rng64(r) & ~mask);
+        u64 rest = rng64(r) & ~mask;
+        regs[REG_RDI] = ((maker_target(m) - data_base) & mask) | rest;
     }
 }
 

@@ -18,8 +18,8 @@ u64 maker_value(struct maker *m)
     case 0: return rng_below(r, 256);
     case 1: return -(u64)rng_below(r, 256);
     case 2: v = 1ull << rng_below(r, 64); return v + (u64)rng_below(r, 3) - 1;
-    case 3: return rng64(r) >> rng_below(r, 64);
-    case 4: return ~(rng64(r) >> rng_below(r, 64));
+    case 3: v = rng64(r); return v >> rng_below(r, 64);
+    case 4: v = rng64(r); return ~(v >> rng_below(r, 64));
     case 5: return m->plan->bench->region + rng_below(r, REGION_BYTES);
     case 6: v = rng_below(r, 256) * 0x0101010101010101ull; return v;
     default: return rng64(r);
@@ -32,10 +32,14 @@ static u32 random_single(struct rng *r)
     static const u32 some[] = {0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000,
                                0x7fc00000, 0x7f800001, 0x00000001, 0x007fffff, 0x00800000, 0x7f7fffff,
                                0x4f000000, 0xcf000000, 0x5f000000, 0x34000000, 0x3f000000};
-    if (rng_chance(r, 30))
-        return some[rng_below(r, ARRAY_SIZE(some))] | (rng_chance(r, 20) ? 0x80000000 : 0);
-    if (rng_chance(r, 40))         /* near 1, so that sums and differences meet */
-        return ((u32)rng64(r) & 0x80ffffff) | (0x3f000000 + (rng_below(r, 8) << 22));
+    if (rng_chance(r, 30)) {
+        u32 sign = rng_chance(r, 20) ? 0x80000000 : 0;
+        return some[rng_below(r, ARRAY_SIZE(some))] | sign;
+    }
+    if (rng_chance(r, 40)) {       /* near 1, so that sums and differences meet */
+        u32 exponent = 0x3f000000 + (rng_below(r, 8) << 22);
+        return ((u32)rng64(r) & 0x80ffffff) | exponent;
+    }
     return (u32)rng64(r);
 }
 static u64 random_double(struct rng *r)
@@ -46,12 +50,19 @@ static u64 random_double(struct rng *r)
         0x41e0000000000000, 0xc1e0000000000000, 0x43e0000000000000, 0xc3e0000000000000, 0x3fe0000000000000,
         0x36a0000000000000,
     };
-    if (rng_chance(r, 30))
-        return some[rng_below(r, ARRAY_SIZE(some))] | (rng_chance(r, 20) ? 1ull << 63 : 0);
-    if (rng_chance(r, 40))
-        return (rng64(r) & 0x800fffffffffffff) | (0x3fd0000000000000 + ((u64)rng_below(r, 8) << 51));
-    if (rng_chance(r, 30))         /* in the range of singles */
-        return (rng64(r) & 0x800fffffffffffff) | (u64)(0x380 - 30 + rng_below(r, 320)) << 52;
+    u64 rest;
+    if (rng_chance(r, 30)) {
+        rest = rng_chance(r, 20) ? 1ull << 63 : 0;
+        return some[rng_below(r, ARRAY_SIZE(some))] | rest;
+    }
+    if (rng_chance(r, 40)) {
+        rest = 0x3fd0000000000000 + ((u64)rng_below(r, 8) << 51);
+        return (rng64(r) & 0x800fffffffffffff) | rest;
+    }
+    if (rng_chance(r, 30)) {       /* in the range of singles */
+        rest = (u64)(0x380 - 30 + rng_below(r, 320)) << 52;
+        return (rng64(r) & 0x800fffffffffffff) | rest;
+    }
     return rng64(r);
 }
 static u16 random_half(struct rng *r)
@@ -119,7 +130,8 @@ static void random_fpu(struct maker *m, struct user_state *state)
         fx->st[i].mantissa = 1ull << 63 | d << 11;
         fx->st[i].exponent = (u16)((d >> 63) << 15 | (exponent == 0x7ff ? 0x7fff : exponent + 0x3c00));
         if (exponent == 0 || rng_chance(r, 10)) {
-            fx->st[i].exponent = (u16)(rng64(r) & (rng_chance(r, 50) ? 0xffff : 0x8000));
+            fx->st[i].exponent = (u16)rng64(r);
+            fx->st[i].exponent &= rng_chance(r, 50) ? 0xffff : 0x8000;
             fx->st[i].mantissa = rng_chance(r, 30) ? 0 : rng64(r);
         }
     }
@@ -217,13 +229,13 @@ static void suit_division(struct maker *m, const struct insn_row *row, const str
 static u16 random_selector(struct rng *r)
 {
     static const u16 gdt[] = {0x08, 0x10, 0x18, 0x23, 0x2b, 0x33, 0x20, 0x28, 0x30};
-    unsigned dice = rng_below(r, 100);
+    unsigned dice = rng_below(r, 100), rpl = rng_below(r, 4);
     if (dice < 70)
-        return (u16)(rng_below(r, BENCH_ENTRIES) << 3 | 4 | (rng_chance(r, 70) ? 3 : rng_below(r, 4)));
+        return (u16)(rng_below(r, BENCH_ENTRIES) << 3 | 4 | (dice < 49 ? 3 : rpl));
     if (dice < 80)
-        return (u16)rng_below(r, 4);
+        return (u16)rpl;
     if (dice < 95)
-        return (u16)(gdt[rng_below(r, ARRAY_SIZE(gdt))] | (rng_chance(r, 50) ? 3 : 0));
+        return (u16)(gdt[rng_below(r, ARRAY_SIZE(gdt))] | (dice < 88 ? 3 : 0));
     return (u16)(rng_below(r, 16) << 3 | 4 | BENCH_ENTRIES << 3);
 }
 
@@ -256,8 +268,10 @@ static void suit_row(struct maker *m, const struct insn_row *row, const struct i
     struct rng *r = &m->rng;
     u64 *regs = v->before.r, region = m->plan->bench->region;
     bool operand_free = !m->memory || (m->base_reg != REG_RSP && m->index_reg != REG_RSP);
-    if (is_stack_row(row) && operand_free)
-        regs[REG_RSP] = maker_target(m) & (rng_chance(r, 90) ? ~7ull : ~0ull);
+    if (is_stack_row(row) && operand_free) {
+        u64 aligned = rng_chance(r, 90) ? ~7ull : ~0ull;
+        regs[REG_RSP] = maker_target(m) & aligned;
+    }
     if (one_of(row->family_name, " mov_to_segment pop_es pop_ss pop_ds pop_fs pop_gs les lds lss lfs lgs verr verw lar "
                                  "lsl arpl "))
         suit_selector(m, row, in);
@@ -347,10 +361,12 @@ static void random_state(struct maker *m)
         s->r[n] = maker_value(m);
     if (rng_chance(r, 80))
         s->r[REG_RSP] = maker_target(m) & ~7ull;
-    s->rflags = FL_R1 | FL_IF | (rng64(r) & (FL_STATUS | FL_ID)) | (rng_chance(r, 30) ? FL_DF : 0) |
-                (rng_chance(r, 4) ? FL_AC : 0);
-    s->fs_base = rng64(r) >> 20;
-    s->gs_base = rng_chance(r, 80) ? rng64(r) >> 17 : 0;
+    s->rflags = FL_R1 | FL_IF | (rng64(r) & (FL_STATUS | FL_ID));
+    s->rflags |= rng_chance(r, 30) ? FL_DF : 0;
+    s->rflags |= rng_chance(r, 4) ? FL_AC : 0;
+    /* Where the host process has nothing, not even a sanitizer's shadow of its memory: no code, heap, stack or library. */
+    s->fs_base = BIT(45) | rng64(r) >> 20;
+    s->gs_base = rng_chance(r, 80) ? BIT(46) | BIT(45) | rng64(r) >> 20 : 0;
     u64 *memory = (u64 *)(void *)v->memory;
     bool dull = rng_chance(r, 20);
     u64 same = rng_below(r, 256) * 0x0101010101010101ull;
@@ -416,7 +432,8 @@ static bool make_block(struct maker *m)
             random_fpu(m, &v->before);
             encode_steer(m);
         } else if (plan->kind[number] == KIND_VECTOR && v->before.fx.mxcsr == 0x1f80) {
-            v->before.fx.mxcsr |= rng_below(&m->rng, 4) << 13 | (rng_chance(&m->rng, 10) ? 0x8040 : 0);
+            v->before.fx.mxcsr |= rng_below(&m->rng, 4) << 13;
+            v->before.fx.mxcsr |= rng_chance(&m->rng, 10) ? 0x8040 : 0;
         }
         memcpy(bytes + n, m->bytes, m->n);
         n += m->n;

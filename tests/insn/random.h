@@ -1,4 +1,7 @@
-/* Pseudo-random numbers: the same sequence for the same seed everywhere (splitmix64). */
+/* Pseudo-random numbers: the same sequence for the same seed everywhere (splitmix64). C leaves open in which order an
+ * expression's operands are evaluated, so none has two calls whose order is not said: compilers would disagree on what a
+ * seed, or a stored vector, is.
+ */
 #ifndef NESTOR_TESTS_INSN_RANDOM_H
 #define NESTOR_TESTS_INSN_RANDOM_H
 

@@ -44,11 +44,12 @@ struct stored {
 
 static u64 some_value(struct rng *r)
 {
+    u64 v;
     switch (rng_below(r, 8)) {
     case 0: return rng_below(r, 256);
     case 1: return -(u64)rng_below(r, 256);
-    case 2: return (1ull << rng_below(r, 64)) + rng_below(r, 3) - 1;
-    case 3: return rng64(r) >> rng_below(r, 64);
+    case 2: v = 1ull << rng_below(r, 64); return v + rng_below(r, 3) - 1;
+    case 3: v = rng64(r); return v >> rng_below(r, 64);
     case 4: return REGION + DATA_OFF + rng_below(r, DATA_BYTES);
     default: return rng64(r);
     }
@@ -79,8 +80,9 @@ void stored_state(struct vector *v, u64 index)
     for (unsigned n = 0; n < 16; n++)
         s->r[n] = some_value(&r);
     s->r[REG_RSP] = REGION + windows[1].off + 8 * rng_below(&r, windows[1].bytes / 8);
-    s->rflags = FL_R1 | FL_IF | (rng64(&r) & (FL_STATUS | FL_ID)) | (rng_chance(&r, 30) ? FL_DF : 0) |
-                (rng_chance(&r, 4) ? FL_AC : 0);
+    s->rflags = FL_R1 | FL_IF | (rng64(&r) & (FL_STATUS | FL_ID));
+    s->rflags |= rng_chance(&r, 30) ? FL_DF : 0;
+    s->rflags |= rng_chance(&r, 4) ? FL_AC : 0;
     s->fs_base = rng64(&r) >> 20;
     s->gs_base = rng64(&r) >> 17;
     v->code_off = (u16)(CODE_OFF + 1024 + 16 * rng_below(&r, 64));
@@ -104,10 +106,14 @@ void stored_fpu(struct vector *v, u64 index, bool x87, bool vector)
         }
     }
     for (unsigned i = 0; i < 8; i++) {
-        fx->st[i].mantissa = rng64(&r) | (rng_chance(&r, 90) ? BIT(63) : 0);
-        fx->st[i].exponent = (u16)((rng64(&r) & 0x8000) | (0x3fff - 70 + rng_below(&r, 140)));
-        if (rng_chance(&r, 12))
-            fx->st[i].exponent = (u16)(rng64(&r) | (rng_chance(&r, 50) ? 0x7fff : 0));
+        fx->st[i].mantissa = rng64(&r);
+        fx->st[i].mantissa |= rng_chance(&r, 90) ? BIT(63) : 0;
+        fx->st[i].exponent = (u16)(rng64(&r) & 0x8000);
+        fx->st[i].exponent |= (u16)(0x3fff - 70 + rng_below(&r, 140));
+        if (rng_chance(&r, 12)) {
+            fx->st[i].exponent = (u16)rng64(&r);
+            fx->st[i].exponent |= rng_chance(&r, 50) ? 0x7fff : 0;
+        }
         if (rng_chance(&r, 12))
             fx->st[i].mantissa = rng_chance(&r, 50) ? BIT(63) : 0;
     }
