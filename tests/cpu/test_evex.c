@@ -1,31 +1,15 @@
 /* EVEX-encoded moves and integer instructions, of which no processor was at hand: every row of cpu/insn_evex.def that
- * writes a vector under merging
- * and zeroing masks against its own unmasked result (element sizes are taken from the mnemonics), from memory and by
- * broadcast against registers;
- * operations without a VEX twin against models written from [SDM2], bit by bit; faults of masked elements; CR4, XCR0,
- * CR0.TS and undefined encodings; scaled
- * displacements against Capstone.
+ * writes a vector under merging and zeroing masks against its own unmasked result (element sizes are taken from the
+ * mnemonics), from memory and by broadcast against registers; operations without a VEX twin against models written from
+ * [SDM2], bit by bit; faults of masked elements; CR4, XCR0, CR0.TS and undefined encodings; scaled displacements against
+ * Capstone.
  */
-#include "tests/cpu/bench_cpu.h"
+#include "tests/cpu/evex.h"
 
-#include "cpu/decode.h"
 #include "cpu/features.h"
-#include "cpu/table.h"
 #ifdef NESTOR_HAVE_CAPSTONE
 #include <capstone.h>
 #endif
-
-#define OPERAND 0x10000u
-#define HOLE 0x200000u /* the 2-MByte page there is taken away */
-
-static u64 random_state = 1;
-static u64 random64(void)
-{
-    u64 z = random_state += 0x9e3779b97f4a7c15ull;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-    return z ^ z >> 31;
-}
 
 static const struct {
     const char *name, *encoding, *operands;
@@ -43,66 +27,6 @@ static const struct insn_row *row_at(unsigned n)
     ck_abort_msg("no row %s", evex[n].name);
 }
 
-struct form {
-    unsigned vl, opmask, imm;
-    bool z, b, memory;
-};
-
-/* reg is 1, vvvv 2, rm 3 or [RDI + disp8]. */
-static unsigned encode(const struct insn_row *row, struct form f, int disp8, u8 *code)
-{
-    static const u8 pp[] = {[PREFIX_NP] = 0, [PREFIX_66] = 1, [PREFIX_F3] = 2, [PREFIX_F2] = 3};
-    bool vsib = row->attr & ROW_VSIB;
-    unsigned n = 0, vvvv = row->uses_vvvv ? 2 : 0;
-    code[n++] = 0x62;
-    code[n++] = (u8)(0xf0 | row->map);
-    code[n++] = (u8)((row->w == 1) << 7 | (~vvvv & 15) << 3 | 4 | pp[row->prefix]);
-    code[n++] = (u8)(f.z << 7 | f.vl << 5 | f.b << 4 | 8 | f.opmask);
-    code[n++] = row->opcode;
-    unsigned reg = row->modrm == MODRM_DIGIT ? row->modrm_value : 1;
-    code[n++] = (u8)(f.memory ? 0x40 | reg << 3 | (vsib ? 4 : 7) : 0xc0 | reg << 3 | 3);
-    if (f.memory && vsib)
-        code[n++] = 0x20 | 7; /* RDI and vector 4 */
-    if (f.memory)
-        code[n++] = (u8)disp8;
-    if (row->imm != IMM_NONE)
-        code[n++] = (u8)f.imm;
-    memset(code + n, 0, 15 - n);
-    return n;
-}
-
-static void prepare(void)
-{
-    bench_long_mode(3);
-    memset(cpu.feature, 0xff, sizeof cpu.feature);
-    cpu.sys.cr4 |= CR4_OSXSAVE;
-    cpu.sys.xcr0 = 0xe7;
-    bench_poke64(BENCH_TABLES + 0x2000 + 8 * (HOLE >> 21), 0);
-    cpu_mode_update(&cpu);
-    insn_table_init();
-}
-static void random_registers(void)
-{
-    for (unsigned i = 0; i < 32; i++)
-        for (unsigned q = 0; q < 8; q++)
-            cpu.fpu.v[i][q] = random64() & (random64() % 3 ? ~0ull : random64());
-    for (unsigned i = 0; i < 8; i++)
-        cpu.fpu.k[i] = random64();
-    cpu.core.rdi = OPERAND;
-}
-/* Runs it; the event's vector, -1 without one. */
-static int run(const struct insn_row *row, struct form f, int disp8)
-{
-    u8 code[32];
-    struct insn in;
-    encode(row, f, disp8, code);
-    ck_assert_int_eq(insn_decode(cpu.feature, BITS_64, code, 15, &in), DECODE_OK);
-    ck_assert_msg(in.row != 0xffff && &insn_rows[in.row] == row, "%s \"%s\" is not decoded", row->name, row->encoding);
-    cpu.event = (struct cpu_event){0};
-    rows_note(in.row);
-    enum flow flow = in.handler(&cpu, &in);
-    return flow == FLOW_EVENT ? cpu.event.vector : -1;
-}
 static unsigned tail_of(const char *name, const char *tail)
 {
     size_t n = strlen(name), m = strlen(tail);
@@ -193,25 +117,9 @@ START_TEST(masks)
 }
 END_TEST
 
-static const struct insn_row *named(const char *name, const char *opcode)
-{
-    for (unsigned n = 0; n < ARRAY_SIZE(evex); n++)
-        if (!strcmp(evex[n].name, name) && strstr(evex[n].encoding, opcode))
-            return row_at(n);
-    ck_abort_msg("no row %s", name);
-}
-
 /* ---- models: bit by bit ------------------------------------------------------------------------------------------ */
 
 typedef u64 model(u64 x, u64 y, u64 z, unsigned imm, unsigned bits);
-static u64 low(u64 v, unsigned bits)
-{
-    return bits == 64 ? v : v & (BIT(bits) - 1);
-}
-static i64 as_signed(u64 v, unsigned bits)
-{
-    return (i64)(v << (64 - bits)) >> (64 - bits);
-}
 static u64 rotated(u64 v, unsigned by, unsigned bits)
 {
     u64 r = 0;
@@ -322,10 +230,6 @@ static const struct {
     {"VPMADD52LUQ", 64, m_madd52lo}, {"VPMADD52HUQ", 64, m_madd52hi}, {"VPDPBUSD", 32, m_dpbusd},
     {"VPDPBUSDS", 32, m_dpbusds},    {"VPDPWSSD", 32, m_dpwssd},      {"VPDPWSSDS", 32, m_dpwssds},
 };
-static u64 lane(const u64 *v, unsigned i, unsigned bits)
-{
-    return low(v[i * bits / 64] >> (i * bits % 64), bits);
-}
 
 START_TEST(elements)
 {
