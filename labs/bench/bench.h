@@ -56,14 +56,15 @@ struct workload {
     uint64_t (*run)(uint64_t count);
     uint64_t expected;
 };
-extern const struct workload workloads[];
-extern const unsigned workload_count;
+extern const struct workload workloads[], system_workloads[]; /* workloads.c, system.c */
+extern const unsigned workload_count, system_workload_count;
 
-/* entry.S: the loops whose instructions must not depend on the compiler. */
+/* loops.S: the loops whose instructions must not depend on the compiler. */
 uint64_t run_integer(uint64_t count);
 uint64_t run_divide(uint64_t count);
 uint64_t run_calls(uint64_t count);
 uint64_t copy_quadwords(void *to, const void *from, uint64_t quadwords);
+/* entry.S */
 extern const char fault_handler[], interrupt_handler[];
 
 /* floating.c, compiled for SSE2 */

@@ -1,8 +1,8 @@
 /*
  * main: from multiboot's command line to the one workload that it names, run in the innermost level.
  *
- * Words: workload=NAME, count=N iterations (default 1), levels=K (default 1: no hypervisor): the level that runs it.
- * What is said, one line each, to port 0x402:
+ * Words: workload=NAME, count=N iterations (default 1), levels=K (default 1: no hypervisor): the level that runs it, port=N: decimal, the
+ * debug console where it speaks (default 1026, 0x402). What is said, one line each:
  *     start NAME LEVEL COUNT
  *     stop NAME LEVEL COUNT 0xRESULT ok|wrong
  *     skip NAME why                  this processor cannot
@@ -23,12 +23,13 @@ struct idt_entry {
 };
 
 enum { CODE64 = 0x10, INTERRUPT_GATE = 0x8e, VECTORS = 256, EXCEPTIONS = 32, STUB_SIZE = 16, NAME_SIZE = 32 };
-enum { PORT_PIC1 = 0x20, PORT_PIC2 = 0xa0, PORT_MARK = 0x402, PORT_EXIT = 0xf4, PORT_ACPI_PM1 = 0x604 };
+enum { PORT_PIC1 = 0x20, PORT_PIC2 = 0xa0, PORT_MARKS = 0x402, PORT_EXIT = 0xf4, PORT_ACPI_PM1 = 0x604 };
 enum { ACPI_SLEEP_S5 = 5 << 10 | 1 << 13, ACPI_SLEEP_S5_PIIX = 1 << 13 }; /* SLP_TYP differs by chipset */
 
 unsigned current_level;
 static unsigned levels;
 static uint64_t count;
+static uint16_t marks;                 /* port */
 static char name[NAME_SIZE];
 static struct idt_entry idt[VECTORS];
 
@@ -43,7 +44,7 @@ static void outb(uint16_t port, uint8_t value)
 static void say(const char *text)
 {
     while (*text)
-        outb(PORT_MARK, *text++);
+        outb(marks, *text++);
 }
 
 static void say_number(uint64_t number, unsigned base)
@@ -138,6 +139,8 @@ static void parse_command_line(const char *line)
             levels = parse_number(value);
         else if ((value = value_of(line, "count")))
             count = parse_number(value);
+        else if ((value = value_of(line, "port")))
+            marks = parse_number(value);
         while (*line && *line != ' ')
             line++;
         while (*line == ' ')
@@ -145,16 +148,22 @@ static void parse_command_line(const char *line)
     }
 }
 
-static const struct workload *workload_find(void)
+static const struct workload *workload_in(const struct workload *table, unsigned entries)
 {
-    for (unsigned i = 0; i < workload_count; i++) {
-        const char *a = workloads[i].name, *b = name;
+    for (unsigned i = 0; i < entries; i++) {
+        const char *a = table[i].name, *b = name;
         while (*a && *a == *b)
             a++, b++;
         if (*a == *b)
-            return &workloads[i];
+            return &table[i];
     }
     return NULL;
+}
+
+static const struct workload *workload_find(void)
+{
+    const struct workload *found = workload_in(workloads, workload_count);
+    return found ? found : workload_in(system_workloads, system_workload_count);
 }
 
 /* ---- a level ------------------------------------------------------------------------------------------------------ */
@@ -201,13 +210,14 @@ _Noreturn void level_main(void)
 _Noreturn void bench_main(const struct multiboot_info *info)
 {
     current_level = levels = count = 1;
+    marks = PORT_MARKS;
     idt_init();
     outb(PORT_PIC1 + 1, 0xff);
     outb(PORT_PIC2 + 1, 0xff);
     if (info->flags & MULTIBOOT_HAS_COMMAND_LINE)
         parse_command_line((const char *)(uint64_t)info->command_line);
     if (!workload_find())
-        fail("workload=NAME names none of mine; known are as many as", workload_count);
+        fail("workload=NAME names none of mine; known are as many as", workload_count + system_workload_count);
     if (levels < 1 || levels > LEVELS_MAX || count < 1)
         fail("levels=1..16 and count=1.. were expected, levels are", levels);
     level_main();

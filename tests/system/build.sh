@@ -1,7 +1,7 @@
 #!/bin/sh
 # build.sh OUTDIR IMAGE [OPTION...]: builds OUTDIR/IMAGE.elf (multiboot: Nestor, QEMU) and OUTDIR/IMAGE.rom (a ROM that a PC starts instead
 # of its BIOS: Bochs) from the folder of that name; the compiler gets the options. Any x86-64 gcc will do, or clang with lld on a host of any
-# kind ($CC); for the ROM also objcopy and nm.
+# kind ($CC); the ROM only where there is objcopy.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:?usage: build.sh OUTDIR IMAGE [OPTION...]}
@@ -15,12 +15,11 @@ if [ -z "$cc" ]; then
     *) cc=x86_64-linux-gnu-gcc; command -v $cc >/dev/null || cc=clang ;;
     esac
 fi
-target="" linker="" objcopy=objcopy
+target="" linker=""
 if "$cc" --version | grep -qi clang; then
     target=--target=x86_64-unknown-none-elf
     linker=-fuse-ld=lld
 fi
-command -v $objcopy >/dev/null || objcopy=llvm-objcopy
 objects=$out/$image.o
 mkdir -p "$objects"
 flags="-std=gnu11 -O2 -m64 -ffreestanding -fno-pic -mno-red-zone -fno-stack-protector -fcf-protection=none -mgeneral-regs-only
@@ -38,12 +37,5 @@ wait
 "$cc" $target $linker $flags -nostdlib -static -Wl,-no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 \
     -Wl,-T,"$here/../../labs/guest/guest.ld" -o "$out/$image.elf" "$@"
 
-# The ROM: image, filling, rom.S, together a multiple of 64 KiB.
-"$objcopy" -O binary "$out/$image.elf" "$objects/image"
-bytes=$(wc -c <"$objects/image")
-size=$(((bytes + 4096 + 65535) / 65536 * 65536))
-entry=0x$(nm "$out/$image.elf" | sed -n 's/ T entry32$//p')
 # shellcheck disable=SC2086
-"$cc" $target -m64 -DROM_BASE=$((0x100000000 - size)) -DIMAGE_BYTES="$bytes" -DENTRY="$entry" -c -o "$objects/rom.o" "$here/rom.S"
-"$objcopy" -O binary -j .text "$objects/rom.o" "$objects/rom"
-{ cat "$objects/image"; head -c $((size - 4096 - bytes)) /dev/zero; cat "$objects/rom"; } >"$out/$image.rom"
+"$here/../../labs/guest/rom.sh" "$out/$image.elf" "$out/$image.rom" "$cc" $target || [ $? = 69 ]
