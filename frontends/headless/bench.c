@@ -20,65 +20,67 @@
 #define MEMORY (128ull << 20)
 #define MESSAGE_MAX 512
 #define ONLY_MAX 32
-#define REPEATS 3
+#define REPEATS 5
 #define CALIBRATION_NS 5e6             /* a run this long tells how long more iterations take */
 #define CHECK_COUNT 2
+#define GUESS_PART 100
 
 /* clang-format off */
 static const struct bench_row rows[] = {
-    {"integer",    1, "hardware",    "64 loops of 16 instructions on registers"},
-    {"divide",     1, "hardware",    "64 dependent divisions of 64 bits"},
-    {"copy",       1, "hardware",    "4 KiB by quadwords"},
-    {"movsb",      1, "hardware",    "4 KiB by REP MOVSB"},
-    {"stosb",      1, "hardware",    "4 KiB by REP STOSB"},
-    {"sort",       1, "hardware",    "quicksort of 1,024 numbers"},
-    {"crc32",      1, "hardware",    "CRC-32 of 4 KiB by table"},
-    {"sieve",      1, "hardware",    "primes below 8,192: bytes and branches"},
-    {"tlb-miss",   1, "hardware",    "8,192 dependent loads, a page each"},
-    {"calls",      1, "hardware",    "fib(15): 1,973 calls and returns"},
-    {"bytecode",   1, "hardware",    "900 byte codes, an indirect jump each"},
-    {"matrix",     1, "hardware",    "32x32 matrices of doubles multiplied"},
-    {"doubles",    1, "hardware",    "64 dependent operations on doubles"},
-    {"page-fault", 1, "hardware",    "#PF and IRET"},
-    {"interrupt",  1, "hardware",    "INT and IRET"},
-    {"cr3",        1, "hardware",    "MOV to CR3, then 32 pages touched"},
-    {"port",       1, "hardware",    "IN from port 0x21, the PIC"},
-    {"cpuid",      1, "hardware",    "CPUID, no exit"},
+    {"integer",    1, "hardware",    true,  "64 loops of 16 instructions on registers"},
+    {"divide",     1, "hardware",    true,  "64 dependent divisions of 64 bits"},
+    {"copy",       1, "hardware",    true,  "4 KiB by quadwords"},
+    {"sort",       1, "hardware",    true,  "quicksort of 1,024 numbers"},
+    {"crc32",      1, "hardware",    true,  "CRC-32 of 4 KiB by table"},
+    {"sieve",      1, "hardware",    true,  "primes below 8,192: bytes and branches"},
+    {"matrix",     1, "hardware",    true,  "32x32 matrices of doubles multiplied, SSE2"},
+    {"doubles",    1, "hardware",    true,  "64 dependent operations on doubles"},
+    {"tlb-miss",   1, "hardware",    true,  "8,192 dependent loads, a page each"},
+    {"calls",      1, "hardware",    true,  "fib(15): 1,973 calls and returns"},
+    {"bytecode",   1, "hardware",    true,  "900 byte codes, an indirect jump each"},
+    {"strings",    1, "hardware",    true,  "4 KiB by REP MOVSB, 4 KiB by REP STOSB"},
+    {"page-fault", 1, "hardware",    false, "#PF and IRET"},
+    {"cr3",        1, "hardware",    false, "MOV to CR3, then 32 pages touched"},
+    {"interrupt",  1, "hardware",    false, "INT and IRET"},
+    {"port",       1, "hardware",    false, "IN from port 0x21, the PIC"},
+    {"cpuid",      1, "hardware",    false, "CPUID, no exit"},
+    {"cpuid",      2, "hardware",    false, "VM exit to L1 and entry"},
 
-    {"integer",    2, "hardware",    "in a guest"},
-    {"copy",       2, "hardware",    "in a guest"},
-    {"sort",       2, "hardware",    "in a guest"},
-    {"tlb-miss",   2, "hardware",    "in a guest: walks of two dimensions"},
-    {"page-fault", 2, "hardware",    "in a guest, no exit"},
-    {"cpuid",      2, "hardware",    "VM exit to L1 and entry"},
-    {"cpuid",      2, "transparent", "VM exit to L1 and entry"},
-    {"integer",    3, "transparent", "in a guest's guest"},
-    {"copy",       3, "transparent", "in a guest's guest"},
-    {"sort",       3, "transparent", "in a guest's guest"},
-    {"tlb-miss",   3, "transparent", "in a guest's guest: walks of three dimensions"},
-    {"page-fault", 3, "transparent", "in a guest's guest, no exit"},
-    {"cpuid",      3, "transparent", "VM exit to L2 and entry"},
-    {"copy",       5, "transparent", "four hypervisors deep"},
-    {"cpuid",      5, "transparent", "VM exit to L4 and entry"},
+    {"integer",    2, "hardware",    true,  "in a guest"},
+    {"copy",       2, "hardware",    true,  "in a guest"},
+    {"sort",       2, "hardware",    true,  "in a guest"},
+    {"tlb-miss",   2, "hardware",    true,  "in a guest: walks of two dimensions"},
+    {"page-fault", 2, "hardware",    false, "in a guest, no exit"},
+    {"cpuid",      2, "transparent", false, "VM exit to L1 and entry"},
+    {"cpuid",      2, "multilevel",  false, "VM exit to L1 and entry"},
+    {"cpuid",      2, "augmented",   false, "VM exit to L1 and entry"},
+    {"integer",    3, "transparent", true,  "in a guest's guest"},
+    {"copy",       3, "transparent", true,  "in a guest's guest"},
+    {"sort",       3, "transparent", true,  "in a guest's guest"},
+    {"tlb-miss",   3, "transparent", true,  "in a guest's guest: walks of three dimensions"},
+    {"page-fault", 3, "transparent", false, "in a guest's guest, no exit"},
+    {"cpuid",      3, "transparent", false, "VM exit to L2 and entry"},
+    {"cpuid",      3, "multilevel",  false, "VM exit to L2 and entry"},
+    {"copy",       5, "transparent", true,  "four hypervisors deep"},
+    {"cpuid",      5, "transparent", false, "VM exit to L4 and entry"},
 };
 /* clang-format on */
-
-struct result {
-    struct bench_sample best, peer;    /* outcome of the peer's: BENCH_NOTHING where there is none */
-    u64 count, peer_count;
-};
 
 struct bench {
     const char *guest;
     const char *only[ONLY_MAX];
     unsigned only_count;
-    double seconds;                    /* wanted for each row */
-    enum machine_engine engine;
-    bool json, once, peers, help;
+    double seconds;                    /* wanted for each row and column */
+    enum bench_column engine;          /* the one that is measured alone, or compared with the peers */
+    bool peers, help;
     struct image kernel;
     char message[MESSAGE_MAX];
-    struct result result[ARRAY_SIZE(rows)];
+    struct bench_result results[ARRAY_SIZE(rows)][BENCH_COLUMNS];
+    struct bench_table table;
 };
+
+static const enum machine_engine engines[BENCH_COLUMNS] = {[BENCH_INTERP] = ENGINE_INTERP, [BENCH_CALLS] = ENGINE_CALLS,
+                                                           [BENCH_JIT] = ENGINE_JIT};
 
 static const char usage[] =
     "usage: nestor bench [option]…\n"
@@ -86,7 +88,8 @@ static const char usage[] =
     "  --time SECONDS  how long to measure each (default 0.4)\n"
     "  --once          no times: run each workload twice and check its result\n"
     "  --engine NAME   jit (the default), calls or interp\n"
-    "  --peers         the same guest in qemu-system-x86_64 (TCG), where that is installed\n"
+    "  --peers         all engines, the workloads as a process of this host, and the same guest in qemu-system-x86_64 (TCG) and bochs;\n"
+    "                  ratios compare with --engine. Who is not installed is named\n"
     "  --json          for programs\n"
     "  --guest FILE    the guest (default " NESTOR_BENCH_GUEST ")\n"
     "exit status: 0 all results were right; 1 one was wrong or missing; 64 and above: usage or host errors\n";
@@ -102,16 +105,20 @@ static void mark_line(struct bench_marks *marks, double ns, u64 insns)
         marks->insns_start = insns;
         return;
     }
+    if (strncmp(line, "cost ", 5) == 0) {
+        marks->ns_cost = strtod(line + 5, NULL);
+        return;
+    }
     bool stop = strncmp(line, "stop ", 5) == 0, skip = strncmp(line, "skip ", 5) == 0;
-    if (!stop && !skip && !strstr(line, "error level "))
-        return;                        /* somebody else's: firmware talks here as well */
+    if ((!stop && !skip && !strstr(line, "error level ")) || sample->outcome != BENCH_NOTHING)
+        return;                        /* somebody else's: firmware talks here as well; or where a machine has no way to power off */
     snprintf(sample->said, sizeof(sample->said), "%.150s", line);
     sample->outcome = BENCH_FAILED;
     if (skip)
         sample->outcome = BENCH_SKIPPED;
     if (stop && marks->length > 3 && strcmp(line + marks->length - 3, " ok") == 0) {
         sample->outcome = BENCH_OK;
-        sample->ns = marks->ns_first - marks->ns_start;
+        sample->ns = marks->ns_cost > 0 ? marks->ns_cost : marks->ns_first - marks->ns_start;
         sample->insns = marks->insns_first - marks->insns_start;
     }
 }
@@ -156,12 +163,12 @@ static void put(void *arg, enum host_stream stream, u8 byte)
 }
 
 /* False, with the message set, if there was no machine to run it in. */
-static bool run_here(struct bench *b, const struct bench_row *row, u64 count, struct bench_sample *sample)
+static bool run_here(struct bench *b, const struct bench_row *row, enum bench_column column, u64 count, struct bench_sample *sample)
 {
     char append[128];
     snprintf(append, sizeof(append), "workload=%s levels=%u count=%llu", row->workload, row->level, (unsigned long long)count);
-    const struct machine_config config = {.memory = MEMORY, .cpus = 1, .policy = row->policy, .engine = b->engine, .kernel = b->kernel,
-                                          .append = append, .max_insns = 200000000000ull, .no_reboot = true};
+    const struct machine_config config = {.memory = MEMORY, .cpus = 1, .policy = row->policy, .engine = engines[column],
+                                          .kernel = b->kernel, .append = append, .max_insns = 200000000000ull, .no_reboot = true};
     struct run run = {.marks.sample = sample};
     const struct machine_frontend frontend = {.put = put, .arg = &run};
     memset(sample, 0, sizeof(*sample));
@@ -173,112 +180,65 @@ static bool run_here(struct bench *b, const struct bench_row *row, u64 count, st
     return true;
 }
 
-static bool run_one(struct bench *b, const struct bench_row *row, bool peer, u64 count, struct bench_sample *sample)
+static bool run_one(struct bench *b, const struct bench_row *row, enum bench_column column, u64 count, struct bench_sample *sample)
 {
-    if (peer)
-        return bench_peer_run(row, b->guest, count, sample, b->message, MESSAGE_MAX);
-    return run_here(b, row, count, sample);
+    if (bench_is_peer(column))
+        return bench_peer_run(column, row, b->guest, count, sample, b->message, MESSAGE_MAX);
+    return run_here(b, row, column, count, sample);
 }
 
-/* Finds the count, measures, and keeps the fastest. */
-static bool measure(struct bench *b, const struct bench_row *row, bool peer, struct bench_sample *best, u64 *best_count)
+/* Finds the count of iterations that takes the time wanted, from a guess. */
+static bool calibrate(struct bench *b, const struct bench_row *row, enum bench_column column, u64 guess, struct bench_result *r)
 {
-    u64 count = b->once ? CHECK_COUNT : 1;
-    if (!run_one(b, row, peer, count, best))
+    struct bench_sample *sample = &r->best;
+    u64 count = b->table.once ? CHECK_COUNT : guess;
+    if (!run_one(b, row, column, count, sample))
         return false;
-    *best_count = count;
-    if (b->once)
+    r->count = count;
+    if (b->table.once)
         return true;
-    while (best->outcome == BENCH_OK && best->ns < CALIBRATION_NS && count < 1ull << 40) {
-        double factor = best->ns > 1000 ? 1.5 * CALIBRATION_NS / best->ns : 100;
+    while (sample->outcome == BENCH_OK && sample->ns < CALIBRATION_NS && count < 1ull << 40) {
+        double factor = sample->ns > 1000 ? 1.5 * CALIBRATION_NS / sample->ns : 100;
         count = (u64)((double)count * (factor < 100 ? factor + 1 : 100));
-        if (!run_one(b, row, peer, count, best))
+        if (!run_one(b, row, column, count, sample))
             return false;
     }
-    if (best->outcome != BENCH_OK)
-        return true;
-    count = (u64)((double)count * b->seconds * 1e9 / REPEATS / best->ns) + 1;
-    for (unsigned i = 0; i < REPEATS; i++) {
-        struct bench_sample sample;
-        if (!run_one(b, row, peer, count, &sample))
-            return false;
-        if (i == 0 || sample.outcome != BENCH_OK || (best->outcome == BENCH_OK && sample.ns < best->ns))
-            *best = sample;
-    }
-    *best_count = count;
+    if (sample->outcome == BENCH_OK)
+        r->count = (u64)((double)count * b->seconds * 1e9 / REPEATS / sample->ns) + 1;
     return true;
 }
 
-/* ---- the table ---------------------------------------------------------------------------------------------------- */
-
-static double per_iteration(const struct result *r)
+static bool takes_part(const struct bench *b, const struct bench_row *row, enum bench_column column)
 {
-    return r->best.ns / (double)r->count;
+    return b->table.columns[column] && (!bench_is_peer(column) || bench_peer_can(column, row));
 }
 
-/* How many times as long as at L1, or 0 if that was not measured, or is something else (CPUID does not exit there). */
-static double ratio_to_l1(const struct bench *b, unsigned at)
+/* All columns of a row: their samples are taken in turn, so that all see the same disturbances, and the fastest of each counts. */
+static bool measure(struct bench *b, unsigned at)
 {
-    if (rows[at].level == 1 || strcmp(rows[at].workload, "cpuid") == 0)
-        return 0;
-    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
-        if (rows[i].level == 1 && strcmp(rows[i].workload, rows[at].workload) == 0 && b->result[i].best.outcome == BENCH_OK)
-            return per_iteration(&b->result[at]) / per_iteration(&b->result[i]);
-    return 0;
-}
-
-static double ratio_to_peer(const struct result *r)
-{
-    return r->peer.outcome == BENCH_OK ? per_iteration(r) / (r->peer.ns / (double)r->peer_count) : 0;
-}
-
-static void print_head(const struct bench *b)
-{
-    if (b->json)
-        fputs("[\n", stdout);
-    else if (b->once)
-        printf("%-16s %-11s %s\n", "workload", "policy", "result");
-    else
-        printf("%-16s %-11s %13s %10s %7s%s  %s\n", "workload", "policy", "ns/iteration", "MIPS", "to L1",
-               b->peers ? "  QEMU ns/iter.  to QEMU" : "", "one iteration");
-}
-
-static void print_json(const struct bench *b, unsigned at, bool first)
-{
-    const struct result *r = &b->result[at];
     const struct bench_row *row = &rows[at];
-    static const char *const outcomes[] = {"nothing", "ok", "skipped", "failed"};
-    printf("%s  {\"workload\": \"%s\", \"level\": %u, \"policy\": \"%s\", \"outcome\": \"%s\"", first ? "" : ",\n", row->workload,
-           row->level, row->policy, outcomes[r->best.outcome]);
-    if (r->best.outcome == BENCH_OK && !b->once) {
-        printf(", \"iterations\": %llu, \"ns_per_iteration\": %.3f, \"instructions_per_iteration\": %.1f, \"mips\": %.2f",
-               (unsigned long long)r->count, per_iteration(r), (double)r->best.insns / (double)r->count,
-               (double)r->best.insns * 1e3 / r->best.ns);
-        if (ratio_to_l1(b, at) > 0)
-            printf(", \"ratio_to_l1\": %.3f", ratio_to_l1(b, at));
-        if (ratio_to_peer(r) > 0)
-            printf(", \"qemu_ns_per_iteration\": %.3f, \"ratio_to_qemu\": %.3f", r->peer.ns / (double)r->peer_count,
-                   ratio_to_peer(r));
-    }
-    putchar('}');
-}
-
-static void print_row(const struct bench *b, unsigned at)
-{
-    const struct result *r = &b->result[at];
-    const struct bench_row *row = &rows[at];
-    char name[32], to_l1[16] = "", peer[48] = "";
-    snprintf(name, sizeof(name), row->level == 1 ? "%s" : "%s@%u", row->workload, row->level);
-    if (b->once || r->best.outcome != BENCH_OK) {
-        printf("%-16s %-11s %s\n", name, row->policy, r->best.said[0] ? r->best.said : "the machine ended before the stop line");
-        return;
-    }
-    if (ratio_to_l1(b, at) > 0)
-        snprintf(to_l1, sizeof(to_l1), "%.2f", ratio_to_l1(b, at));
-    if (ratio_to_peer(r) > 0)
-        snprintf(peer, sizeof(peer), "  %13.1f  %7.2f", r->peer.ns / (double)r->peer_count, ratio_to_peer(r));
-    printf("%-16s %-11s %13.1f %10.1f %7s%*s  %s\n", name, row->policy, per_iteration(r),
-           (double)r->best.insns * 1e3 / r->best.ns, to_l1, b->peers ? 24 : 0, peer, row->text);
+    struct bench_result *results = b->results[at];
+    /* The own engine first: the others begin with a fraction of its count. */
+    if (!calibrate(b, row, b->engine, 1, &results[b->engine]))
+        return false;
+    u64 guess = results[b->engine].count / GUESS_PART + 1;
+    for (unsigned c = 0; c < BENCH_COLUMNS; c++)
+        if (c != b->engine && takes_part(b, row, (enum bench_column)c) && !calibrate(b, row, (enum bench_column)c, guess, &results[c]))
+            return false;
+    for (unsigned i = 0; i < REPEATS && !b->table.once; i++)
+        for (unsigned c = 0; c < BENCH_COLUMNS; c++) {
+            struct bench_result *r = &results[c];
+            struct bench_sample sample;
+            if (!takes_part(b, row, (enum bench_column)c) || r->best.outcome != BENCH_OK)
+                continue;
+            if (!run_one(b, row, (enum bench_column)c, r->count, &sample))
+                return false;
+            if (i == 0 || sample.outcome != BENCH_OK || sample.ns < r->best.ns)
+                r->best = sample;
+            if (i == 0 || sample.ns > r->slowest_ns)
+                r->slowest_ns = sample.ns;
+        }
+    return true;
 }
 
 /* ---- the command line --------------------------------------------------------------------------------------------- */
@@ -310,11 +270,22 @@ static bool parse_only(struct bench *b, const char *text)
     return true;
 }
 
+static bool parse_engine(const char *text, enum bench_column *column)
+{
+    enum machine_engine engine;
+    if (!options_parse_engine(text, strlen(text), &engine))
+        return false;
+    for (unsigned c = BENCH_INTERP; c <= BENCH_JIT; c++)
+        if (engines[c] == engine)
+            *column = (enum bench_column)c;
+    return true;
+}
+
 static bool parse(struct bench *b, int argc, char **argv)
 {
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
-        bool *flag = strcmp(word, "--json") == 0 ? &b->json : strcmp(word, "--once") == 0 ? &b->once
+        bool *flag = strcmp(word, "--json") == 0 ? &b->table.json : strcmp(word, "--once") == 0 ? &b->table.once
                    : strcmp(word, "--peers") == 0 ? &b->peers
                    : strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 ? &b->help : NULL;
         if (flag) {
@@ -331,7 +302,7 @@ static bool parse(struct bench *b, int argc, char **argv)
             return false;
         if (guest)
             b->guest = argv[i];
-        if (engine && !options_parse_engine(argv[i], strlen(argv[i]), &b->engine))
+        if (engine && !parse_engine(argv[i], &b->engine))
             return hostio_error(b->message, MESSAGE_MAX, "--engine %s: expected interp, calls or jit", argv[i]);
         if (seconds) {
             char *end;
@@ -340,9 +311,21 @@ static bool parse(struct bench *b, int argc, char **argv)
                 return hostio_error(b->message, MESSAGE_MAX, "--time %s: expected seconds, 0.001 to 3600", argv[i]);
         }
     }
-    if (b->peers && !b->help && !bench_peer_name())
-        return hostio_error(b->message, MESSAGE_MAX, "--peers: qemu-system-x86_64 is not installed");
     return true;
+}
+
+static void choose_columns(struct bench *b)
+{
+    struct bench_table *t = &b->table;
+    t->columns[b->engine] = true;
+    for (unsigned c = 0; b->peers && c < BENCH_COLUMNS; c++) {
+        t->missing[c] = bench_is_peer((enum bench_column)c) ? bench_peer_missing((enum bench_column)c, b->guest) : NULL;
+        t->columns[c] = t->missing[c] == NULL;
+    }
+    t->rows = rows;
+    t->row_count = ARRAY_SIZE(rows);
+    t->results = b->results;
+    t->own = b->engine;
 }
 
 /* The status: 1 if a result was wrong. */
@@ -350,25 +333,22 @@ static int run_all(struct bench *b)
 {
     int status = STATUS_OK;
     bool first = true;
-    print_head(b);
+    choose_columns(b);
+    bench_table_begin(&b->table);
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-        struct result *r = &b->result[i];
         if (!is_wanted(b, &rows[i]))
             continue;
-        if (!measure(b, &rows[i], false, &r->best, &r->count) ||
-            (b->peers && rows[i].level == 1 && !measure(b, &rows[i], true, &r->peer, &r->peer_count)))
+        if (!measure(b, i))
             return command_error(STATUS_HOST, b->message);
-        if (b->json)
-            print_json(b, i, first);
-        else
-            print_row(b, i);
-        fflush(stdout);
+        bench_table_row(&b->table, i, first);
         first = false;
-        if (r->best.outcome != BENCH_OK || r->peer.outcome == BENCH_FAILED)
-            status = 1;
+        for (unsigned c = 0; c < BENCH_COLUMNS; c++) {
+            const struct bench_result *r = &b->results[i][c];
+            if (r->count && (r->best.outcome == BENCH_FAILED || (c == b->engine && r->best.outcome != BENCH_OK)))
+                status = 1;
+        }
     }
-    if (b->json)
-        fputs("\n]\n", stdout);
+    bench_table_end(&b->table);
     return status;
 }
 
@@ -378,7 +358,7 @@ int command_bench(int argc, char **argv)
     if (!b)
         return command_error(STATUS_HOST, "the host has not enough memory");
     b->seconds = 0.4;
-    b->engine = ENGINE_JIT;
+    b->engine = BENCH_JIT;
     b->guest = NESTOR_BENCH_GUEST;
     int status;
     if (!parse(b, argc, argv)) {
