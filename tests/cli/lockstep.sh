@@ -1,6 +1,6 @@
 #!/bin/bash
 # `nestor lockstep` on whole machines: no difference where there is none, at any distance of the comparisons, and --state-hash
-# tells the same machine from another one.
+# tells the same machine from another one, and a traced run from no other.
 # usage: lockstep.sh NESTOR NEST_ELF
 nestor=$1
 nest=$2
@@ -37,4 +37,11 @@ hash_of() {
 one=$(hash_of --policy transparent)
 [ -n "$one" ] && [ "$one" = "$(hash_of --policy transparent)" ] || { echo "FAILED: two runs, two hashes"; failed=1; }
 [ "$one" != "$(hash_of --policy hardware)" ] || { echo "FAILED: two policies, one hash"; failed=1; }
+# Looking changes nothing, whatever is looked at and however it is written.
+for trace in vmx,ept,irq,msr,io,cr,mode,sched:"$work/trace" vmx,ept:"$work/trace.json" vmx,irq:"$work/trace.perfetto.json"; do
+    [ "$one" = "$(hash_of --policy transparent --trace "$trace")" ] || { echo "FAILED: --trace $trace changes the state"; failed=1; }
+    [ "$(wc -c <"${trace#*:}")" -gt 10000 ] || { echo "FAILED: --trace $trace wrote next to nothing"; failed=1; }
+done
+[ "$one" = "$(hash_of --policy transparent --trace all:"$work/all" --trace-start 100k --trace-stop 200k --stats)" ] ||
+    { echo "FAILED: --trace all changes the state"; failed=1; }
 exit $failed
