@@ -186,6 +186,9 @@ u64 vmx_capability(const struct cpu *cpu, u32 msr)
         return control_msr(cpu, VMX_WORD_VMEXIT, vmx_allowed_0(VMX_WORD_VMEXIT));
     case MSR_IA32_VMX_TRUE_ENTRY_CTLS:
         return control_msr(cpu, VMX_WORD_VMENTRY, vmx_allowed_0(VMX_WORD_VMENTRY));
+    case MSR_IA32_VMX_VMFUNC:
+        return vmx_control_supported(cpu, CTL_SECONDARY_VM_FUNCTIONS) && vmx_control_supported(cpu, CTL_SECONDARY_EPT)
+                   ? VMX_VMFUNC_EPTP_SWITCHING : 0;
     case MSR_IA32_VMX_PROCBASED_CTLS3:
         return vmx_allowed_1(cpu, VMX_WORD_TERTIARY);
     default:

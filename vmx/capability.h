@@ -68,6 +68,10 @@ enum { FEATURE_CONTROL_LOCKED = 1 << 0, FEATURE_CONTROL_VMX_IN_SMX = 1 << 1, FEA
 #define VMX_VPID_CAP_ALL BIT(42)
 #define VMX_VPID_CAP_SINGLE_KEEP_GLOBAL BIT(43)
 
+/* IA32_VMX_VMFUNC, and the VM-function controls that it allows: bit n is function n. */
+#define VMX_VMFUNC_EPTP_SWITCHING BIT(0)
+#define VMX_EPTP_LIST_ENTRIES 512u
+
 /* The value of a capability MSR (0x480 …); 0 for those that do not exist. */
 u64 vmx_capability(const struct cpu *cpu, u32 msr);
 /* The bits of a control word that must be 1 (with the TRUE MSRs' leniency) and those that may be 1. */

@@ -36,6 +36,7 @@ static const struct bit_name efer_bits[] = {{0, "SCE"}, {8, "LME"}, {10, "LMA"},
 static const struct bit_name rflags_bits[] = {{0, "CF"}, {1, "1"}, {2, "PF"}, {4, "AF"}, {6, "ZF"}, {7, "SF"}, {8, "TF"}, {9, "IF"},
                                               {10, "DF"}, {11, "OF"}, {14, "NT"}, {16, "RF"}, {17, "VM"}, {18, "AC"}, {19, "VIF"},
                                               {20, "VIP"}, {21, "ID"}, {0, NULL}};
+static const struct bit_name vm_function_bits[] = {{0, "EPTP-switching"}, {0, NULL}};
 static const struct bit_name blocking_bits[] = {{0, "STI"}, {1, "MOV-SS"}, {2, "SMI"}, {3, "NMI"}, {4, "enclave"}, {0, NULL}};
 static const struct bit_name pending_bits[] = {{0, "B0"}, {1, "B1"}, {2, "B2"}, {3, "B3"}, {11, "BLD"}, {12, "enabled-breakpoint"},
                                                {14, "BS"}, {16, "RTM"}, {0, NULL}};
@@ -135,6 +136,9 @@ static void explain_field(struct writer *w, const struct cpu *cpu, unsigned fiel
     case VMX_FIELD_tertiary_controls: put_control_word(w, cpu, value, VMX_WORD_TERTIARY, "IA32_VMX_PROCBASED_CTLS3"); return;
     case VMX_FIELD_exit_controls: put_control_word(w, cpu, value, VMX_WORD_VMEXIT, "IA32_VMX_TRUE_EXIT_CTLS"); return;
     case VMX_FIELD_entry_controls: put_control_word(w, cpu, value, VMX_WORD_VMENTRY, "IA32_VMX_TRUE_ENTRY_CTLS"); return;
+    case VMX_FIELD_vm_function_controls:
+        put_fixed(w, value, 0, vmx_capability(cpu, MSR_IA32_VMX_VMFUNC), vm_function_bits, "IA32_VMX_VMFUNC");
+        return;
     case VMX_FIELD_guest_cr0:
     case VMX_FIELD_host_cr0:
         put_fixed(w, value, vmx_capability(cpu, MSR_IA32_VMX_CR0_FIXED0), vmx_capability(cpu, MSR_IA32_VMX_CR0_FIXED1), cr0_bits,

@@ -334,10 +334,44 @@ enum flow vmx_insn_vmcall(struct cpu *cpu, const struct insn *in)
     return vmx_fail(cpu, in, VMX_ERROR_VMCALL_IN_ROOT);
 }
 
+/* [SDM3 "EPTP Switching"]: the guest chooses another EPT of its hypervisor's list. */
+static enum flow switch_eptp(struct cpu *cpu, const struct insn *in)
+{
+    unsigned k = cpu->vmx.depth - 1;
+    struct vmcs *v = vmcs_of(cpu, k);
+    u32 index = (u32)cpu->core.rcx;
+    u64 hpa;
+    if (index >= VMX_EPTP_LIST_ENTRIES)
+        return exit_to_parent(cpu, in, EXIT_VMFUNC, 0);
+    if (!mem_gpa_to_hpa(cpu, k, v->eptp_list_address + 8 * index, ACCESS_READ, &hpa)) {
+        vmx_memory_exit(cpu);
+        return FLOW_EXIT;
+    }
+    u64 eptp = bus_read(cpu->bus, cpu->index, hpa, 8);
+    trace_insn(cpu, "vmfunc_eptp", index, eptp);
+    /* One that VM entry would take, with page walks of the present length. */
+    if (!vmx_eptp_valid(cpu, eptp) || (eptp ^ v->ept_pointer) & 7 << 3)
+        return exit_to_parent(cpu, in, EXIT_VMFUNC, 0);
+    v->ept_pointer = eptp;
+    if (vmx_control_supported(cpu, CTL_SECONDARY_EPT_VIOLATION_VE))
+        v->eptp_index = index;
+    if (!vmcs_secondary(v, VPID))
+        tlb_flush_vpid0(cpu, k);
+    u64 next = cpu->core.rip + in->length;
+    cpu->core.rip = in->flags & INSN_64 ? next : (u32)next;
+    cpu_mode_update(cpu);
+    return FLOW_END;
+}
+
 enum flow vmx_insn_vmfunc(struct cpu *cpu, const struct insn *in)
 {
-    (void)in;
-    return cpu_raise_ud(cpu);              /* "enable VM functions" is not offered */
+    /* [SDM3 "General Operation of the VMFUNC Instruction"]: at any CPL, in any mode; no flag changes. */
+    u32 function = (u32)cpu->core.rax;
+    if (!cpu->vmx.depth || !vmcs_secondary(&frame_innermost(cpu)->vmcs, VM_FUNCTIONS) || function > 63)
+        return cpu_raise_ud(cpu);
+    if (function || !(frame_innermost(cpu)->vmcs.vm_function_controls & VMX_VMFUNC_EPTP_SWITCHING))
+        return exit_to_parent(cpu, in, EXIT_VMFUNC, 0);
+    return switch_eptp(cpu, in);
 }
 
 /* ---- invalidations ----------------------------------------------------------------------------------------------- */

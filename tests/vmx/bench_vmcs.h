@@ -63,14 +63,19 @@ static inline void bench_vmcs_64(struct vmcs *v)
     v->guest_dr7 = DR7_FIXED;
 }
 
+/* What cannot be without EPT, and EPT itself. */
+#define BENCH_EPT_CONTROLS                                                                                             \
+    (SECONDARY_EPT | SECONDARY_PML | SECONDARY_UNRESTRICTED_GUEST | SECONDARY_MODE_BASED_EXECUTE | SECONDARY_VM_FUNCTIONS)
+
 /* Everything turned on that goes together. */
 static inline void bench_vmcs_rich(struct vmcs *v)
 {
     bench_vmcs_64(v);
     v->pin_controls |= PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS | PIN_PREEMPTION_TIMER;
     v->primary_controls |= PRIMARY_IO_BITMAPS | PRIMARY_MSR_BITMAPS | PRIMARY_TPR_SHADOW | PRIMARY_NMI_WINDOW_EXITING;
-    v->secondary_controls = SECONDARY_APIC_ACCESSES | SECONDARY_EPT | SECONDARY_VPID | SECONDARY_PML
-                            | SECONDARY_UNRESTRICTED_GUEST | SECONDARY_TSC_SCALING;
+    v->secondary_controls = SECONDARY_APIC_ACCESSES | SECONDARY_VPID | SECONDARY_TSC_SCALING | BENCH_EPT_CONTROLS;
+    v->vm_function_controls = VMX_VMFUNC_EPTP_SWITCHING;
+    v->eptp_list_address = BENCH_PAGE + 0x7000;
     v->exit_controls |= VMEXIT_SAVE_PREEMPTION_TIMER | VMEXIT_ACKNOWLEDGE_INTERRUPT;
     v->io_bitmap_a_address = v->io_bitmap_b_address = v->msr_bitmap_address = v->virtual_apic_address =
         v->apic_access_address = v->pml_address = BENCH_PAGE;

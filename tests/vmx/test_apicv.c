@@ -43,7 +43,7 @@ static void setup(void)
     ck_assert(vmx_policy_set(&cpu, "hardware", message, sizeof message));
     bench_vmcs_apicv(v);
     v->exit_msr_store_count = v->exit_msr_load_count = v->entry_msr_load_count = 0;
-    v->secondary_controls &= ~(u64)(SECONDARY_EPT | SECONDARY_PML | SECONDARY_UNRESTRICTED_GUEST);
+    v->secondary_controls &= ~(u64)BENCH_EPT_CONTROLS;
     v->primary_controls &= ~(u64)PRIMARY_NMI_WINDOW_EXITING;
     v->pin_controls &= ~(u64)PIN_PREEMPTION_TIMER;
     v->exit_controls &= ~(u64)VMEXIT_SAVE_PREEMPTION_TIMER;

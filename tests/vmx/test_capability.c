@@ -135,7 +135,10 @@ START_TEST(msrs_that_are_not)
 {
     u64 value;
     bool known = true;
+    ck_assert_uint_eq(rdmsr(MSR_IA32_VMX_VMFUNC), VMX_VMFUNC_EPTP_SWITCHING);
+    bench_model("nehalem");
     ck_assert(rdmsr_refused(MSR_IA32_VMX_VMFUNC));
+    bench_model("base");
     ck_assert(rdmsr_refused(MSR_IA32_VMX_EXIT_CTLS2));
     for (u32 msr = MSR_IA32_VMX_BASIC; msr <= MSR_IA32_VMX_EXIT_CTLS2; msr++)
         ck_assert(!wrmsr(msr, 0));

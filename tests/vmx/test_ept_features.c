@@ -1,0 +1,288 @@
+/* What a guest meets of the features around EPT: VM functions, at two levels. The walks themselves are
+ * tests/mmu/test_ept.c's.
+ *
+ * L2's memory is L1's, page by page; L3's is L2's. Each test changes single entries.
+ */
+#include "cpu/event.h"
+#include "cpu/raise.h"
+#include "vmx/insn.h"
+#include "vmx/policy.h"
+
+#include "tests/vmx/bench_vmcs.h"
+
+/* Four EPTs, A to D: root, PDPT, PD, PT of the 2 MiB from 2 MiB on; all identity. */
+#define EPT(n) (0x280000ull + (n) * 0x4000ull)
+#define EPTP(n) (EPT(n) | 3 << 3 | 6)
+#define LIST 0x2c0000ull
+#define L2_LIST 0x2c1000ull
+#define PAGE_ONE 0x300000ull
+#define PAGE_TWO 0x301000ull
+#define L2_VMXON 0x310000ull
+#define L2_VMCS 0x311000ull
+#define GUEST_RIP 0x3000u
+#define L2_HOST 0x3800u
+#define L3_RIP 0x4000u
+
+static const struct insn insn = BENCH_VMX_INSN(3);
+static struct vmx_frame *const frame = cpu.vmx.frame;
+
+static void entry_set(unsigned n, u64 gpa, u64 entry)
+{
+    bench_poke64(EPT(n) + 0x3000 + (gpa >> 12 & 511) * 8, entry);
+}
+
+static void make_ept(unsigned n)
+{
+    bench_poke64(EPT(n), (EPT(n) + 0x1000) | 7);
+    bench_poke64(EPT(n) + 0x1000, (EPT(n) + 0x2000) | 7);
+    bench_poke64(EPT(n) + 0x2000, 0 | 1 << 7 | 6 << 3 | 7);
+    bench_poke64(EPT(n) + 0x2008, (EPT(n) + 0x3000) | 7);
+    for (u64 gpa = 0x200000; gpa < 0x400000; gpa += 0x1000)
+        entry_set(n, gpa, gpa | 6 << 3 | 7);
+}
+
+static void setup(void)
+{
+    bench_hypervisor_setup();
+    cpu.stop_at = ~0ull;
+    cpu.policy = &vmx_policy_transparent;
+    cpu.sys.feature_control = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
+    for (unsigned n = 0; n < 4; n++)
+        make_ept(n);
+    struct vmcs *v = &frame[0].vmcs;
+    bench_vmcs_64(v);
+    v->secondary_controls = SECONDARY_EPT | SECONDARY_VPID;
+    v->virtual_processor_identifier = 7;
+    v->ept_pointer = EPTP(0);
+    v->host_rip = 0x2000;
+    v->guest_rip = GUEST_RIP;
+    v->guest_rsp = 0xa000;
+    bus_write(&bus, 0, BENCH_VMCS, 4, VMCS_REVISION);
+    bus_write(&bus, 0, L2_VMXON, 4, VMCS_REVISION);
+    bus_write(&bus, 0, L2_VMCS, 4, VMCS_REVISION);
+    bench_poke64(PAGE_ONE, 1);
+    bench_poke64(PAGE_TWO, 2);
+}
+
+/* The running hypervisor enters its guest. */
+static void enter(void)
+{
+    unsigned k = cpu.vmx.depth;
+    frame[k].checked = 0;
+    ck_assert_int_eq(vmx_insn_enter(&cpu, &insn, !frame[k].vmcs.launched), FLOW_EXIT);
+    ck_assert_msg(cpu.vmx.depth > k, "error %u, exit reason %#x", (unsigned)frame[k].vmcs.vm_instruction_error,
+                  (unsigned)frame[k].vmcs.exit_reason);
+}
+
+/* L2, to which L0 offers VMX, runs L3 with EPT B. */
+static void start_l3(u64 secondary)
+{
+    enter();
+    cpu.core.rax = 1;
+    ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
+    cpu.core.rcx = 0;
+    frame[0].vmcs.guest_rip += 3;
+    enter();
+    frame[1].cr4_vmxe = CR4_VMXE;
+    ck_assert_int_eq(vmx_insn_vmxon(&cpu, &insn, L2_VMXON), FLOW_END);
+    ck_assert_int_eq(vmx_insn_vmclear(&cpu, &insn, L2_VMCS), FLOW_END);
+    ck_assert_int_eq(vmx_insn_vmptrld(&cpu, &insn, L2_VMCS), FLOW_END);
+    struct vmcs *v = &frame[1].vmcs;
+    bench_vmcs_64(v);
+    v->secondary_controls = SECONDARY_EPT | secondary;
+    v->ept_pointer = EPTP(1);
+    v->host_rip = L2_HOST;
+    v->guest_rip = L3_RIP;
+    v->guest_rsp = 0x8800;
+}
+
+static u64 guest_reads(u64 la)
+{
+    u64 value = 0;
+    cpu.fault.kind = FAULT_NONE;
+    ck_assert_msg(mem_read64(&cpu, la, &value), "fault %u, qualification %llx", cpu.fault.kind,
+                  (unsigned long long)cpu.fault.qualification);
+    return value;
+}
+
+static void ck_exit(unsigned k, u32 reason)
+{
+    ck_assert_uint_eq(cpu.vmx.depth, k);
+    ck_assert_uint_eq(frame[k].vmcs.exit_reason, reason);
+}
+
+/* ---- VM functions ------------------------------------------------------------------------------------------------ */
+
+static enum flow vmfunc(u32 function, u64 operand)
+{
+    cpu.core.rax = 0xffffffff00000000ull | function;
+    cpu.core.rcx = operand;
+    return bench_run_insn(h_vmfunc, insn);
+}
+
+static void ck_ud(enum flow flow)
+{
+    ck_assert_int_eq(flow, FLOW_EVENT);
+    ck_assert_uint_eq(cpu.event.vector, EXC_UD);
+    bench_clear();
+}
+
+static void enable_switching(struct vmcs *v, u64 list)
+{
+    v->secondary_controls |= SECONDARY_VM_FUNCTIONS;
+    v->vm_function_controls = VMX_VMFUNC_EPTP_SWITCHING;
+    v->eptp_list_address = list;
+    for (unsigned n = 0; n < 4; n++)
+        bench_poke64(list + 8 * n, EPTP(n));
+}
+
+/* [SDM3 "General Operation of the VMFUNC Instruction"] #UD without the control and for functions that cannot exist comes
+ * before the exit for functions that are not enabled. */
+START_TEST(vmfunc_order)
+{
+    struct vmcs *v = &frame[0].vmcs;
+    ck_ud(vmfunc(0, 0));                       /* root operation */
+    enter();
+    ck_ud(vmfunc(0, 0));
+    ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
+    v->secondary_controls |= SECONDARY_VM_FUNCTIONS;
+    v->guest_rip = GUEST_RIP;
+    enter();
+    ck_ud(vmfunc(64, 0));
+    ck_ud(vmfunc(0xffffffff, 0));
+    static const u32 functions[] = {0, 1, 63};
+    for (unsigned n = 0; n < ARRAY_SIZE(functions); n++) {
+        cpu_set_rflags(&cpu, FL_R1 | FL_CF | FL_RF);
+        ck_assert_int_eq(vmfunc(functions[n], 0), FLOW_EXIT);
+        ck_exit(0, EXIT_VMFUNC);
+        ck_assert_uint_eq(v->exit_qualification, 0);
+        ck_assert_uint_eq(v->exit_instruction_length, 3);
+        ck_assert_uint_eq(v->exit_instruction_info, 0);
+        ck_assert_uint_eq(v->guest_rip, GUEST_RIP);
+        ck_assert_uint_eq(v->guest_rflags, FL_R1 | FL_CF);
+        enter();
+    }
+}
+END_TEST
+
+/* Switching to and fro: other memory at once, nothing of it survives where it does not belong, the old translations are
+ * still there, at any CPL, without a flag changed. */
+START_TEST(eptp_switching)
+{
+    struct vmcs *v = &frame[0].vmcs;
+    enable_switching(v, LIST);
+    entry_set(1, PAGE_ONE, PAGE_TWO | 6 << 3 | 7);
+    entry_set(2, PAGE_ONE, 0);
+    for (unsigned vpid = 0; vpid < 2; vpid++) {
+        v->secondary_controls = (v->secondary_controls & ~(u64)SECONDARY_VPID) | (vpid ? SECONDARY_VPID : 0);
+        v->ept_pointer = EPTP(0);
+        v->guest_rip = GUEST_RIP;
+        v->guest_cs_access_rights = 0xa0fb, v->guest_ss_access_rights = 0xc0f3;
+        v->guest_cs_selector |= 3, v->guest_ss_selector |= 3;
+        enter();
+        ck_assert_uint_eq(cpu.mode.cpl, 3);
+        for (unsigned round = 0; round < 3; round++) {
+            ck_assert_uint_eq(guest_reads(PAGE_ONE), 1);
+            u64 uid = cpu.tlb_uid;
+            cpu_set_rflags(&cpu, FL_R1 | FL_CF | FL_ZF | FL_OF);
+            u64 rip = cpu.core.rip;
+            ck_assert_int_eq(vmfunc(0, 0xabcd00000001), FLOW_END);     /* ECX counts */
+            ck_assert_uint_eq(cpu_rflags(&cpu), FL_R1 | FL_CF | FL_ZF | FL_OF);
+            ck_assert_uint_eq(cpu.core.rip, rip + 3);
+            ck_assert_uint_eq(cpu.core.rcx, 0xabcd00000001);
+            ck_assert_uint_eq(v->ept_pointer, EPTP(1));
+            ck_assert(cpu.tlb_uid != uid);
+            ck_assert_uint_eq(guest_reads(PAGE_ONE), 2);
+            ck_assert_int_eq(vmfunc(0, 2), FLOW_END);
+            u64 value;
+            ck_assert(!mem_read64(&cpu, PAGE_ONE, &value));
+            ck_assert_uint_eq(cpu.fault.kind, FAULT_EPT_VIOLATION);
+            ck_assert_int_eq(vmfunc(0, 0), FLOW_END);
+        }
+        /* What software changed without INVEPT is still cached under its VPID; without one nothing is kept across. */
+        ck_assert_int_eq(vmfunc(0, 1), FLOW_END);
+        guest_reads(PAGE_ONE);
+        ck_assert_int_eq(vmfunc(0, 0), FLOW_END);
+        ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
+        ck_assert_uint_eq(v->ept_pointer, EPTP(0));
+        tlb_invept(&cpu, 0, 0, true);
+        v->launched = 0;
+    }
+}
+END_TEST
+
+START_TEST(eptp_switching_refused)
+{
+    struct vmcs *v = &frame[0].vmcs;
+    enable_switching(v, LIST);
+    bench_poke64(LIST + 8 * 511, EPTP(3));
+    static const u64 bad[] = {0, EPT(1), EPTP(1) | 0x100, EPTP(1) ^ (6 ^ 4), (EPT(1) | 6 | 4 << 3), EPTP(1) | BIT(46)};
+    for (unsigned n = 0; n < ARRAY_SIZE(bad); n++)
+        bench_poke64(LIST + 8 * (16 + n), bad[n]);
+    enter();
+    ck_assert_int_eq(vmfunc(0, 511), FLOW_END);
+    ck_assert_uint_eq(v->ept_pointer, EPTP(3));
+    cpu.core.rip = GUEST_RIP;
+    for (unsigned n = 0; n < ARRAY_SIZE(bad) + 2; n++) {
+        u64 index = n < ARRAY_SIZE(bad) ? 16 + n : n == ARRAY_SIZE(bad) ? 512 : 0x80000000;
+        ck_assert_int_eq(vmfunc(0, index), FLOW_EXIT);
+        ck_exit(0, EXIT_VMFUNC);
+        ck_assert_uint_eq(v->exit_instruction_length, 3);
+        ck_assert_uint_eq(v->ept_pointer, EPTP(3));
+        ck_assert_uint_eq(v->guest_rip, GUEST_RIP);
+        enter();
+    }
+    /* Accessed and dirty flags and the memory type may differ. */
+    bench_poke64(LIST, EPT(0) | 3 << 3 | 1 << 6);
+    ck_assert_int_eq(vmfunc(0, 0), FLOW_END);
+    ck_assert_uint_eq(v->ept_pointer, EPT(0) | 3 << 3 | 1 << 6);
+}
+END_TEST
+
+/* L3 chooses among the EPTs of L2, whose list lies in L2's memory; L1 may have taken it away, and is asked first. */
+START_TEST(eptp_switching_of_l3)
+{
+    enable_switching(&frame[0].vmcs, LIST);
+    start_l3(0);
+    struct vmcs *v = &frame[1].vmcs;
+    enable_switching(v, L2_LIST);
+    entry_set(2, PAGE_ONE, PAGE_TWO | 6 << 3 | 7);     /* L2's second view for L3 */
+    entry_set(3, PAGE_TWO, PAGE_ONE | 6 << 3 | 7);     /* L1's other view of L2 */
+    enter();
+    ck_assert_uint_eq(cpu.vmx.depth, 2);
+    ck_assert_uint_eq(guest_reads(PAGE_ONE), 1);
+    ck_assert_int_eq(vmfunc(0, 2), FLOW_END);
+    ck_assert_uint_eq(v->ept_pointer, EPTP(2));
+    ck_assert_uint_eq(frame[0].vmcs.ept_pointer, EPTP(0));
+    ck_assert_uint_eq(guest_reads(PAGE_ONE), 2);
+    ck_assert_int_eq(vmfunc(0, 512), FLOW_EXIT);
+    ck_exit(1, EXIT_VMFUNC);
+    /* L2 itself has L1's functions. */
+    ck_assert_uint_eq(guest_reads(PAGE_TWO), 2);
+    ck_assert_int_eq(vmfunc(0, 3), FLOW_END);
+    ck_assert_uint_eq(frame[0].vmcs.ept_pointer, EPTP(3));
+    ck_assert_uint_eq(guest_reads(PAGE_TWO), 1);
+    enter();
+    ck_assert_uint_eq(guest_reads(PAGE_ONE), 1);       /* through both views */
+    /* The list is not there: an EPT violation of L2 to L1, and the instruction runs again. */
+    entry_set(3, L2_LIST, 0);
+    tlb_invept(&cpu, 0, 0, true);
+    u64 rip = cpu.core.rip;
+    ck_assert_int_eq(vmfunc(0, 1), FLOW_EXIT);
+    ck_exit(0, EXIT_EPT_VIOLATION);
+    ck_assert_uint_eq(frame[0].vmcs.guest_physical_address, L2_LIST + 8);
+    ck_assert_uint_eq(frame[0].vmcs.exit_qualification, 1);
+    entry_set(3, L2_LIST, L2_LIST | 6 << 3 | 7);
+    enter();
+    ck_assert_uint_eq(cpu.vmx.depth, 2);
+    ck_assert_uint_eq(cpu.core.rip, rip);
+    ck_assert_int_eq(vmfunc(0, 1), FLOW_END);
+    ck_assert_uint_eq(v->ept_pointer, EPTP(1));
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {vmfunc_order, eptp_switching, eptp_switching_refused, eptp_switching_of_l3};
+    return bench_run_with("EPT features", tests, ARRAY_SIZE(tests), setup);
+}
