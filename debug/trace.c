@@ -16,6 +16,8 @@
 
 #define OUTPUTS 8
 #define TRACKS 256                     /* vCPUs with a track of their own */
+#define LEVELS (VMX_MAX_FRAMES + 2)
+#define EXIT_FIELDS 8
 
 static const char *const class_names[TRACE_CLASS_COUNT] = {
 #define CLASS(name, text) [TRACE_##name] = text,
@@ -25,12 +27,28 @@ static const char *const class_names[TRACE_CLASS_COUNT] = {
 
 enum format { FORMAT_TEXT, FORMAT_JSON_LINES, FORMAT_PERFETTO, FORMAT_ROWS };
 
+/* A VM exit that the hypervisor at a level has taken and not answered yet. */
+struct open_exit {
+    bool open;
+    u64 since;
+    u32 from;                          /* level that exited */
+    char name[32];
+    struct trace_field field[EXIT_FIELDS];
+    unsigned count;
+};
+
+/* A vCPU as a Perfetto trace shows it: the level it was last seen at, and since when; by handler's level, the exit in hand. */
+struct track {
+    u64 since;
+    u32 level;
+    struct open_exit exit[LEVELS];
+};
+
 struct trace_output {
     FILE *file;
     u32 mask;
     enum format format;
-    /* FORMAT_PERFETTO: the level each vCPU was last seen at, and since when. */
-    struct { u64 since; u32 level; } seen[TRACKS];
+    struct track *tracks;              /* FORMAT_PERFETTO: TRACKS of them */
     bool any;
     bool *rows;                        /* FORMAT_ROWS: by row of cpu/insn.def, executed */
 };
@@ -82,39 +100,98 @@ static void write_time(FILE *f, const char *key, u64 ns)
     fprintf(f, ",\"%s\":%llu.%03llu", key, (unsigned long long)ns / 1000, (unsigned long long)ns % 1000);
 }
 
-/* The time a vCPU spent at a level as a slice on the level's track. */
-static void write_slice(struct trace_output *out, unsigned cpu, u64 now)
+static void begin_record(struct trace_output *out)
 {
-    u64 since = out->seen[cpu].since;
-    if (out->seen[cpu].level == 0 || now == since)
-        return;
-    fprintf(out->file, "%s{\"name\":\"L%u\",\"ph\":\"X\",\"pid\":%u,\"tid\":%u", out->any ? ",\n" : "[\n",
-            out->seen[cpu].level, cpu, out->seen[cpu].level);
-    write_time(out->file, "ts", since);
-    write_time(out->file, "dur", now - since);
-    fputc('}', out->file);
+    fputs(out->any ? ",\n" : "[\n", out->file);
     out->any = true;
 }
 
-/* The Chrome trace format, which Perfetto reads: vCPUs are processes, levels are their threads, events are instants. */
-static void write_perfetto(struct trace_output *out, u64 icount, const struct cpu *cpu, const char *class, const char *name,
+/* The time a vCPU spent at a level as a slice on the level's track. */
+static void write_slice(struct trace_output *out, unsigned cpu, u64 now)
+{
+    const struct track *t = &out->tracks[cpu];
+    if (t->level == 0 || now == t->since)
+        return;
+    begin_record(out);
+    fprintf(out->file, "{\"name\":\"L%u\",\"ph\":\"X\",\"pid\":%u,\"tid\":%u", t->level, cpu, t->level);
+    write_time(out->file, "ts", t->since);
+    write_time(out->file, "dur", now - t->since);
+    fputc('}', out->file);
+}
+
+/* A VM exit as a slice on the track of the level that handles it, from the exit to that level's next VM entry. */
+static void write_exit(struct trace_output *out, unsigned cpu, u32 handler, u64 now)
+{
+    struct open_exit *e = &out->tracks[cpu].exit[handler];
+    if (!e->open)
+        return;
+    begin_record(out);
+    fprintf(out->file, "{\"name\":\"%s of L%u\",\"cat\":\"vmx.exit\",\"ph\":\"X\",\"pid\":%u,\"tid\":%u", e->name,
+            e->from, cpu, handler);
+    write_time(out->file, "ts", e->since);
+    write_time(out->file, "dur", now - e->since);
+    fprintf(out->file, ",\"args\":{\"from\":%u", e->from);
+    for (unsigned k = 0; k < e->count; k++)
+        write_field(out, &e->field[k], false);
+    fputs("}}", out->file);
+    e->open = false;
+}
+
+static void open_exit(struct trace_output *out, unsigned cpu, u64 now, u32 from, u32 handler, const char *name,
+                      const struct trace_field *fields, unsigned count)
+{
+    struct open_exit *e = &out->tracks[cpu].exit[handler];
+    write_exit(out, cpu, handler, now);
+    *e = (struct open_exit){.open = true, .since = now, .from = from};
+    snprintf(e->name, sizeof e->name, "%s", name);
+    for (unsigned k = 0; k < count && e->count < EXIT_FIELDS; k++)
+        if (fields[k].kind != TRACE_KIND_TEXT)
+            e->field[e->count++] = fields[k];
+}
+
+/* The level that a VM entry or exit goes to: its field "to"; 0 for other events and entries that failed. */
+static u32 destination(enum trace_class class, const struct trace_field *fields, unsigned count)
+{
+    if (class == TRACE_VMX_ENTRY || class == TRACE_VMX_EXIT)
+        for (unsigned k = 0; k < count; k++)
+            if (strcmp(fields[k].name, "to") == 0 && fields[k].value < LEVELS)
+                return (u32)fields[k].value;
+    return 0;
+}
+
+static void arrive(struct trace_output *out, unsigned cpu, u32 level, u64 now)
+{
+    struct track *t = &out->tracks[cpu];
+    if (t->level == level)
+        return;
+    write_slice(out, cpu, now);
+    t->level = level;
+    t->since = now;
+}
+
+/* The Chrome trace format, which Perfetto reads: vCPUs are processes, levels are their threads, events are instants. What
+ * an exit takes is a slice of its handler's. */
+static void write_perfetto(struct trace_output *out, u64 icount, const struct cpu *cpu, enum trace_class class, const char *name,
                            const struct trace_field *fields, unsigned count)
 {
     unsigned track = cpu->index % TRACKS;
-    u32 level = cpu->vmx.depth + 1;
-    if (out->seen[track].level != level) {
-        write_slice(out, track, icount);
-        out->seen[track].level = level;
-        out->seen[track].since = icount;
-    }
-    fprintf(out->file, "%s{\"name\":\"%s %s\",\"cat\":\"%s\",\"ph\":\"i\",\"s\":\"t\",\"pid\":%u,\"tid\":%u",
-            out->any ? ",\n" : "[\n", class, name, class, track, level);
+    u32 level = cpu->vmx.depth + 1, to = destination(class, fields, count);
+    arrive(out, track, level, icount);
+    for (u32 k = 1; k < level || (k == level && class == TRACE_VMX_ENTRY); k++)
+        write_exit(out, track, k, icount);
+    begin_record(out);
+    fprintf(out->file, "{\"name\":\"%s %s\",\"cat\":\"%s\",\"ph\":\"i\",\"s\":\"t\",\"pid\":%u,\"tid\":%u",
+            class_names[class], name, class_names[class], track, level);
     write_time(out->file, "ts", icount);
     fputs(",\"args\":{", out->file);
     for (unsigned k = 0; k < count; k++)
         write_field(out, &fields[k], k == 0);
     fputs("}}", out->file);
-    out->any = true;
+    if (to == 0)
+        return;
+    if (class == TRACE_VMX_EXIT)
+        open_exit(out, track, icount, level, to, name, fields, count);
+    arrive(out, track, to, icount);
 }
 
 static void sink_emit(struct trace *trace, struct cpu *cpu, enum trace_class class, const char *name,
@@ -128,7 +205,7 @@ static void sink_emit(struct trace *trace, struct cpu *cpu, enum trace_class cla
         if (!(out->mask >> class & 1) || out->format == FORMAT_ROWS)
             continue;
         if (out->format == FORMAT_PERFETTO) {
-            write_perfetto(out, icount, cpu, class_names[class], name, fields, count);
+            write_perfetto(out, icount, cpu, class, name, fields, count);
             continue;
         }
         if (out->format == FORMAT_JSON_LINES)
@@ -247,7 +324,8 @@ bool trace_add_output(struct trace *trace, const char *spec, char *message, size
     out.format = ends_with(file, ".perfetto.json") ? FORMAT_PERFETTO
                : ends_with(file, ".json") || ends_with(file, ".jsonl") ? FORMAT_JSON_LINES
                : ends_with(file, ".rows") ? FORMAT_ROWS : FORMAT_TEXT;
-    if (out.format == FORMAT_ROWS && !(out.rows = calloc(insn_row_count, sizeof(*out.rows)))) {
+    if ((out.format == FORMAT_ROWS && !(out.rows = calloc(insn_row_count, sizeof(*out.rows)))) ||
+        (out.format == FORMAT_PERFETTO && !(out.tracks = calloc(TRACKS, sizeof(*out.tracks))))) {
         snprintf(message, message_size, "--trace %s: the host has not enough memory", spec);
         return false;
     }
@@ -255,6 +333,7 @@ bool trace_add_output(struct trace *trace, const char *spec, char *message, size
     if (!out.file) {
         snprintf(message, message_size, "--trace %s: cannot write %s: %s", spec, file, strerror(errno));
         free(out.rows);
+        free(out.tracks);
         return false;
     }
     sink->output[sink->count++] = out;
@@ -275,13 +354,17 @@ void trace_free(struct trace *trace)
     for (unsigned i = 0; i < sink->count; i++) {
         struct trace_output *out = &sink->output[i];
         if (out->format == FORMAT_PERFETTO) {
-            for (unsigned cpu = 0; cpu < TRACKS; cpu++)
+            for (unsigned cpu = 0; cpu < TRACKS; cpu++) {
                 write_slice(out, cpu, sink->last);
+                for (u32 k = 1; k < LEVELS; k++)
+                    write_exit(out, cpu, k, sink->last);
+            }
             fputs(out->any ? "\n]\n" : "[]\n", out->file);
         }
         if (out->format == FORMAT_ROWS)
             write_rows(out);
         free(out->rows);
+        free(out->tracks);
         if (out->file == stderr)
             fflush(stderr);
         else

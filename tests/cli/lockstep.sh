@@ -38,10 +38,14 @@ one=$(hash_of --policy transparent)
 [ -n "$one" ] && [ "$one" = "$(hash_of --policy transparent)" ] || { echo "FAILED: two runs, two hashes"; failed=1; }
 [ "$one" != "$(hash_of --policy hardware)" ] || { echo "FAILED: two policies, one hash"; failed=1; }
 # Looking changes nothing, whatever is looked at and however it is written.
-for trace in vmx,ept,irq,msr,io,cr,mode,sched:"$work/trace" vmx,ept:"$work/trace.json" vmx,irq:"$work/trace.perfetto.json"; do
+for trace in vmx,ept,irq,msr,io,cr,mode,sched:"$work/trace" vmx,ept:"$work/trace.json" vmx:"$work/trace.perfetto.json"; do
     [ "$one" = "$(hash_of --policy transparent --trace "$trace")" ] || { echo "FAILED: --trace $trace changes the state"; failed=1; }
     [ "$(wc -c <"${trace#*:}")" -gt 10000 ] || { echo "FAILED: --trace $trace wrote next to nothing"; failed=1; }
 done
+# For Perfetto, each exit is also a slice of the level that handles it.
+exits=$(grep -c '"cat":"vmx.exit","ph":"i"' "$work/trace.perfetto.json")
+[ "$exits" -gt 100 ] && [ "$exits" = "$(grep -c '"cat":"vmx.exit","ph":"X"' "$work/trace.perfetto.json")" ] ||
+    { echo "FAILED: $exits exits, and not as many slices"; failed=1; }
 [ "$one" = "$(hash_of --policy transparent --trace all:"$work/all" --trace-start 100k --trace-stop 200k --stats)" ] ||
     { echo "FAILED: --trace all changes the state"; failed=1; }
 exit $failed
