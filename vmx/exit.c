@@ -11,6 +11,7 @@
 #include "vmx/frame.h"
 
 #include "cpu/flags.h"
+#include "cpu/model.h"
 #include "cpu/pmu.h"
 #include "cpu/trace.h"
 #include "mmu/access.h"
@@ -56,16 +57,30 @@ static u64 saved_rflags(const struct cpu *cpu, const struct vmx_exit_info *x)
     return x->fault_like ? rflags | FL_RF : rflags;
 }
 
-/* Pending debug exceptions: a single step that is still held back by a shadow counts [SDM3 "Saving Non-Register
- * State"]. */
-static u64 saved_pending_debug(const struct cpu *cpu)
+/* Pending debug exceptions [SDM3 "Saving Non-Register State"]. Most exits save none: what was pending has been delivered, or caused the exit.
+ * Those of higher priority than debug traps, or that follow an instruction as they do, save what is pending, and so does an exit by an
+ * instruction behind one that blocks them, MOV to SS or POP SS, whose single step VM entry insists on. */
+static u64 saved_pending_debug(const struct cpu *cpu, const struct vmx_exit_info *x)
 {
     const struct cpu_event *e = &cpu->event;
     u64 pending = e->pending_debug & (0xf | BIT(12) | BIT(14));
-    if ((e->blocking & (BLOCK_STI | BLOCK_MOV_SS) || e->activity == ACTIVITY_HLT) && cpu->core.rflags_rest & FL_TF &&
-        !(cpu->sys.debugctl & 2))
-        pending |= BIT(14);
-    return pending;
+    switch (x->reason & 0xffff) {
+    case EXIT_INIT_SIGNAL:
+    case EXIT_IO_SMI:
+    case EXIT_OTHER_SMI:
+    case EXIT_TPR_BELOW_THRESHOLD:
+    case EXIT_VIRTUALIZED_EOI:
+    case EXIT_APIC_WRITE:
+    case EXIT_MONITOR_TRAP_FLAG:
+    case EXIT_BUS_LOCK:
+        return pending;
+    case EXIT_EXCEPTION_NMI:
+        if ((u8)x->interruption_info == EXC_DB)
+            return 0;
+    }
+    if (!(e->blocking & BLOCK_MOV_SS))
+        return 0;
+    return cpu->core.rflags_rest & FL_TF && !(cpu->sys.debugctl & DEBUGCTL_BTF) ? pending | BIT(14) : pending;
 }
 
 static void save_guest(struct cpu *cpu, struct vmx_frame *f, const struct vmx_exit_info *x)
@@ -117,7 +132,7 @@ static void save_guest(struct cpu *cpu, struct vmx_frame *f, const struct vmx_ex
 
     v->guest_activity = e->activity == ACTIVITY_MWAIT ? ACTIVITY_ACTIVE : e->activity;
     v->guest_interruptibility = e->blocking;
-    v->guest_pending_debug = saved_pending_debug(cpu);
+    v->guest_pending_debug = saved_pending_debug(cpu, x);
 
     if (vmcs_secondary(v, EPT)) {
         bool pae = sys->cr0 & CR0_PG && sys->cr4 & CR4_PAE && !(sys->efer & EFER_LMA);

@@ -674,15 +674,22 @@ START_TEST(test_pending_debug)
     ck_assert(cpu.event.attention & ATT_PENDING_DB);
     ck_assert_uint_eq(cpu.event.pending_debug, BIT(14));
     leave();
-    /* A step in the shadow of STI is still to come. */
+    ck_assert_uint_eq(v->guest_pending_debug, 0);    /* an instruction ran, so it is delivered or lost */
+    /* A step in the shadow of MOV SS is still to come. */
     v->guest_pending_debug = BIT(14);
-    v->guest_interruptibility = BLOCK_STI;
-    v->guest_rflags = FL_R1 | FL_IF | FL_TF;
+    v->guest_interruptibility = BLOCK_MOV_SS;
+    v->guest_rflags = FL_R1 | FL_TF;
     cpu.vmx.frame[0].checked = 0;
     enter();
     cpu.event.pending_debug = 0;
     leave();
     ck_assert_uint_eq(v->guest_pending_debug, BIT(14));
+    v->guest_ia32_debugctl = 2;                      /* BTF: of branches alone */
+    v->guest_pending_debug = 0;
+    cpu.vmx.frame[0].checked = 0;
+    enter();
+    leave();
+    ck_assert_uint_eq(v->guest_pending_debug, 0);
 }
 END_TEST
 
