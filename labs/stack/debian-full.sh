@@ -15,7 +15,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 stack_name=debian-full
-. "$here/packages.sh"
+. "$here/command.sh"
 
 usage() {
     cat <<'END'
@@ -29,25 +29,9 @@ Exit status: nestor run's; 1 when a part failed; 64 for a usage error, 69 when t
 END
 }
 
-parts=crypto,raid,md,bpf,perf,programs memory=512M extra_append="" loglevel=4 build_only="" pass=()
-while [ $# -gt 0 ]; do
-    case $1 in
-    --parts | --memory | --append)
-        [ $# -ge 2 ] || die "$1: a value was expected"
-        case $1 in
-        --parts) parts=$2 ;;
-        --memory) memory=$2 ;;
-        --append) extra_append=$2 ;;
-        esac
-        shift
-        ;;
-    --verbose) loglevel=7 ;;
-    --build-only) build_only=1 ;;
-    -h | --help) usage; exit 0 ;;
-    *) pass+=("$1") ;;
-    esac
-    shift
-done
+parts=crypto,raid,md,bpf,perf,programs stats=""
+options_read --parts=parts --stats:stats=--stats -- "$@"
+memory=${memory:-512M}
 [[ ,$parts, =~ ^(,(crypto|raid|md|bpf|perf|programs))+,$ ]] || die "--parts $parts: names of crypto, raid, md, bpf, perf, programs were expected"
 
 # ---- packages ----------------------------------------------------------------------------------------------------
@@ -67,12 +51,9 @@ for package in "${programs[@]}"; do program_roots+=("$(package_unpack "$package"
 
 # ---- images ------------------------------------------------------------------------------------------------------
 
-inputs=$(cat "$here"/*.sh "$here"/*.py "$here"/programs/* "$here/mkcpio.c" <(echo "$kernel_package") | sha256sum | cut -c 1-16)
-images=$cache/stack/debian-full/$inputs
+images_place "$here/init-full.sh" "$here/run-program.sh" "$here/perf.py" "$here"/programs/* "$kernel_package"
 tree=$images/tree
-mkdir -p "$images"
 kernel=$images/vmlinux
-case "$images$bzimage$here" in *[[:space:]]*) die "the cache's or the repository's path contains a space, which mkcpio cannot take" ;; esac
 
 # The ELF kernel that stands compressed in the bzImage, which the emulator starts through PVH: the guest would need thousands
 # of millions of instructions to unpack it. Fields of the boot protocol: setup_sects, payload_offset, payload_length.
@@ -93,7 +74,6 @@ if [ ! -e "$images/.complete" ]; then
     kernel_extract
     rm -rf "$tree"
     mkdir -p "$tree/lib/modules/$kernel_version" "$tree/programs"
-    cc -std=gnu11 -O2 -Wall -o "$images/mkcpio" "$here/mkcpio.c" || unavailable "mkcpio does not compile; needed are gcc and libc6-dev"
     for program_root in "${program_roots[@]}"; do cp -a "$program_root/." "$tree"; done
     rm -rf "$tree"/usr/share "$tree"/etc "$tree"/usr/lib/x86_64-linux-gnu/gconv "$tree"/usr/lib/python3.11/__pycache__
     modules=$kernel_root/lib/modules/$kernel_version
@@ -130,18 +110,10 @@ if [ -n "$build_only" ]; then
     printf 'kernel %s\ninitrd %s\nmemory %s\nappend %s\n' "$kernel" "$initrd" "$memory" "$append"
     exit 0
 fi
-nestor=${NESTOR:-$root/build/default/nestor}
-[ -x "$nestor" ] || die "$nestor is not built; run ./nestor stack debian-full, which builds it, or name it in \$NESTOR"
 say "$kernel_package, parts $parts, $memory of memory"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-set +e
-"$nestor" run --kernel "$kernel" --initrd "$initrd" --append "$append" --memory "$memory" --no-reboot ${pass[@]+"${pass[@]}"} | tee "$work/log"
-status=${PIPESTATUS[0]}
-set -e
-[ "$status" = 0 ] || exit "$status"
-tr -d '\r' <"$work/log" >"$work/lines"
-if grep -q '^full: FAILED' "$work/lines" || ! grep -q '^full: done' "$work/lines"; then
+stack_run --kernel "$kernel" --initrd "$initrd" --append "$append" --memory "$memory" || exit
+status=0
+if grep -q '^full: FAILED' "$log" || ! grep -q '^full: done' "$log"; then
     say "FAILED: see the lines 'full: FAILED' above; nestor run ended with status 0"
     status=1
 fi
@@ -155,10 +127,10 @@ case ,$parts, in
     fi
     # The C library's mathematics has code with and without FMA, whose last digits differ: this host takes what the guest took.
     tunables=""
-    grep -q '^full: flags .* fma ' "$work/lines" || tunables=glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4
+    grep -q '^full: flags .* fma ' "$log" || tunables=glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4
     for program in "$here"/programs/*; do
         name=$(basename "$program")
-        sed -n "/^full: begin $name\$/,/^full: end $name /{//!p}" "$work/lines" >"$work/guest"
+        sed -n "/^full: begin $name\$/,/^full: end $name /{//!p}" "$log" >"$work/guest"
         GLIBC_TUNABLES=$tunables sh "$here/run-program.sh" "$tree" "$program" >"$work/host" 2>&1 || say "$name ended with status $? on this host"
         if [ ! -s "$work/guest" ] || ! diff -u --label host "$work/host" --label guest "$work/guest"; then
             say "FAILED: $name has another output in the guest than on this host"

@@ -8,7 +8,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 stack_name=debian-kvm
-. "$here/packages.sh"
+. "$here/command.sh"
 
 usage() {
     cat <<'END'
@@ -27,29 +27,8 @@ the packages cannot be had.
 END
 }
 
-levels=2 policy=transparent memory="" extra_append="" loglevel=6 stats=--stats build_only="" with_amd="" pass=()
-while [ $# -gt 0 ]; do
-    case $1 in
-    --levels | --policy | --memory | --append)
-        [ $# -ge 2 ] || die "$1: a value was expected"
-        case $1 in
-        --levels) levels=$2 ;;
-        --policy) policy=$2 ;;
-        --memory) memory=$2 ;;
-        --append) extra_append=$2 ;;
-        esac
-        shift
-        ;;
-    --verbose) loglevel=7 ;;
-    --stats) ;;
-    --no-stats) stats="" ;;
-    --build-only) build_only=1 ;;
-    --with-amd) with_amd=1 ;;
-    -h | --help) usage; exit 0 ;;
-    *) pass+=("$1") ;;
-    esac
-    shift
-done
+levels=2 policy=transparent loglevel=6 with_amd=""
+options_read --levels=levels --policy=policy --with-amd:with_amd=1 -- "$@"
 [[ $levels =~ ^[1-6]$ ]] || die "--levels $levels: a number from 1 to 6 was expected"
 
 # ---- packages ----------------------------------------------------------------------------------------------------
@@ -65,16 +44,12 @@ modules=$kernel_root/lib/modules/$kernel_version/kernel
 
 # ---- images ------------------------------------------------------------------------------------------------------
 
-stack=$cache/stack/debian-kvm
-inputs=$(cat "$here/init.sh" "$here/mkcpio.c" "$here/debian-kvm.sh" "$here/packages.sh" "$root"/labs/monitor/*.[ch] <(echo "$kernel_package $with_amd") | sha256sum | cut -c 1-16)
-images=$stack/$inputs
-mkdir -p "$images"
+images_place "$here/init.sh" "$root"/labs/monitor/*.[ch] "$kernel_package $with_amd"
 
 if [ ! -e "$images/.parts" ]; then
-    say "compiling the monitor and mkcpio, stripping the modules"
+    say "compiling the monitor, stripping the modules"
     cc -std=gnu11 -O2 -Wall -static -s -o "$images/monitor" "$root"/labs/monitor/*.c ||
         unavailable "the monitor does not compile; needed are gcc and libc6-dev (with libc.a)"
-    cc -std=gnu11 -O2 -Wall -o "$images/mkcpio" "$here/mkcpio.c"
     # A stripped module has lost its signature as well: the kernel only remarks on it, and need not check it.
     for module in virt/lib/irqbypass arch/x86/kvm/kvm arch/x86/kvm/kvm-intel arch/x86/kvm/kvm-amd; do
         if [ -e "$modules/$module.ko.xz" ]; then
@@ -115,12 +90,11 @@ initramfs_make() {
     } | "$images/mkcpio" >"$image.new"
     mv "$image.new" "$image"
 }
-case "$images$kernel$here" in *[[:space:]]*) die "the cache's or the repository's path contains a space, which mkcpio cannot take" ;; esac
 initramfs_make $((levels - 1))
 initrd=$images/initramfs-$((levels - 1)).cpio
 # For whoever wants the images by hand: latest/vmlinuz and latest/initramfs-K.cpio, K levels inside the outermost.
 ln -sfn "$kernel" "$images/vmlinuz"
-[ -n "$with_amd" ] || ln -sfn "$images" "$stack/latest"
+[ -n "$with_amd" ] || ln -sfn "$images" "$cache/stack/debian-kvm/latest"
 
 # ---- the run -----------------------------------------------------------------------------------------------------
 
@@ -139,18 +113,9 @@ if [ -n "$build_only" ]; then
     exit 0
 fi
 
-nestor=${NESTOR:-$root/build/default/nestor}
-[ -x "$nestor" ] || die "$nestor is not built; run ./nestor stack debian-kvm, which builds it, or name it in \$NESTOR"
 say "$levels levels of $kernel_package, policy $policy, $memory of memory"
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-set +e
-# A kernel that panics resets the machine, which ends the run.
-"$nestor" run --kernel "$kernel" --initrd "$initrd" --append "$append" --memory "$memory" --policy "$policy" --no-reboot $stats ${pass[@]+"${pass[@]}"} | tee "$log"
-status=${PIPESTATUS[0]}
-set -e
-if [ "$status" = 0 ] && { grep -q 'L[0-9]*: FAILED' "$log" || ! grep -q "L$levels: innermost level reached" "$log"; }; then
+stack_run --kernel "$kernel" --initrd "$initrd" --append "$append" --memory "$memory" --policy "$policy" || exit
+if grep -q 'L[0-9]*: FAILED' "$log" || ! grep -q "L$levels: innermost level reached" "$log"; then
     say "nestor run ended with status 0, but level $levels was not reached"
-    status=1
+    exit 1
 fi
-exit "$status"

@@ -7,37 +7,22 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 stack_name=debian-xen
-. "$here/packages.sh"
+. "$here/command.sh"
 
 usage() {
     cat <<'END'
 usage: nestor stack debian-xen [options] [options of nestor run]
   --memory SIZE   of the machine; default 1G
   --append S      added to Xen's command line
+  --verbose       dom0's kernel prints all its messages
   --no-stats      no VM exits by level, reason and handler at the end
   --build-only    make the images, print the words for nestor run, run nothing
 Exit status: nestor run's; 1 when the guest's banner did not appear; 64 for a usage error, 69 when the packages cannot be had.
 END
 }
 
-memory=1G extra_append="" stats=--stats build_only="" pass=()
-while [ $# -gt 0 ]; do
-    case $1 in
-    --memory | --append)
-        [ $# -ge 2 ] || die "$1: a value was expected"
-        case $1 in
-        --memory) memory=$2 ;;
-        --append) extra_append=$2 ;;
-        esac
-        shift
-        ;;
-    --no-stats) stats="" ;;
-    --build-only) build_only=1 ;;
-    -h | --help) usage; exit 0 ;;
-    *) pass+=("$1") ;;
-    esac
-    shift
-done
+options_read -- "$@"
+memory=${memory:-1G}
 
 # ---- packages ----------------------------------------------------------------------------------------------------
 
@@ -58,14 +43,10 @@ done
 
 # ---- images ------------------------------------------------------------------------------------------------------
 
-inputs=$(cat "$here/debian-xen.sh" "$here/init-xen.sh" "$here/mkcpio.c" <(echo "$dom0_package $guest_package") | sha256sum | cut -c 1-16)
-images=$cache/stack/debian-xen/$inputs
-mkdir -p "$images"
-case "$images$here" in *[[:space:]]*) die "the cache's or the repository's path contains a space, which mkcpio cannot take" ;; esac
+images_place "$here/init-xen.sh" "$dom0_package $guest_package"
 
 if [ ! -e "$images/.complete" ]; then
     say "making the images"
-    cc -std=gnu11 -O2 -Wall -o "$images/mkcpio" "$here/mkcpio.c" || unavailable "mkcpio does not compile; needed are gcc and libc6-dev"
     rm -rf "$images/tree" "$images/modules"
     mkdir -p "$images/tree" "$images/modules"
     for package_root in "${roots[@]}"; do cp -a "$package_root/." "$images/tree"; done
@@ -123,24 +104,16 @@ fi
 # ---- the run -----------------------------------------------------------------------------------------------------
 
 words=(--kernel "$xen" --append "console=com1 com1=115200,8n1 loglvl=warning guest_loglvl=none dom0_mem=512M,max:512M dom0_max_vcpus=1 noreboot=0 no-real-mode${extra_append:+ $extra_append}"
-    --module "$dom0_root/boot/vmlinuz-$dom0_version,console=hvc0 loglevel=4 panic=-1 mitigations=off cryptomgr.notests"
-    --module "$images/dom0.cpio" --memory "$memory" --no-reboot)
+    --module "$dom0_root/boot/vmlinuz-$dom0_version,console=hvc0 loglevel=$loglevel panic=-1 mitigations=off cryptomgr.notests"
+    --module "$images/dom0.cpio" --memory "$memory")
 if [ -n "$build_only" ]; then
-    printf '%q ' "${words[@]}"
+    printf '%q ' "${words[@]}" --no-reboot
     echo
     exit 0
 fi
-nestor=${NESTOR:-$root/build/default/nestor}
-[ -x "$nestor" ] || die "$nestor is not built; run ./nestor stack debian-xen, which builds it, or name it in \$NESTOR"
 say "Xen 4.17, $dom0_package, $guest_package, $memory of memory"
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-set +e
-"$nestor" run "${words[@]}" $stats ${pass[@]+"${pass[@]}"} | tee "$log"
-status=${PIPESTATUS[0]}
-set -e
-if [ "$status" = 0 ] && { grep -q 'dom0: FAILED' "$log" || ! grep -q '^| domU: banner' "$log"; }; then
+stack_run "${words[@]}" || exit
+if grep -q 'dom0: FAILED' "$log" || ! grep -q '^| domU: banner' "$log"; then
     say "nestor run ended with status 0, but the guest's banner did not appear"
-    status=1
+    exit 1
 fi
-exit "$status"
