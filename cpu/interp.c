@@ -21,6 +21,16 @@
 #define HASH_SIZE (1u << 16)
 #define JUMP_SIZE (1u << 12)
 #define MAX_CPUS 256
+#define SINGLES 1024u
+#define INSN_BYTES 15u         /* the longest instruction */
+
+/* An instruction that cannot be kept with its page: what its bytes mean, for as long as they are the same. */
+struct single {
+    u8 bytes[16];
+    struct block block;        /* of one instruction; count 0: nothing yet */
+    struct insn insn;
+};
+_Static_assert(offsetof(struct single, insn) == offsetof(struct single, block) + sizeof(struct block), "a block's instructions follow it");
 
 struct interp {
     struct bus *bus;
@@ -29,7 +39,7 @@ struct interp {
     struct block *hash[HASH_SIZE];
     struct block **page;       /* by RAM page: its blocks */
     struct block_link *jump[MAX_CPUS];
-    struct block *single;      /* where instructions are decoded that cannot be kept */
+    struct single *singles;    /* by page: instructions that cross its end or stand in no RAM */
     u64 generation;
     struct engine engine;      /* run is NULL: blocks are interpreted */
     struct interp_counts counts;
@@ -105,8 +115,8 @@ struct interp *interp_new(struct bus *bus)
     interp->bus = bus;
     interp->arena = malloc(ARENA_BYTES);
     interp->page = calloc(bus->memory_size / PAGE_SIZE + 1, sizeof *interp->page);
-    interp->single = calloc(1, sizeof(struct block) + sizeof(struct insn));
-    if (!interp->arena || !interp->page || !interp->single) {
+    interp->singles = calloc(SINGLES, sizeof *interp->singles);
+    if (!interp->arena || !interp->page || !interp->singles) {
         interp_free(interp);
         return NULL;
     }
@@ -123,7 +133,7 @@ void interp_free(struct interp *interp)
         interp->engine.free(interp->engine.arg);
     for (unsigned i = 0; i < MAX_CPUS; i++)
         free(interp->jump[i]);
-    free(interp->single);
+    free(interp->singles);
     free(interp->page);
     free(interp->arena);
     free(interp);
@@ -179,29 +189,69 @@ static struct block *make_block(struct cpu *cpu, const u8 *page, u64 page_off, u
     return block;
 }
 
-/* An instruction that crosses a page or stands outside RAM: its bytes are fetched one by one as the processor would, up to its end.
- * NULL: the fetch faulted, cpu->fault tells. */
-static struct block *decode_single(struct cpu *cpu, u64 la)
+/* The instruction's bytes one by one, as the processor would fetch them, up to its end. */
+static bool fetch_bytes(struct cpu *cpu, u64 la, u8 *bytes)
 {
-    struct block *block = cpu->interp->single;
-    u8 bytes[16];
+    struct insn in;
     unsigned n = 0;
-    cpu->interp->counts.uncached++;
     do {
         if (cpu->mode.code_bits != BITS_64 && UNLIKELY(cpu->core.rip + n > cpu->seg.s[SEG_CS].limit)) {
             cpu->fault = (struct mem_fault){.kind = FAULT_GP0};
-            return NULL;
+            return false;
         }
         if (!mem_read_slow(cpu, la + n, &bytes[n], 1, ACCESS_EXEC))
-            return NULL;
+            return false;
         n++;
-    } while (insn_decode(cpu->feature, cpu->mode.code_bits, bytes, n, &block->insn[0]) == DECODE_MORE && n < 15);
-    block->insn[0].position = 0;
+    } while (insn_decode(cpu->feature, cpu->mode.code_bits, bytes, n, &in) == DECODE_MORE && n < INSN_BYTES);
+    return true;
+}
+
+/* The same in 64-bit code for an instruction that begins in RAM and goes on in another page of it; else *done is false. */
+static bool fetch_across(struct cpu *cpu, u64 la, u8 *bytes, bool *done)
+{
+    const u8 *page;
+    u64 page_off;
+    unsigned n = PAGE_SIZE - (la & (PAGE_SIZE - 1));
+    *done = false;
+    if (cpu->mode.code_bits != BITS_64 || n >= INSN_BYTES)
+        return true;
+    if (!mem_fetch_page(cpu, la, &page, &page_off))
+        return false;
+    if (!page)
+        return true;
+    memcpy(bytes, page + PAGE_SIZE - n, n);
+    if (!mem_fetch_page(cpu, la + n, &page, &page_off))
+        return false;
+    if (!page)
+        return true;
+    memcpy(bytes + n, page, INSN_BYTES - n);
+    *done = true;
+    return true;
+}
+
+/* An instruction that crosses a page or stands outside RAM: its bytes are fetched anew each time, and decoded when they are others than
+ * the last time. The caller knows that it needs more bytes than its page has. NULL: the fetch faulted, cpu->fault tells. */
+static struct block *decode_single(struct cpu *cpu, u64 la)
+{
+    struct interp *interp = cpu->interp;
+    struct single *s = &interp->singles[la >> 12 & (SINGLES - 1)];
+    struct block *block = &s->block;
+    u8 bytes[16] = {0};
+    bool done;
+    interp->counts.uncached++;
+    if (!fetch_across(cpu, la, bytes, &done) || (!done && !fetch_bytes(cpu, la, bytes)))
+        return NULL;
+    if (block->count && block->bits == block_bits(cpu) && memcmp(s->bytes, bytes, block->bytes) == 0)
+        return block;
+    insn_decode(cpu->feature, cpu->mode.code_bits, bytes, INSN_BYTES, &s->insn);
+    s->insn.position = 0;
     if (UNLIKELY(cpu->mode.cet))
-        block->insn[0].handler = cet_handler(block->insn[0].handler);
+        s->insn.handler = cet_handler(s->insn.handler);
+    memcpy(s->bytes, bytes, sizeof s->bytes);
+    block->bits = block_bits(cpu);
     block->ram_off = BUS_NO_RAM;
     block->count = 1;
-    block->bytes = block->insn[0].length;
+    block->bytes = s->insn.length;
     return block;
 }
 
@@ -295,6 +345,16 @@ static void count_time(struct cpu *cpu, unsigned n)
 {
     cpu->time.now += n;
     cpu->time.retired += n;
+}
+
+enum flow interp_run(struct cpu *cpu, struct block *block)
+{
+    enum flow flow;
+    cpu->block = block;
+    unsigned ran = run_block(cpu, block, block->count, &flow);
+    cpu->block = NULL;
+    count_time(cpu, ran);
+    return flow;
 }
 
 void cpu_run(struct cpu *cpu)

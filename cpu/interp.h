@@ -44,6 +44,8 @@ static inline u64 interp_key(const struct cpu *cpu)
 {
     return cpu->tlb_uid << (8 + CODE_KEY_BITS) | cpu->index << CODE_KEY_BITS | cpu->mode.code_key;
 }
+/* For engines: runs the whole block by its handlers. stop_at must leave room for all of it. */
+enum flow interp_run(struct cpu *cpu, struct block *block);
 /* Forgets all blocks. */
 void interp_flush(struct interp *interp);
 

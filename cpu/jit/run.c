@@ -93,62 +93,61 @@ static bool has_code(struct jit *jit, struct block *block, bool *full)
     return false;
 }
 
+/* Runs code from the block's on until it leaves, and the instruction that it left for. Returns the site whose branch leads to where rip is
+ * now, and may be linked to it; NULL: there is none. */
+static const struct jit_site *run_code(struct jit *jit, struct cpu *cpu, const struct block *block)
+{
+    struct cpu_jit *j = &cpu->jit;
+    j->page = cpu->core.rip - (block->ram_off & 0xfff);
+    j->key = interp_key(cpu);
+    j->stop = cpu->stop_at;
+    j->budget = (i64)(cpu->stop_at - cpu->time.now);
+    cpu->run_end = &somewhere;
+    cpu->block = &one_instruction;
+    cpu->block_rip = cpu->core.rip;
+    u32 number = emit_enter(jit, cpu, block->code);
+    const struct jit_site *site = NULL;
+    if (number) {
+        site = &jit->sites[number];
+        settle(cpu, site);
+        if (site->in && LIKELY(cpu->time.now < cpu->stop_at)) {
+            const struct insn *in = site->in;
+            if (in->handler(cpu, in) == FLOW_NEXT)
+                cpu->core.rip += in->length;
+            count_one(cpu);
+        }
+    }
+    cpu->block = NULL;
+    return site && site->link && cpu->core.rip == j->page + site->offset ? site : NULL;
+}
+
+/* Runs until there is something to look at between blocks. Blocks without code are interpreted here. */
 static bool run(void *arg, struct cpu *cpu, struct block *block)
 {
     struct jit *jit = arg;
     bool full;
-    if (!has_code(jit, block, &full)) {
-        if (full)
-            interp_flush(jit->interp);
-        return full;           /* the loop finds its blocks again */
-    }
-    for (;;) {
-        struct cpu_jit *j = &cpu->jit;
-        j->page = cpu->core.rip - (block->ram_off & 0xfff);
-        j->key = interp_key(cpu);
-        j->stop = cpu->stop_at;
-        j->budget = (i64)(cpu->stop_at - cpu->time.now);
-        cpu->run_end = &somewhere;
-        cpu->block = &one_instruction;
-        cpu->block_rip = cpu->core.rip;
-        u32 number = emit_enter(jit, cpu, block->code);
+    bool code = has_code(jit, block, &full);
+    while (!full) {
+        const struct jit_site *site = NULL;
+        if (code)
+            site = run_code(jit, cpu, block);
+        else
+            interp_run(cpu, block);
+        if (cpu->event.attention || cpu->time.now >= cpu->stop_at || cpu->mode.code_bits != BITS_64)
+            return true;
         u64 flushes = jit->flushes;
-        if (number == 0) {
-            cpu->block = NULL;
-            return true;
-        }
-        const struct jit_site *site = &jit->sites[number];
-        settle(cpu, site);
-        if (site->in) {
-            const struct insn *in = site->in;
-            if (UNLIKELY(cpu->time.now >= cpu->stop_at)) {
-                cpu->block = NULL;
-                return true;
-            }
-            enum flow flow = in->handler(cpu, in);
-            cpu->block = NULL;
-            if (flow == FLOW_NEXT)
-                cpu->core.rip += in->length;
-            count_one(cpu);
-            if (flow == FLOW_EVENT || flow == FLOW_EXIT || cpu->mode.code_bits != BITS_64)
-                return true;
-        }
-        cpu->block = NULL;
-        if (cpu->event.attention || cpu->time.now >= cpu->stop_at)
-            return true;
         block = interp_find(cpu);
-        if (!block || block->ram_off == ~0ull || !has_code(jit, block, &full)) {
-            if (block && full)
-                interp_flush(jit->interp);
-            return true;
-        }
-        if (jit->flushes == flushes && site->link && cpu->core.rip == j->page + site->offset)
+        if (!block || cpu->stop_at - cpu->time.now < block->count)
+            return true;       /* the loop raises the fault, or runs as much as it may */
+        code = block->ram_off != BUS_NO_RAM && has_code(jit, block, &full);
+        if (!code)
+            continue;
+        if (site && jit->flushes == flushes)
             emit_link(jit, site->patch, block->code);
-        struct jit_jump *jump = jump_of(cpu, cpu->core.rip);
-        *jump = (struct jit_jump){.la = cpu->core.rip, .key = interp_key(cpu), .code = block->code};
-        if (cpu->stop_at - cpu->time.now < block->count)
-            return true;
+        *jump_of(cpu, cpu->core.rip) = (struct jit_jump){.la = cpu->core.rip, .key = interp_key(cpu), .code = block->code};
     }
+    interp_flush(jit->interp); /* the loop finds its blocks again */
+    return true;
 }
 
 static void dropped(void *arg, struct block *block)

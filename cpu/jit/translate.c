@@ -95,9 +95,6 @@ static const struct family families[] = {
     VECTOR("pslld_imm"), VECTOR("psllq_imm"), VECTOR("psrldq"), VECTOR("pslldq"),
     {"pmovzxbw", ACT_VECTOR_WHOLE, 0}, {"pmovzxwd", ACT_VECTOR_WHOLE, 0}, {"pmovzxdq", ACT_VECTOR_WHOLE, 0},
     {"pmovsxbw", ACT_VECTOR_WHOLE, 0}, {"pmovsxwd", ACT_VECTOR_WHOLE, 0}, {"pmovsxdq", ACT_VECTOR_WHOLE, 0},
-    /* System instructions that change nothing which the code around them relies on. */
-    {"pushf", ACT_CALL, 0}, {"cli", ACT_CALL, 0}, {"swapgs", ACT_CALL, 0}, {"rdfsbase", ACT_CALL, 0}, {"rdgsbase", ACT_CALL, 0},
-    {"smsw", ACT_CALL, 0}, {"mov_from_segment", ACT_CALL, 0}, {"clflush", ACT_CALL, 0},
 };
 /* clang-format on */
 
@@ -106,19 +103,6 @@ enum { FL_READ = 1, FL_WRITE_ALL = 2, FL_WRITE_SOME = 4 };
 struct row_action { u8 action, arg, flags; };
 static struct row_action *rows;
 static struct emit_vector *vectors;    /* by row */
-
-/* The rows of one part of the table stand together: the first and the last decide where it lies. */
-#define INSN(...) +1
-enum { ROWS_INT = 0
-#include "cpu/insn_int.def"
-#include "cpu/insn_bmi.def"
-};
-enum { ROWS_SYSTEM = 0
-#include "cpu/insn_sys.def"
-#include "cpu/insn_far.def"
-#include "cpu/insn_vmx.def"
-};
-#undef INSN
 
 static bool is_vector(enum action action)
 {
@@ -190,8 +174,9 @@ bool jit_translate_init(void)
         return false;
     for (unsigned i = 0; i < insn_row_count; i++) {
         const struct insn_row *row = &insn_rows[i];
-        bool data = i < ROWS_INT || i >= ROWS_INT + ROWS_SYSTEM;
-        bool plain = data && !(row->attr & ROW_END) && strcmp(row->exit, "NONE") == 0;
+        /* What ends no block changes nothing that the code around it relies on; but the host has the newest vectors and MXCSR. */
+        bool saves = strstr(row->family_name, "xsave") || strstr(row->family_name, "fxrstor");
+        bool plain = !(row->attr & ROW_END) && !saves;
         rows[i] = (struct row_action){.action = plain ? ACT_CALL : ACT_LEAVE, .flags = flag_use(row->flags)};
         for (unsigned k = 0; k < ARRAY_SIZE(families); k++)
             if (strcmp(families[k].name, row->family_name) == 0)
