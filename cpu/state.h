@@ -240,6 +240,14 @@ struct recent_event {
 
 #define FEATURE_WORDS 8
 
+/* What accesses lately found in the TLB: copies of entries of the running context and mode, for reading or for writing. Which of them an access
+ * looks at is translated code's choice. 1 << n bytes at la are in copy i if la - page[i] < limit[n]; then they are at host address la + addend[i]. */
+#define TLB_RECENT 8
+struct tlb_recent {
+    u64 limit[5];              /* 4097 - (1 << n); or all are 0, and nothing is in any copy */
+    struct { u64 page; uintptr_t addend; } copy[TLB_RECENT];
+};
+
 /* What translated code keeps beside the architectural state while it runs; outside of it, nothing here is meant (cpu/jit/README.md). */
 struct jit_jump;
 struct cpu_jit {
@@ -285,6 +293,7 @@ struct cpu {
     struct tlb_entry *tlb_now;     /* entries of the current context */
     u64 tlb_tag;                   /* generation and mode bits that a matching entry's tag carries; TLB_TAG_SLOW never matches */
     u64 tlb_uid;                   /* changes whenever a cached la -> block may have become wrong */
+    struct tlb_recent tlb_recent[2];   /* reading, writing: for translated code (mmu/tlb.h) */
 
     struct bus *bus;
     const struct cpu_board *board;

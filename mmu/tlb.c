@@ -18,6 +18,25 @@
 
 #include "mmu/context.h"
 
+/* ---- copies of entries ------------------------------------------------------------------------------------------- */
+
+static inline void forget_recent(struct cpu *cpu)
+{
+    for (unsigned kind = 0; kind < 2; kind++)
+        memset(cpu->tlb_recent[kind].limit, 0, sizeof(cpu->tlb_recent[kind].limit));
+}
+
+/* The entry at `index` is replaced. */
+static inline void forget_recent_of(struct cpu *cpu, unsigned index)
+{
+    for (unsigned kind = 0; kind < 2; kind++) {
+        struct tlb_recent *r = &cpu->tlb_recent[kind];
+        for (unsigned i = 0; r->limit[0] != 0 && i < TLB_RECENT; i++)
+            if ((r->copy[i].page >> 12 & (TLB_ENTRIES - 1)) == index)
+                memset(r->limit, 0, sizeof(r->limit));
+    }
+}
+
 /* ---- generations ------------------------------------------------------------------------------------------------- */
 
 static void entries_drop(struct tlb_context *c)
@@ -288,6 +307,7 @@ bool tlb_init(struct cpu *cpu)
     cpu->tlb = t;
     t->now = &t->context[0];
     context_flush(t, t->now, false);
+    forget_recent(cpu);
     tlb_select(cpu);
     return true;
 }
@@ -369,8 +389,11 @@ void tlb_select(struct cpu *cpu)
         c->keys = keys;
     }
     t->live_tag = (u64)c->generation << 2 | tlb_mode_of(cpu, 0);
+    u64 tag = UNLIKELY(cpu->tlb_slow) ? TLB_TAG_SLOW : t->live_tag;
+    if (cpu->tlb_now != c->entries || cpu->tlb_tag != tag)
+        forget_recent(cpu);
     cpu->tlb_now = c->entries;
-    cpu->tlb_tag = UNLIKELY(cpu->tlb_slow) ? TLB_TAG_SLOW : t->live_tag;
+    cpu->tlb_tag = tag;
     cpu->tlb_uid = c->uid;
 }
 
@@ -454,6 +477,8 @@ void tlb_drop_writers(struct bus *bus, u64 offset)
 {
     u64 word = bus->writers[offset / PAGE_SIZE];
     bus->writers[offset / PAGE_SIZE] = 0;
+    for (unsigned i = 0; i < bus->cpu_count; i++)
+        forget_recent(bus->cpu[i]);
     if (word & WRITER_MANY) {
         for (unsigned i = 0; i < bus->cpu_count; i++)
             tlb_forbid_writes(bus->cpu[i], offset);
@@ -469,6 +494,7 @@ void tlb_drop_writers(struct bus *bus, u64 offset)
 void tlb_forbid_writes(struct cpu *cpu, u64 ram_page_offset)
 {
     uintptr_t host = (uintptr_t)(cpu->bus->ram + (ram_page_offset & ~0xfffull));
+    forget_recent(cpu);
     for (struct tlb_context *c = cpu->tlb->context; c < cpu->tlb->context + TLB_CONTEXTS; c++)
         for (unsigned i = 0; c->entries && i < TLB_ENTRIES; i++)
             if (c->entries[i].addend + (uintptr_t)(c->entries[i].write & ~0xfffull) == host)
@@ -481,6 +507,7 @@ void tlb_entry_put(struct cpu *cpu, u64 la, u64 offset, unsigned mode, bool read
     unsigned index = la >> 12 & (TLB_ENTRIES - 1);
     struct tlb_entry *e = &c->entries[index];
     u64 page = la & ~0xfffull, tag = page | (u64)c->generation << 2 | mode;
+    forget_recent_of(cpu, index);
     e->addend = (uintptr_t)(cpu->bus->ram + offset) - (uintptr_t)page;
     e->read = read ? tag : TLB_TAG_INVALID;
     e->write = write ? tag : TLB_TAG_INVALID;
@@ -494,6 +521,7 @@ void tlb_entry_put(struct cpu *cpu, u64 la, u64 offset, unsigned mode, bool read
 static void refresh(struct cpu *cpu)
 {
     struct tlb *t = cpu->tlb;
+    forget_recent(cpu);
     t->live_tag = (u64)t->now->generation << 2 | (t->live_tag & 3);
     if (cpu->tlb_tag != TLB_TAG_SLOW)
         cpu->tlb_tag = t->live_tag;

@@ -27,6 +27,9 @@ struct tlb_entry {
     u64 spare;                          /* a power of two in size, for the JIT */
 };
 
+/* Translated code fills cpu->tlb_recent, copies of entries. mmu/ drops them with whatever could make an entry miss, so that they never hit where
+ * the TLB would not: every engine sees the same hits, also of entries that have become stale in the tables. */
+
 /* Creates and destroys a vCPU's TLB. cpu->bus is set before. tlb_init leaves the CPU in a context; false when the host
  * has no memory. */
 bool tlb_init(struct cpu *cpu);

@@ -36,7 +36,10 @@ struct emit_insn {
     unsigned offset;           /* of its first byte in the page */
     bool keep_flags;           /* the status flags that it leaves may be wanted from memory: by a fault, a handler, another block */
     bool dead_flags;           /* nothing can see the status flags that it leaves */
+    u8 pattern;                /* 1 .. EMIT_PATTERNS: the block is a loop, and its memory operands of this number are near each other from turn to
+                                * turn, as a rule on one page; 0: nothing is known */
 };
+#define EMIT_PATTERNS 7
 void emit_begin(struct emit *e, const struct emit_insn *insn);
 void emit_end(struct emit *e);
 

@@ -284,7 +284,8 @@ static bool is_rotate(enum action action, unsigned arg)
 }
 
 struct plan {
-    u8 action[BLOCK_INSNS];
+    u8 action[BLOCK_INSNS], pattern[BLOCK_INSNS];
+    bool loop;                 /* the block branches to its own start */
     bool keep[BLOCK_INSNS], dead[BLOCK_INSNS];
 };
 
@@ -407,17 +408,24 @@ static bool ends_block(enum action action)
            action == ACT_RET || action == ACT_RET_I;
 }
 
-/* The vector registers of a block that branches to its own start. */
+static bool is_loop(const struct block *block, unsigned count, const struct plan *plan)
+{
+    i64 offset = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const struct insn *in = &block->insn[i];
+        offset += in->length;
+        if (plan->action[i] == ACT_JUMP_IF && offset + (i64)in->imm == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The vector registers of a loop. */
 static u32 loop_vectors(const struct block *block, unsigned count, const struct plan *plan)
 {
     u32 used = 0;
-    i64 offset = 0;
-    bool loop = false;
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < count && plan->loop; i++) {
         const struct insn *in = &block->insn[i];
-        if (plan->action[i] == ACT_JUMP_IF)
-            loop |= offset + in->length + (i64)in->imm == 0;
-        offset += in->length;
         if (!is_vector((enum action)plan->action[i]))
             continue;
         const struct emit_vector *v = &vectors[in->row];
@@ -426,7 +434,39 @@ static u32 loop_vectors(const struct block *block, unsigned count, const struct 
         if (v->rm == PART_VECTOR && !(in->flags & INSN_MEM))
             used |= 1u << in->rm;
     }
-    return loop ? used : 0;
+    return used;
+}
+
+/* A pointer that the loop itself loads: what it addresses goes from page to page. */
+static bool wanders(const struct block *block, unsigned count, const struct plan *plan, const struct insn *access)
+{
+    for (unsigned i = 0; i < count; i++) {
+        const struct insn *in = &block->insn[i];
+        if (plan->action[i] == ACT_MOV_G_E && in->flags & INSN_MEM && in->osz == OSZ_64 && (in->reg == access->base || in->reg == access->index))
+            return true;
+    }
+    return false;
+}
+
+/* Numbers the memory operands of a loop by the registers that their addresses are made of. */
+static void find_patterns(const struct block *block, unsigned count, struct plan *plan)
+{
+    const struct insn *first[EMIT_PATTERNS];
+    unsigned found = 0;
+    memset(plan->pattern, 0, sizeof(plan->pattern));
+    for (unsigned i = 0; i < count && plan->loop; i++) {
+        const struct insn *in = &block->insn[i];
+        if (!(in->flags & INSN_MEM) || in->seg != SEG_NONE || wanders(block, count, plan, in))
+            continue;
+        unsigned k = 0;
+        while (k < found && !(first[k]->base == in->base && first[k]->index == in->index && first[k]->scale == in->scale))
+            k++;
+        if (k == EMIT_PATTERNS)
+            continue;
+        if (k == found)
+            first[found++] = in;
+        plan->pattern[i] = (u8)(k + 1);
+    }
 }
 
 bool jit_translate(struct jit *jit, struct block *block, bool *full)
@@ -444,12 +484,14 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full)
     u32 sites = jit->site_count;
     struct plan plan;
     plan_block(jit, block, count, &plan);
+    plan.loop = is_loop(block, count, &plan);
+    find_patterns(block, count, &plan);
     struct emit *e = emit_open(jit, block, count, jit->used, loop_vectors(block, count, &plan));
     unsigned offset = (unsigned)(block->ram_off & 0xfff), i;
     bool ended = false;
     for (i = 0; i < count && !ended; i++) {
         const struct insn *in = &block->insn[i];
-        struct emit_insn insn = {in, i, offset, plan.keep[i], plan.dead[i]};
+        struct emit_insn insn = {in, i, offset, plan.keep[i], plan.dead[i], plan.pattern[i]};
         emit_begin(e, &insn);
         emit_one(e, in, (enum action)plan.action[i], offset);
         emit_end(e);
@@ -457,7 +499,7 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full)
         ended = ends_block((enum action)plan.action[i]);
     }
     if (!ended && count < block->count) {
-        struct emit_insn insn = {&block->insn[count], count, offset, true, false};
+        struct emit_insn insn = {&block->insn[count], count, offset, true, false, 0};
         emit_begin(e, &insn);
         emit_leave_for(e);
         emit_end(e);

@@ -55,6 +55,16 @@ static void call_c(struct emit *e, u64 function)
     x64_op(e, 0xff, OSZ_32, 2, rm_reg(RAX));
 }
 
+/* T1 = the TLB's entry for linear address T0. */
+static void find_entry(struct emit *e)
+{
+    x64_op(e, 0x8b, OSZ_32, T1, rm_reg(T0));
+    x64_op(e, 0xc1, OSZ_32, 5, rm_reg(T1));
+    put8(e, 7);
+    x64_alu_imm(e, 4, OSZ_32, rm_reg(T1), (TLB_ENTRIES - 1) * (i64)sizeof(struct tlb_entry));
+    x64_op(e, 0x03, OSZ_64, T1, rm_cpu(OFF(tlb_now)));
+}
+
 static const u8 saved[] = {RBX, RBP, R12, R13, R14, R15};
 
 static void make_enter(struct emit *e)
@@ -158,6 +168,46 @@ static void make_fp(struct emit *e)
     ret(e);
 }
 
+static i32 off_recent(unsigned write, unsigned copy)
+{
+    return OFF(tlb_recent) + (i32)(write * sizeof(struct tlb_recent) + offsetof(struct tlb_recent, copy) + copy * 16);
+}
+static i32 off_limit(unsigned write, unsigned n) { return OFF(tlb_recent) + (i32)(write * sizeof(struct tlb_recent) + n * 8); }
+_Static_assert(sizeof(((struct tlb_recent *)0)->copy) == 16 * TLB_RECENT, "page and addend");
+
+/* From the TLB's entry into the copy at CPU + T1: T0 the address, T2 the page of the access's last byte. The first copy after all were dropped
+ * goes into all of its kind. ZF: there was an entry. T0, T1, T2 change. */
+static void make_recent(struct emit *e, bool write)
+{
+    e->stub_recent[write] = (u32)emit_at(e);
+    push(e, T1);
+    find_entry(e);
+    x64_move(e, T0, T2);
+    x64_op(e, 0x0b, OSZ_64, T2, rm_cpu(OFF(tlb_tag)));
+    x64_op(e, 0x3b, OSZ_64, T2, rm_at(T1, write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read)));
+    u32 none = x64_jump_if(e, CC_NE);
+    x64_load(e, T1, rm_at(T1, offsetof(struct tlb_entry, addend)));
+    pop(e, T2);
+    struct rm copy = {.memory = true, .base = CPU, .index = T2};
+    x64_store(e, copy, T0);
+    copy.disp = 8;
+    x64_store(e, copy, T1);
+    x64_alu_imm(e, 7, OSZ_64, rm_cpu(off_limit(write, 0)), 0);
+    u32 others = x64_jump_if(e, CC_NE);
+    for (unsigned i = 0; i < TLB_RECENT; i++) {
+        x64_store(e, rm_cpu(off_recent(write, i)), T0);
+        x64_store(e, rm_cpu(off_recent(write, i) + 8), T1);
+    }
+    for (unsigned n = 0; n < ARRAY_SIZE(((struct tlb_recent *)0)->limit); n++)
+        x64_store_imm(e, OSZ_64, rm_cpu(off_limit(write, n)), 4097 - (1 << n));
+    x64_here(e, others);
+    x64_op(e, 0x31, OSZ_32, T0, rm_reg(T0));
+    ret(e);
+    x64_here(e, none);
+    pop(e, T1);
+    ret(e);
+}
+
 _Static_assert(sizeof(struct jit_site) == 16, "make_handler() multiplies by it");
 _Static_assert(sizeof(struct jit_jump) == 32 && sizeof(struct tlb_entry) == 32, "addresses of entries are made by shifts");
 
@@ -176,6 +226,8 @@ size_t emit_common(struct jit *jit)
     make_flags(e);
     make_carry(e);
     make_fp(e);
+    make_recent(e, false);
+    make_recent(e, true);
     size_t bytes = (emit_at(e) + 63) & ~(size_t)63;
     jit_memory_close(&jit->memory, 0, bytes);
     jit->enter = jit->memory.run + e->stub_enter;
@@ -230,9 +282,30 @@ void x64_vectors_gate(struct emit *e)
     e->fp_ready = true;
 }
 
+/* reg = the address; flags stay. */
+static void lea_to(struct emit *e, unsigned osz, unsigned reg, struct rm rm)
+{
+    if (rm.index == NO_REG && rm.base == NO_REG)
+        x64_load_imm(e, reg, osz == OSZ_32 ? (u32)rm.disp : (u64)(i64)rm.disp);
+    else if (rm.index == NO_REG && rm.disp == 0 && osz == OSZ_64)
+        x64_move(e, reg, rm.base);
+    else if (rm.index == NO_REG && rm.disp == 0)
+        x64_op(e, 0x8b, osz, reg, rm_reg(rm.base));
+    else
+        x64_lea(e, osz, reg, rm);
+}
+
 static void make_slow(struct emit *e, const struct slow *s)
 {
     x64_here(e, s->at);
+    if (s->recent) {
+        lea_to(e, OSZ_64, T0, s->la);
+        lea_to(e, OSZ_64, T2, rm_at(T0, (i32)s->bytes - 1));
+        x64_alu_imm(e, 4, OSZ_64, rm_reg(T2), -4096);
+        x64_load_imm(e, T1, (u64)(i64)off_recent(s->write, s->recent - 1u));
+        x64_call(e, e->stub_recent[s->write]);
+        x64_patch(e, x64_jump_if(e, CC_E), s->retry);
+    }
     x64_vectors_store(e, s->dirty);
     if (s->leaves) {
         leave_at(e, s->site);
@@ -282,41 +355,77 @@ static struct rm expression(struct emit *e)
     return rm;
 }
 
-void x64_expression_to(struct emit *e, unsigned osz, unsigned reg)
-{
-    struct rm rm = expression(e);
-    if (rm.index == NO_REG && rm.base == NO_REG)
-        x64_load_imm(e, reg, osz == OSZ_32 ? (u32)rm.disp : (u64)(i64)rm.disp);
-    else if (rm.index == NO_REG && rm.disp == 0)
-        x64_op(e, 0x8b, osz, reg, rm_reg(rm.base));
-    else
-        x64_lea(e, osz, reg, rm);
-}
+void x64_expression_to(struct emit *e, unsigned osz, unsigned reg) { lea_to(e, osz, reg, expression(e)); }
 
-void x64_address(struct emit *e)
+struct rm x64_address(struct emit *e)
 {
+    e->address_at = (u32)emit_at(e);
+    if (e->cur.in->seg == SEG_NONE)
+        return expression(e);
     x64_expression_to(e, OSZ_64, T0);
-    if (e->cur.in->seg != SEG_NONE)
-        x64_op(e, 0x03, OSZ_64, T0, rm_cpu(OFF(seg.s) + (i32)(e->cur.in->seg * sizeof(struct segment) + offsetof(struct segment, base))));
+    x64_op(e, 0x03, OSZ_64, T0, rm_cpu(OFF(seg.s) + (i32)(e->cur.in->seg * sizeof(struct segment) + offsetof(struct segment, base))));
+    return rm_at(T0, 0);
 }
 
-void x64_translate(struct emit *e, unsigned bytes, bool write, bool leaves)
+/* The copy of a TLB entry that an access looks at: what is addressed by RSP has its own everywhere, loops have them by pattern. NO_REG: none. */
+static unsigned recent_of(const struct emit *e, struct rm la)
 {
-    e->host = 0;
-    x64_op(e, 0x8b, OSZ_32, T1, rm_reg(T0));
-    x64_op(e, 0xc1, OSZ_32, 5, rm_reg(T1));
-    put8(e, 7);
-    x64_alu_imm(e, 4, OSZ_32, rm_reg(T1), (TLB_ENTRIES - 1) * (i64)sizeof(struct tlb_entry));
-    x64_op(e, 0x03, OSZ_64, T1, rm_cpu(OFF(tlb_now)));
-    if (bytes == 1)
-        x64_move(e, T2, T0);
-    else
-        x64_lea(e, OSZ_64, T2, rm_at(T0, (i32)bytes - 1));
+    if (la.base == x64_pin[REG_RSP] && la.index == NO_REG)
+        return 0;
+    return e->cur.pattern ? e->cur.pattern : NO_REG;
+}
+_Static_assert(EMIT_PATTERNS + 1 == TLB_RECENT, "one for each");
+
+/* By the TLB's entry: T0 = host address. */
+static void translate_by_entry(struct emit *e, struct rm la, unsigned bytes, bool write, bool leaves)
+{
+    lea_to(e, OSZ_64, T0, la);
+    find_entry(e);
+    lea_to(e, OSZ_64, T2, rm_at(T0, (i32)bytes - 1));
     x64_alu_imm(e, 4, OSZ_64, rm_reg(T2), -4096);
     x64_op(e, 0x0b, OSZ_64, T2, rm_cpu(OFF(tlb_tag)));
     x64_op(e, 0x3b, OSZ_64, T2, rm_at(T1, write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read)));
     x64_slow_if(e, CC_NE, leaves);
     x64_op(e, 0x03, OSZ_64, T0, rm_at(T1, offsetof(struct tlb_entry, addend)));
+}
+
+struct rm x64_translate(struct emit *e, struct rm la, unsigned bytes, bool write, bool leaves)
+{
+    unsigned recent = recent_of(e, la);
+    e->host = 0;
+    if (recent == NO_REG) {
+        translate_by_entry(e, la, bytes, write, leaves);
+        return rm_at(T0, 0);
+    }
+    bool temporaries = la.base == T0 || la.index == T1;
+    u32 retry = temporaries ? e->address_at : (u32)emit_at(e);
+    lea_to(e, OSZ_64, T2, la);
+    x64_op(e, 0x2b, OSZ_64, T2, rm_cpu(off_recent(write, recent)));
+    x64_op(e, 0x3b, OSZ_64, T2, rm_cpu(off_limit(write, (unsigned)__builtin_ctz(bytes))));
+    x64_slow_if(e, CC_AE, leaves);
+    struct slow *s = &e->slow[e->slow_count - 1];
+    s->recent = (u8)(recent + 1);
+    s->retry = retry;
+    s->write = write;
+    s->bytes = (u8)bytes;
+    s->la = la;
+    /* T0 takes the addend, and so much of the address that neither T1 nor a third register is needed. */
+    struct rm addend = rm_cpu(off_recent(write, recent) + 8);
+    if (la.base == T0) {
+        x64_op(e, 0x03, OSZ_64, T0, addend);
+    } else {
+        x64_load(e, T0, addend);
+        if (la.base != NO_REG && la.index != NO_REG)
+            x64_op(e, 0x01, OSZ_64, la.base, rm_reg(T0));
+        else if (la.base != NO_REG)
+            la.index = la.base, la.scale = 0;
+        la.base = T0;
+    }
+    if (la.index == T1) {
+        x64_lea(e, OSZ_64, T0, la);
+        return rm_at(T0, 0);
+    }
+    return la;
 }
 
 /* ---- flags ----------------------------------------------------------------------------------------------------------- */
@@ -504,28 +613,9 @@ void emit_continue(struct emit *e, unsigned offset)
     leave_at(e, x64_site(e, NULL, offset, 0, 0, false));
 }
 
-/* Where the return address goes: T0 = its host address. */
-static void return_slot(struct emit *e)
+/* Calls T1's entry: the return address, at `next` in the page, goes to host address jit.save[0]. */
+static void call_entry(struct emit *e, unsigned next)
 {
-    x64_lea(e, OSZ_64, T0, rm_at(x64_pin[REG_RSP], -8));
-    x64_translate(e, 8, true, true);
-}
-
-void emit_call(struct emit *e, i64 target)
-{
-    unsigned next = e->cur.offset + e->cur.in->length;
-    x64_vectors_flush(e);
-    return_slot(e);
-    if (in_page(target)) {
-        page_plus(e, T1, next);
-        x64_store(e, rm_at(T0, 0), T1);
-        x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(x64_pin[REG_RSP], -8));
-        go_in_page(e, target, 0);
-        return;
-    }
-    x64_store(e, rm_cpu(OFF(jit.save[0])), T0);
-    page_plus(e, T0, target);
-    look_up_or_leave(e);
     x64_load(e, T2, rm_cpu(OFF(jit.save[0])));
     x64_load(e, T0, rm_cpu(OFF(jit.page)));
     x64_lea(e, OSZ_64, T0, rm_at(T0, (i32)next));
@@ -535,16 +625,35 @@ void emit_call(struct emit *e, i64 target)
     go_to_entry(e);
 }
 
+/* Where the return address goes. */
+static struct rm return_slot(struct emit *e) { return x64_translate(e, rm_at(x64_pin[REG_RSP], -8), 8, true, true); }
+
+void emit_call(struct emit *e, i64 target)
+{
+    unsigned next = e->cur.offset + e->cur.in->length;
+    x64_vectors_flush(e);
+    struct rm slot = return_slot(e);
+    if (in_page(target)) {
+        page_plus(e, T1, next);
+        x64_store(e, slot, T1);
+        x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(x64_pin[REG_RSP], -8));
+        go_in_page(e, target, 0);
+        return;
+    }
+    x64_lea(e, OSZ_64, T0, slot);
+    x64_store(e, rm_cpu(OFF(jit.save[0])), T0);
+    page_plus(e, T0, target);
+    look_up_or_leave(e);
+    call_entry(e, next);
+}
+
 /* T0 = the value of a 64-bit operand. */
 static void fetch_target(struct emit *e, struct place target)
 {
-    if (target.kind == PLACE_MEM) {
-        x64_address(e);
-        x64_translate(e, 8, false, true);
-        x64_load(e, T0, rm_at(T0, 0));
-    } else {
+    if (target.kind == PLACE_MEM)
+        x64_load(e, T0, x64_translate(e, x64_address(e), 8, false, true));
+    else
         x64_load(e, T0, guest(target.reg));
-    }
 }
 
 void emit_jump_to(struct emit *e, struct place target)
@@ -557,27 +666,18 @@ void emit_jump_to(struct emit *e, struct place target)
 
 void emit_call_to(struct emit *e, struct place target)
 {
-    unsigned next = e->cur.offset + e->cur.in->length;
     x64_vectors_flush(e);
-    return_slot(e);
+    x64_lea(e, OSZ_64, T0, return_slot(e));
     x64_store(e, rm_cpu(OFF(jit.save[0])), T0);
     fetch_target(e, target);
     look_up_or_leave(e);
-    x64_load(e, T2, rm_cpu(OFF(jit.save[0])));
-    x64_load(e, T0, rm_cpu(OFF(jit.page)));
-    x64_lea(e, OSZ_64, T0, rm_at(T0, (i32)next));
-    x64_store(e, rm_at(T2, 0), T0);
-    x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(x64_pin[REG_RSP], -8));
-    x64_load(e, T0, rm_at(T1, offsetof(struct jit_jump, la)));
-    go_to_entry(e);
+    call_entry(e, e->cur.offset + e->cur.in->length);
 }
 
 void emit_return(struct emit *e, unsigned release)
 {
     x64_vectors_flush(e);
-    x64_move(e, T0, x64_pin[REG_RSP]);
-    x64_translate(e, 8, false, true);
-    x64_load(e, T0, rm_at(T0, 0));
+    x64_load(e, T0, x64_translate(e, rm_at(x64_pin[REG_RSP], 0), 8, false, true));
     look_up_or_leave(e);
     x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(x64_pin[REG_RSP], 8 + (i32)release));
     go_to_entry(e);

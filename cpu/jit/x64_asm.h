@@ -19,10 +19,18 @@ enum { T0 = R10, T1 = R11, T2 = R12, LEFT = R13, CPU = RBP };
 #define SLOW_MAX 128
 #define TAKEN_MAX 40
 
+/* A register or [base + index << scale + disp]. */
+struct rm { bool memory; u8 base, index, scale; i32 disp; };
+
 struct slow {
     u32 at;                    /* where the branch's distance stands, by offset in the memory */
     u32 resume;
     u32 site;
+    u8 recent;                 /* a copy of a TLB entry did not fit: this one + 1 … */
+    u8 bytes;
+    bool write;
+    u32 retry;                 /* … and the comparison is here */
+    struct rm la;              /* the access's address */
     bool leaves;               /* leaves before the instruction instead of calling its handler */
     bool flags;                /* the host's flags are wanted behind it */
     bool gate;                 /* asks for vector instructions */
@@ -49,13 +57,14 @@ struct emit {
      * or -1; what cc_op holds, or -1. */
     u32 host;
     int known, cc_op;
+    u32 address_at;            /* where the code that computes the memory operand's address begins */
     int flag_slow;             /* the slow path that the host's flags went around, or -1 */
     struct slow slow[SLOW_MAX];
     unsigned slow_count, slow_first;
     struct taken taken[TAKEN_MAX];
     unsigned taken_count;
     /* The common routines: offsets in the memory. */
-    u32 stub_enter, stub_exit, stub_handler, stub_flags, stub_carry, stub_fp;
+    u32 stub_enter, stub_exit, stub_handler, stub_flags, stub_carry, stub_fp, stub_recent[2];
     /* Vector registers: guest n in host n, for n < VECTORS. Which are loaded, and which differ from memory. */
     bool fp_ready;             /* vector instructions were found to be allowed */
     u32 cached, dirty;
@@ -64,8 +73,6 @@ struct emit {
     bool wrote_flags;
 };
 
-/* A register or [base + index << scale + disp]. */
-struct rm { bool memory; u8 base, index, scale; i32 disp; };
 static inline struct rm rm_reg(unsigned r) { return (struct rm){.base = (u8)r}; }
 static inline struct rm rm_at(unsigned base, i32 disp) { return (struct rm){.memory = true, .base = (u8)base, .index = NO_REG, .disp = disp}; }
 static inline struct rm rm_cpu(i32 off) { return rm_at(CPU, off); }
@@ -107,14 +114,14 @@ u32 x64_site(struct emit *e, const struct insn *in, unsigned offset, unsigned re
 void x64_slow_if(struct emit *e, unsigned cc, bool leaves);
 /* reg = the memory operand's address without its segment; flags stay. T0 and T1 may change. */
 void x64_expression_to(struct emit *e, unsigned osz, unsigned reg);
-/* T0 = linear address of the memory operand. */
-void x64_address(struct emit *e);
-/* T0 = host address of the n bytes at linear address T0; T1 and T2 change, and the host's flags. */
-void x64_translate(struct emit *e, unsigned bytes, bool write, bool leaves);
-static inline void x64_operand(struct emit *e, unsigned bytes, bool write)
+/* Where the n bytes at linear address `la` are on the host, for the rest of the instruction, or the slow path. T0 belongs to the result (and may
+ * be part of la, as may T1); T1 and T2 are free behind it; the host's flags change. */
+struct rm x64_translate(struct emit *e, struct rm la, unsigned bytes, bool write, bool leaves);
+/* The memory operand's linear address; T0 and T1 may be part of it. */
+struct rm x64_address(struct emit *e);
+static inline struct rm x64_operand(struct emit *e, unsigned bytes, bool write)
 {
-    x64_address(e);
-    x64_translate(e, bytes, write, false);
+    return x64_translate(e, x64_address(e), bytes, write, false);
 }
 /* The instruction leaves other flags than were there: what the host holds of them. */
 void x64_flags_left(struct emit *e, u32 host);

@@ -153,28 +153,28 @@ static void keep_operands(struct emit *e, unsigned a, bool immediate, i64 imm, u
 static void alu_to_memory(struct emit *e, enum emit_alu op, unsigned osz, struct place src)
 {
     bool immediate = src.kind == PLACE_IMM, writes = op != EMIT_CMP && op != EMIT_TEST, keep = e->cur.keep_flags;
-    x64_operand(e, 1u << osz, writes);
+    struct rm at = x64_operand(e, 1u << osz, writes);
     if (op == EMIT_ADC || op == EMIT_SBB)
         want_flags(e, FL_CF);
     unsigned b = immediate ? NO_REG : value(e, src.reg, T1);
     if (keep) {
-        load_extended(e, osz, T2, rm_at(T0, 0));
+        load_extended(e, osz, T2, at);
         if (!is_logic(op)) {
             keep_operands(e, T2, immediate, src.imm, b);
-            alu(e, op, osz, op == EMIT_CMP ? rm_reg(T2) : rm_at(T0, 0), immediate, src.imm, b);
+            alu(e, op, osz, op == EMIT_CMP ? rm_reg(T2) : at, immediate, src.imm, b);
             if (op == EMIT_ADC || op == EMIT_SBB) {
-                load_extended(e, osz, T2, rm_at(T0, 0));
+                load_extended(e, osz, T2, at);
                 x64_store(e, rm_cpu(OFF(jit.cc_r)), T2);
             }
         } else {
             alu(e, op == EMIT_TEST ? EMIT_AND : op, osz, rm_reg(T2), immediate, src.imm, b);
             if (writes)
-                x64_op(e, osz == OSZ_8 ? 0x88 : 0x89, osz, T2, rm_at(T0, 0));
+                x64_op(e, osz == OSZ_8 ? 0x88 : 0x89, osz, T2, at);
             x64_store(e, rm_cpu(OFF(jit.cc_a)), T2);
         }
         set_kind(e, kind_of(op), osz, 0);
     } else {
-        alu(e, op, osz, rm_at(T0, 0), immediate, src.imm, b);
+        alu(e, op, osz, at, immediate, src.imm, b);
     }
     x64_flags_left(e, ALL_FLAGS);
 }
@@ -187,12 +187,13 @@ void emit_alu(struct emit *e, enum emit_alu op, unsigned osz, struct place dst, 
     }
     bool immediate = src.kind == PLACE_IMM, memory = src.kind == PLACE_MEM, keep = e->cur.keep_flags;
     bool writes = op != EMIT_CMP && op != EMIT_TEST, carry = op == EMIT_ADC || op == EMIT_SBB;
+    struct rm at = {0};
     if (memory)
-        x64_operand(e, 1u << osz, false);
+        at = x64_operand(e, 1u << osz, false);
     if (carry)
         want_flags(e, FL_CF);
     if (memory)
-        load_extended(e, osz, T2, rm_at(T0, 0));
+        load_extended(e, osz, T2, at);
     unsigned b = immediate ? NO_REG : memory ? T2 : value(e, src.reg, T1);
     unsigned a = value(e, dst.reg, T0);
     if (keep && !is_logic(op))
@@ -222,20 +223,21 @@ void emit_step(struct emit *e, bool up, unsigned osz, struct place dst)
 {
     bool keep = e->cur.keep_flags, memory = dst.kind == PLACE_MEM;
     u32 host = (ALL_FLAGS & ~(u32)FL_CF) | (memory ? 0 : e->host & FL_CF);
+    struct rm at = {0};
     if (keep)
         capture_carry(e);
     if (memory)
-        x64_operand(e, 1u << osz, true);
+        at = x64_operand(e, 1u << osz, true);
     else if (keep && e->host == 0)
         host &= ~(u32)FL_CF;
     unsigned reg = memory ? NO_REG : value(e, dst.reg, T0);
     int flag_slow = e->flag_slow;
-    x64_op(e, 0xfe | (osz != OSZ_8), osz, up ? 0 : 1, memory ? rm_at(T0, 0) : rm_reg(reg));
+    x64_op(e, 0xfe | (osz != OSZ_8), osz, up ? 0 : 1, memory ? at : rm_reg(reg));
     if (!memory)
         changed(e, dst.reg, reg);
     if (keep) {
         if (memory)
-            load_extended(e, osz, T2, rm_at(T0, 0));
+            load_extended(e, osz, T2, at);
         x64_store(e, rm_cpu(OFF(jit.cc_a)), memory ? T2 : reg);
         set_kind(e, up ? CC_INC : CC_DEC, osz, CC_SET_C);
     }
@@ -249,16 +251,17 @@ void emit_step(struct emit *e, bool up, unsigned osz, struct place dst)
 void emit_neg(struct emit *e, unsigned osz, struct place dst)
 {
     bool keep = e->cur.keep_flags, memory = dst.kind == PLACE_MEM;
+    struct rm at = {0};
     if (memory)
-        x64_operand(e, 1u << osz, true);
+        at = x64_operand(e, 1u << osz, true);
     unsigned reg = memory ? T2 : value(e, dst.reg, T0);
     if (memory && keep)
-        load_extended(e, osz, T2, rm_at(T0, 0));
+        load_extended(e, osz, T2, at);
     if (keep) {
         x64_store_imm(e, OSZ_64, rm_cpu(OFF(jit.cc_a)), 0);
         x64_store(e, rm_cpu(OFF(jit.cc_b)), reg);
     }
-    x64_op(e, 0xf6 | (osz != OSZ_8), osz, 3, memory ? rm_at(T0, 0) : rm_reg(reg));
+    x64_op(e, 0xf6 | (osz != OSZ_8), osz, 3, memory ? at : rm_reg(reg));
     if (!memory)
         changed(e, dst.reg, reg);
     e->known = -1;
@@ -270,10 +273,11 @@ void emit_neg(struct emit *e, unsigned osz, struct place dst)
 void emit_not(struct emit *e, unsigned osz, struct place dst)
 {
     bool memory = dst.kind == PLACE_MEM;
+    struct rm at = {0};
     if (memory)
-        x64_operand(e, 1u << osz, true);
+        at = x64_operand(e, 1u << osz, true);
     unsigned reg = memory ? NO_REG : value(e, dst.reg, T0);
-    x64_op(e, 0xf6 | (osz != OSZ_8), osz, 2, memory ? rm_at(T0, 0) : rm_reg(reg));
+    x64_op(e, 0xf6 | (osz != OSZ_8), osz, 2, memory ? at : rm_reg(reg));
     if (!memory)
         changed(e, dst.reg, reg);
 }
@@ -286,8 +290,9 @@ static unsigned shift_kind(enum emit_shift op) { return op == EMIT_SHR ? CC_SHR 
 void emit_shift_imm(struct emit *e, enum emit_shift op, unsigned osz, struct place dst, unsigned n)
 {
     bool keep = e->cur.keep_flags, memory = dst.kind == PLACE_MEM;
+    struct rm at = {0};
     if (memory)
-        x64_operand(e, 1u << osz, true);
+        at = x64_operand(e, 1u << osz, true);
     unsigned reg = memory ? NO_REG : value(e, dst.reg, T0);
     if (keep && is_rotate(op)) {
         set_overlay(e, CC_SET_C | (op == EMIT_ROR ? CC_ROTATED_RIGHT : CC_ROTATED) | osz << CC_ROTATED_SHIFT, CC_OVERLAYS & ~(u32)CC_SET_Z);
@@ -296,7 +301,7 @@ void emit_shift_imm(struct emit *e, enum emit_shift op, unsigned osz, struct pla
         x64_store_imm(e, OSZ_64, rm_cpu(OFF(jit.cc_b)), (i32)n);
         set_kind(e, shift_kind(op), osz, 0);
     }
-    x64_op(e, 0xc0 | (osz != OSZ_8), osz, op, memory ? rm_at(T0, 0) : rm_reg(reg));
+    x64_op(e, 0xc0 | (osz != OSZ_8), osz, op, memory ? at : rm_reg(reg));
     put8(e, n);
     if (!memory)
         changed(e, dst.reg, reg);
@@ -359,9 +364,7 @@ static void keep_product(struct emit *e, unsigned osz, unsigned low)
 
 void emit_mul_to(struct emit *e, unsigned osz, unsigned dst, struct place src, bool immediate, i64 imm)
 {
-    if (src.kind == PLACE_MEM)
-        x64_operand(e, 1u << osz, false);
-    struct rm from = src.kind == PLACE_MEM ? rm_at(T0, 0) : guest(src.reg);
+    struct rm from = src.kind == PLACE_MEM ? x64_operand(e, 1u << osz, false) : guest(src.reg);
     unsigned reg;
     if (immediate) {
         reg = pinned(dst) ? x64_pin[dst] : T1;
@@ -384,9 +387,8 @@ void emit_mul_to(struct emit *e, unsigned osz, unsigned dst, struct place src, b
 
 void emit_mul_wide(struct emit *e, bool is_signed, unsigned osz, struct place src)
 {
-    if (src.kind == PLACE_MEM)
-        x64_operand(e, 1u << osz, false);
-    x64_op(e, 0xf6 | (osz != OSZ_8), osz, is_signed ? 5 : 4, src.kind == PLACE_MEM ? rm_at(T0, 0) : guest(src.reg));
+    struct rm from = src.kind == PLACE_MEM ? x64_operand(e, 1u << osz, false) : guest(src.reg);
+    x64_op(e, 0xf6 | (osz != OSZ_8), osz, is_signed ? 5 : 4, from);
     keep_product(e, osz, RAX);
 }
 
@@ -394,8 +396,7 @@ void emit_div(struct emit *e, bool is_signed, unsigned osz, struct place src)
 {
     unsigned divisor;
     if (src.kind == PLACE_MEM) {
-        x64_operand(e, 1u << osz, false);
-        load_extended(e, osz, T1, rm_at(T0, 0));
+        load_extended(e, osz, T1, x64_operand(e, 1u << osz, false));
         divisor = T1;
     } else {
         divisor = value(e, src.reg, T1);
@@ -443,8 +444,7 @@ void emit_bit(struct emit *e, enum emit_bit op, unsigned osz, unsigned dst, stru
 void emit_scan(struct emit *e, bool reverse, unsigned osz, unsigned dst, struct place src)
 {
     if (src.kind == PLACE_MEM) {
-        x64_operand(e, 1u << osz, false);
-        load_extended(e, osz, T1, rm_at(T0, 0));
+        load_extended(e, osz, T1, x64_operand(e, 1u << osz, false));
     } else {
         x64_load(e, T1, guest(src.reg));
     }
@@ -469,17 +469,17 @@ void emit_move(struct emit *e, unsigned osz, struct place dst, struct place src)
 {
     unsigned byte = osz != OSZ_8;
     if (dst.kind == PLACE_MEM) {
-        x64_operand(e, 1u << osz, true);
+        struct rm at = x64_operand(e, 1u << osz, true);
         if (src.kind == PLACE_IMM)
-            x64_store_imm(e, osz, rm_at(T0, 0), (i32)src.imm);
+            x64_store_imm(e, osz, at, (i32)src.imm);
         else
-            x64_op(e, 0x88 | byte, osz, value(e, src.reg, T1), rm_at(T0, 0));
+            x64_op(e, 0x88 | byte, osz, value(e, src.reg, T1), at);
     } else if (src.kind == PLACE_MEM) {
-        x64_operand(e, 1u << osz, false);
+        struct rm at = x64_operand(e, 1u << osz, false);
         if (pinned(dst.reg)) {
-            x64_op(e, 0x8a | byte, osz, x64_pin[dst.reg], rm_at(T0, 0));
+            x64_op(e, 0x8a | byte, osz, x64_pin[dst.reg], at);
         } else {
-            load_extended(e, osz, T1, rm_at(T0, 0));
+            load_extended(e, osz, T1, at);
             set_register(e, dst.reg, osz, T1);
         }
     } else if (src.kind == PLACE_IMM) {
@@ -507,9 +507,7 @@ void emit_move(struct emit *e, unsigned osz, struct place dst, struct place src)
 void emit_extend(struct emit *e, bool is_signed, unsigned osz, unsigned from, unsigned dst, struct place src)
 {
     u64 opcode = from == OSZ_32 ? 0x63 : (is_signed ? 0x1be : 0x1b6) | (from == OSZ_16);
-    if (src.kind == PLACE_MEM)
-        x64_operand(e, 1u << from, false);
-    struct rm rm = src.kind == PLACE_MEM ? rm_at(T0, 0) : guest(src.reg);
+    struct rm rm = src.kind == PLACE_MEM ? x64_operand(e, 1u << from, false) : guest(src.reg);
     unsigned reg = pinned(dst) ? x64_pin[dst] : T1;
     if (from == OSZ_8)
         opcode |= OP_BYTE_RM;
@@ -537,10 +535,10 @@ void emit_exchange(struct emit *e, unsigned osz, struct place dst, unsigned reg)
 {
     unsigned byte = osz != OSZ_8;
     if (dst.kind == PLACE_MEM) {
-        x64_operand(e, 1u << osz, true);
+        struct rm at = x64_operand(e, 1u << osz, true);
         unsigned b = value(e, reg, T1);
-        load_extended(e, osz, T2, rm_at(T0, 0));
-        x64_op(e, 0x88 | byte, osz, b, rm_at(T0, 0));
+        load_extended(e, osz, T2, at);
+        x64_op(e, 0x88 | byte, osz, b, at);
         set_register(e, reg, osz, T2);
         return;
     }
@@ -552,14 +550,14 @@ void emit_exchange(struct emit *e, unsigned osz, struct place dst, unsigned reg)
 
 void emit_exchange_add(struct emit *e, unsigned osz, unsigned reg)
 {
-    x64_operand(e, 1u << osz, true);
+    struct rm at = x64_operand(e, 1u << osz, true);
     unsigned b = value(e, reg, T1);
-    load_extended(e, osz, T2, rm_at(T0, 0));
+    load_extended(e, osz, T2, at);
     if (e->cur.keep_flags) {
         keep_operands(e, T2, false, 0, b);
         set_kind(e, CC_ADD, osz, 0);
     }
-    x64_op(e, 0x00 | (osz != OSZ_8), osz, b, rm_at(T0, 0));
+    x64_op(e, 0x00 | (osz != OSZ_8), osz, b, at);
     set_register(e, reg, osz, T2);
     x64_flags_left(e, ALL_FLAGS);
 }
@@ -567,9 +565,9 @@ void emit_exchange_add(struct emit *e, unsigned osz, unsigned reg)
 void emit_compare_exchange(struct emit *e, unsigned osz, unsigned reg)
 {
     unsigned byte = osz != OSZ_8;
-    x64_operand(e, 1u << osz, true);
+    struct rm at = x64_operand(e, 1u << osz, true);
     unsigned b = value(e, reg, T1);
-    load_extended(e, osz, T2, rm_at(T0, 0));
+    load_extended(e, osz, T2, at);
     if (e->cur.keep_flags) {
         keep_operands(e, RAX, false, 0, T2);
         set_kind(e, CC_SUB, osz, 0);
@@ -578,7 +576,7 @@ void emit_compare_exchange(struct emit *e, unsigned osz, unsigned reg)
     put8(e, 0x75);
     put8(e, 0);
     u8 *unequal = e->p;
-    x64_op(e, 0x88 | byte, osz, b, rm_at(T0, 0));
+    x64_op(e, 0x88 | byte, osz, b, at);
     put8(e, 0xeb);
     put8(e, 0);
     u8 *equal = e->p;
@@ -615,61 +613,57 @@ void emit_push(struct emit *e, struct place src)
 {
     unsigned sp = x64_pin[REG_RSP];
     if (src.kind == PLACE_MEM) {
-        x64_operand(e, 8, false);
-        x64_load(e, T1, rm_at(T0, 0));
+        x64_load(e, T1, x64_operand(e, 8, false));
         x64_store(e, rm_cpu(OFF(jit.save[0])), T1);
     }
-    x64_lea(e, OSZ_64, T0, rm_at(sp, -8));
-    x64_translate(e, 8, true, false);
+    struct rm at = x64_translate(e, rm_at(sp, -8), 8, true, false);
     if (src.kind == PLACE_IMM) {
-        x64_store_imm(e, OSZ_64, rm_at(T0, 0), (i32)src.imm);
+        x64_store_imm(e, OSZ_64, at, (i32)src.imm);
     } else {
         unsigned reg = T1;
         if (src.kind == PLACE_MEM)
             x64_load(e, T1, rm_cpu(OFF(jit.save[0])));
         else
             reg = value(e, src.reg, T1);
-        x64_store(e, rm_at(T0, 0), reg);
+        x64_store(e, at, reg);
     }
     x64_lea(e, OSZ_64, sp, rm_at(sp, -8));
 }
 
 void emit_pop(struct emit *e, unsigned dst)
 {
-    unsigned sp = x64_pin[REG_RSP];
-    x64_move(e, T0, sp);
-    x64_translate(e, 8, false, false);
-    x64_lea(e, OSZ_64, sp, rm_at(sp, 8));
-    unsigned reg = pinned(dst) ? x64_pin[dst] : T1;
-    x64_load(e, reg, rm_at(T0, 0));
+    unsigned sp = x64_pin[REG_RSP], reg = pinned(dst) && dst != REG_RSP ? x64_pin[dst] : T1;
+    x64_load(e, reg, x64_translate(e, rm_at(sp, 0), 8, false, false));
+    if (dst == REG_RSP)
+        x64_move(e, sp, T1);
+    else
+        x64_lea(e, OSZ_64, sp, rm_at(sp, 8));
     changed(e, dst, reg);
 }
 
 void emit_leave(struct emit *e)
 {
-    x64_move(e, T0, x64_pin[REG_RBP]);
-    x64_translate(e, 8, false, false);
-    x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(x64_pin[REG_RBP], 8));
-    x64_load(e, x64_pin[REG_RBP], rm_at(T0, 0));
+    unsigned bp = x64_pin[REG_RBP];
+    struct rm at = x64_translate(e, rm_at(bp, 0), 8, false, false);
+    x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(bp, 8));
+    x64_load(e, bp, at);
 }
 
 /* ---- conditions --------------------------------------------------------------------------------------------------------- */
 
 void emit_set(struct emit *e, unsigned cc, struct place dst)
 {
-    if (dst.kind == PLACE_MEM)
-        x64_operand(e, 1, true);
+    struct rm at = dst.kind == PLACE_MEM ? x64_operand(e, 1, true) : guest(dst.reg);
     want_flags(e, condition_flags(cc));
-    x64_op(e, 0x190 | cc, OSZ_8, 0, dst.kind == PLACE_MEM ? rm_at(T0, 0) : guest(dst.reg));
+    x64_op(e, 0x190 | cc, OSZ_8, 0, at);
 }
 
 void emit_move_if(struct emit *e, unsigned cc, unsigned osz, unsigned dst, struct place src)
 {
-    if (src.kind == PLACE_MEM)
-        x64_operand(e, 1u << osz, false);
+    struct rm at = src.kind == PLACE_MEM ? x64_operand(e, 1u << osz, false) : guest(src.reg);
     want_flags(e, condition_flags(cc));
     unsigned reg = value(e, dst, T1);
-    x64_op(e, 0x140 | cc, osz, reg, src.kind == PLACE_MEM ? rm_at(T0, 0) : guest(src.reg));
+    x64_op(e, 0x140 | cc, osz, reg, at);
     changed(e, dst, reg);
 }
 

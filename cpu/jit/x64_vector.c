@@ -73,18 +73,20 @@ void emit_vector(struct emit *e, const struct emit_vector *v)
 {
     const struct insn *in = e->cur.in;
     bool memory = in->flags & INSN_MEM;
+    struct rm rm = {0};
     x64_vectors_gate(e);
     if (memory) {
-        x64_address(e);
+        rm = x64_address(e);
         if (v->aligned) {
+            x64_lea(e, OSZ_64, T0, rm);
+            rm = rm_at(T0, 0);
             x64_op(e, 0xf6, OSZ_8, 0, rm_reg(T0));
             put8(e, 15);
             x64_slow_if(e, CC_NE, false);
         }
-        x64_translate(e, v->bytes, v->writes_rm, false);
+        rm = x64_translate(e, rm, v->bytes, v->writes_rm, false);
     }
     unsigned general = v->reg == PART_GENERAL ? in->reg : in->rm, reg, host_rm = 0, osz = OSZ_32;
-    struct rm rm = rm_at(T0, 0);
     if (!memory && v->rm == PART_VECTOR) {     /* first: the destination may be the same register and not be read */
         host_rm = vector(e, in->rm, v->reads_rm, 15);
         rm = rm_reg(host_rm);

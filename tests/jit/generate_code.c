@@ -344,13 +344,40 @@ static void generate_one(struct program *p, const struct ground *g)
     }
 }
 
+/* MOV ECX, n; some instructions, one of which may move a pointer on; DEC ECX; JNZ back. */
+static void loop(struct program *p, const struct ground *g, bool vectors)
+{
+    byte(p, 0xb9);
+    bytes(p, 2 + below(60), 4);
+    unsigned body = p->size, n = 1 + below(5);
+    for (unsigned i = 0; i < n; i++) {
+        if (vectors && below(2))
+            vector(p, g);
+        else
+            generate_one(p, g);
+    }
+    if (below(3)) {                    /* ADD or SUB rbx, rsi, rdi, rsp, …: over the end of a page, sooner or later */
+        static const u8 pointers[] = {3, 6, 7, 3, 6, 4};
+        byte(p, 0x48);
+        byte(p, 0x83);
+        byte(p, (below(4) ? 0xc0 : 0xe8) | pointers[below(sizeof pointers)]);
+        byte(p, below(3) ? 1u << below(6) : below(128));
+    }
+    byte(p, 0xff);
+    byte(p, 0xc9);
+    byte(p, 0x75);
+    byte(p, (u8)(body - p->size - 1));
+}
+
 void generate_program(struct program *p, const struct ground *g, unsigned instructions)
 {
     p->size = p->count = 0;
     bool vectors = below(4) == 0;
     for (unsigned i = 0; i < instructions; i++) {
         p->starts[p->count++] = p->size;
-        if (vectors && below(3))
+        if (p->size < 1000 && below(24) == 0)
+            loop(p, g, vectors);
+        else if (vectors && below(3))
             vector(p, g);
         else
             generate_one(p, g);

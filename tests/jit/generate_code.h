@@ -6,7 +6,7 @@
 #include "cpu/base.h"
 
 struct program {
-    u8 bytes[1200];
+    u8 bytes[2400];
     unsigned size;
     unsigned starts[80], count;        /* offsets of its instructions */
 };
