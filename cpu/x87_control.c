@@ -220,14 +220,29 @@ static void environment_load(struct cpu *cpu, const struct insn *in, const u8 *i
     set_control(cpu, load16(image));
 }
 
+/* The linear address of an image of n bytes, which lies on a boundary of 2 bytes with 16-bit operands, else of 4
+ * [SDM3 "Alignment Requirements by Data Type"]: its first word or doubleword is probed. */
+static bool image_la(struct cpu *cpu, const struct insn *in, unsigned n, unsigned access, u64 *la)
+{
+    return ea_la(cpu, in, n, access, la) && mem_probe(cpu, *la, in->osz == OSZ_16 ? 2 : 4, access);
+}
+static bool image_read(struct cpu *cpu, const struct insn *in, u8 *image, unsigned n)
+{
+    u64 la;
+    return image_la(cpu, in, n, ACCESS_READ, &la) && mem_read(cpu, la, image, n);
+}
+static bool image_write(struct cpu *cpu, const struct insn *in, const u8 *image, unsigned n)
+{
+    u64 la;
+    return image_la(cpu, in, n, ACCESS_WRITE, &la) && mem_write(cpu, la, image, n);
+}
+
 static enum flow fnstenv(struct cpu *cpu, const struct insn *in)
 {
     u8 image[28];
-    u64 la;
-    unsigned n = environment_size(in);
     X87_GATE_NOWAIT();
     environment_image(cpu, in, image);
-    TRY(ea_la(cpu, in, n, ACCESS_WRITE, &la) && mem_write(cpu, la, image, n));
+    TRY(image_write(cpu, in, image, environment_size(in)));
     cpu->fpu.fcw |= FCW_MASKS;
     x87_update_summary(cpu);
     return FLOW_NEXT;
@@ -238,7 +253,7 @@ static enum flow fldenv(struct cpu *cpu, const struct insn *in)
 {
     u8 image[28];
     X87_GATE();
-    TRY(rm_read_bytes(cpu, in, image, environment_size(in)));
+    TRY(image_read(cpu, in, image, environment_size(in)));
     environment_load(cpu, in, image);
     return FLOW_NEXT;
 }
@@ -255,7 +270,7 @@ static enum flow fnsave(struct cpu *cpu, const struct insn *in)
         store64(image + n + 10 * i, cpu->fpu.st[r].mantissa);
         store16(image + n + 10 * i + 8, cpu->fpu.st[r].exponent);
     }
-    TRY(rm_write_bytes(cpu, in, image, n + 80));
+    TRY(image_write(cpu, in, image, n + 80));
     x87_init(cpu);
     return FLOW_NEXT;
 }
@@ -266,7 +281,7 @@ static enum flow frstor(struct cpu *cpu, const struct insn *in)
     u8 image[IMAGE_MAX];
     unsigned n = environment_size(in);
     X87_GATE();
-    TRY(rm_read_bytes(cpu, in, image, n + 80));
+    TRY(image_read(cpu, in, image, n + 80));
     environment_load(cpu, in, image);
     for (unsigned i = 0; i < 8; i++) {
         unsigned r = x87_physical(cpu, i);

@@ -124,6 +124,26 @@ START_TEST(alignment)
 }
 END_TEST
 
+/* #AC: images lie on boundaries of 4 bytes, with 16-bit operands of 2 [SDM3 "Alignment Requirements by Data Type"]. */
+START_TEST(alignment_of_images)
+{
+    static const struct { u8 opcode, reg; } images[] = {{0xd9, 4}, {0xd9, 6}, {0xdd, 4}, {0xdd, 6}};
+    cpu->sys.cr0 |= CR0_AM;
+    cpu->mode.cpl = 3;
+    for (unsigned i = 0; i < ARRAY_SIZE(images); i++)
+        for (u8 at = 0; at < 8; at++) {
+            u8 modrm = (u8)(0x47 | images[i].reg << 3);          /* [RDI + disp8] */
+            state.flags = 2 | FL_AC;
+            memset(state.memory, 0, sizeof state.memory);
+            ck_assert_int_eq(RUN(images[i].opcode, modrm, at), at & 3 ? EXC_AC : -1);
+            state.flags = 2 | FL_AC;
+            ck_assert_int_eq(RUN(0x66, images[i].opcode, modrm, at), at & 1 ? EXC_AC : -1);
+            state.flags = 2;
+            ck_assert_int_eq(RUN(images[i].opcode, modrm, at), -1);
+        }
+}
+END_TEST
+
 START_TEST(simd_exception)
 {
     state.fx.mxcsr = 0x1f80 & ~(1u << 9);                        /* zero-divide unmasked */
@@ -309,7 +329,7 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {availability, pending_exception, alignment, simd_exception, masked_store, pointers,
+    const TTest *const tests[] = {availability, pending_exception, alignment, alignment_of_images, simd_exception, masked_store, pointers,
                                   environment_in_real_mode, save_and_restore,
 #if NATIVE
                                   images_as_the_host,

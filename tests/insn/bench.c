@@ -3,19 +3,21 @@
 
 #include "random.h"
 
-const struct window windows[4] = {
+const struct window windows[WINDOWS] = {
     {DATA_OFF, 128, 0},
     {DATA_OFF + PAGE - 256, 512, 128},
     {READONLY_OFF - 64, 128, 640},
     {DATA_END - 64, 64, 768},
+    {DATA_OFF + 1024, 1024, OPERAND_BYTES},
 };
 
 i32 windows_stray(const struct bench *bench, u8 *region)
 {
+    static const u8 order[WINDOWS] = {0, WINDOW_IMAGE, 1, 2, 3};   /* by offset */
     u32 at = DATA_OFF;
     i32 stray = -1;
-    for (unsigned i = 0; i <= 4; i++) {
-        u32 end = i < 4 ? windows[i].off : DATA_END;
+    for (unsigned i = 0; i <= WINDOWS; i++) {
+        u32 end = i < WINDOWS ? windows[order[i]].off : DATA_END;
         const u8 *pattern = bench->pattern + (at - DATA_OFF);
         if (memcmp(region + at, pattern, end - at) != 0) {
             for (u32 n = 0; stray < 0 && n < end - at; n++)
@@ -23,16 +25,27 @@ i32 windows_stray(const struct bench *bench, u8 *region)
                     stray = (i32)(at + n);
             memcpy(region + at, pattern, end - at);
         }
-        at = i < 4 ? end + windows[i].bytes : end;
+        at = i < WINDOWS ? end + windows[order[i]].bytes : end;
     }
     return stray;
 }
 
-void bench_pattern(struct bench *b)
+static void make_pattern(u8 *pattern)
 {
     struct rng r = {.state = 0x5eed};
     for (unsigned i = 0; i < DATA_BYTES; i++)
-        b->pattern[i] = (u8)rng64(&r);
+        pattern[i] = (u8)rng64(&r);
+}
+void bench_pattern(struct bench *b) { make_pattern(b->pattern); }
+
+void bench_pattern_window(unsigned window, u8 *memory)
+{
+    static u8 pattern[DATA_BYTES];
+    static bool made;
+    if (!made)
+        make_pattern(pattern);
+    made = true;
+    memcpy(memory + windows[window].at, pattern + (windows[window].off - DATA_OFF), windows[window].bytes);
 }
 
 void bench_segments(struct bench *b)

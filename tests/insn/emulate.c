@@ -158,6 +158,8 @@ static void set_fpu(const struct user_state *state)
     unsigned top = fx->fsw >> 11 & 7;
     f->fcw = fx->fcw;
     f->fsw = fx->fsw;
+    f->fop = f->fcs = f->fds = 0;
+    f->fip = f->fdp = 0;
     f->ftw_full = 0;
     for (unsigned n = 0; n < 8; n++) {
         f->ftw_full |= (u16)((fx->ftw >> n & 1 ? 0 : 3) << (2 * n));

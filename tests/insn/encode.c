@@ -300,7 +300,7 @@ void encode_row(struct maker *m, const struct insn_row *row)
     put(m, row->opcode + (row->plus_r ? rng_below(r, 8) : 0));
 
     m->rip_disp = -1;
-    m->target = maker_target(m);
+    m->target = is_image_row(row) ? maker_image_target(m) : maker_target(m);
     if (row->modrm == MODRM_FIXED) {
         put(m, row->modrm_value | (rng_below(r, 8) & (u8)~row->modrm_mask));
     } else if (row->modrm != MODRM_NONE) {

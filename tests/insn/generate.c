@@ -173,10 +173,21 @@ u64 maker_target(struct maker *m)
     return BIT(47) + (rng64(r) & 0x7fffffffffffff);
 }
 
+/* … of an image: mostly where it has room, aligned as it should be. */
+u64 maker_image_target(struct maker *m)
+{
+    struct rng *r = &m->rng;
+    unsigned dice = rng_below(r, 100);
+    if (dice >= 85)
+        return maker_target(m);
+    u64 at = m->plan->bench->region + windows[WINDOW_IMAGE].off + 64 * rng_below(r, 4);
+    return at + (dice < 60 ? 0 : dice < 75 ? 16 * rng_below(r, 4) : rng_below(r, 64));
+}
+
 /* The place in the vector's memory of a linear address, NULL outside the windows. */
 static u8 *memory_at(struct vector *v, u64 region, u64 la, unsigned bytes)
 {
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < WINDOWS; i++)
         if (la - region >= windows[i].off && la - region + bytes <= windows[i].off + windows[i].bytes)
             return v->memory + windows[i].at + (la - region - windows[i].off);
     return NULL;
@@ -261,6 +272,58 @@ static void suit_selector(struct maker *m, const struct insn_row *row, const str
         memcpy(&v->before.r[in->rm], &selector, 2);
 }
 
+/* An image to be loaded, or to be written over: what random_fpu() makes, mostly with a header that is allowed. */
+static void suit_image(struct maker *m, const struct insn_row *row, const struct insn *in)
+{
+    struct vector *v = m->v;
+    struct rng *r = &m->rng;
+    const struct bench *bench = m->plan->bench;
+    bool components = one_of(row->family_name, " xsave xrstor xsaveopt xsavec ");
+    u64 *window = (u64 *)(void *)(v->memory + windows[WINDOW_IMAGE].at);
+    if (m->plan->stored)
+        return;
+    for (unsigned i = 0; i < windows[WINDOW_IMAGE].bytes / 8; i += 2)
+        random_lanes(m, window + i, 2);
+    if (components) {
+        m->retry = m->base_reg == REG_RAX || m->base_reg == REG_RDX || m->index_reg == REG_RAX || m->index_reg == REG_RDX;
+        u64 mask = rng_chance(r, 80) ? rng_below(r, 8) : rng64(r) & ~(bench->xcr0 & ~7ull);
+        v->before.r[REG_RAX] = (v->before.r[REG_RAX] & ~0xffffffffull) | (u32)mask;
+        v->before.r[REG_RDX] = (v->before.r[REG_RDX] & ~0xffffffffull) | mask >> 32;
+    }
+    u8 *image = memory_at(v, bench->region, vector_operand(bench, v, in), components ? 832 : 512);
+    if (!image)
+        return;
+    struct user_state other;
+    random_fpu(m, &other);
+    if (one_of(row->family_name, " fldenv frstor ")) {
+        /* the control word at 0, the status word at 2 or 4, random tags */
+        store16(image, rng_chance(r, 70) ? other.fx.fcw : (u16)rng64(r));
+        store16(image + (in->osz == OSZ_16 ? 2 : 4), rng_chance(r, 70) ? other.fx.fsw : (u16)rng64(r));
+        return;
+    }
+    memcpy(image, &other.fx, offsetof(struct fx_image, unused));
+    for (unsigned i = 8; i < 24; i++)      /* pointers */
+        image[i] = (u8)rng64(r);
+    if (rng_chance(r, 5))
+        store32(image + 24, (u32)rng64(r) & ~BIT(17));
+    if (rng_chance(r, 20))
+        store16(image + 2, (u16)rng64(r));
+    if (rng_chance(r, 20))
+        store16(image, (u16)rng64(r));
+    if (!components)
+        return;
+    memcpy(image + 576, other.ymm_high, sizeof other.ymm_high);
+    memset(image + 512, 0, 64);
+    unsigned bv = rng_below(r, 8), dice = rng_below(r, 100);
+    store64(image + 512, dice < 90 ? bv : rng64(r) & ~(bench->xcr0 & ~7ull));
+    if (dice < 30)
+        store64(image + 520, BIT(63) | bv | rng_below(r, 8));
+    else if (dice < 35)
+        store64(image + 520, rng64(r));
+    if (dice % 20 == 7)
+        image[528 + rng_below(r, 48)] = 1;
+}
+
 /* Values under which a row does something: what is popped, compared, divided, counted. */
 static void suit_row(struct maker *m, const struct insn_row *row, const struct insn *in)
 {
@@ -275,6 +338,8 @@ static void suit_row(struct maker *m, const struct insn_row *row, const struct i
     if (one_of(row->family_name, " mov_to_segment pop_es pop_ss pop_ds pop_fs pop_gs les lds lss lfs lgs verr verw lar "
                                  "lsl arpl "))
         suit_selector(m, row, in);
+    if (is_image_row(row))
+        suit_image(m, row, in);
     if (one_of(row->name, " LEAVE ENTER ") && rng_chance(r, 90))
         regs[REG_RBP] = maker_target(m) & ~7ull;
     u8 *top = memory_at(v, region, regs[REG_RSP], 8);
@@ -367,10 +432,11 @@ static void random_state(struct maker *m)
     /* Where the host process has nothing, not even a sanitizer's shadow of its memory: no code, heap, stack or library. */
     s->fs_base = BIT(45) | rng64(r) >> 20;
     s->gs_base = rng_chance(r, 80) ? BIT(46) | BIT(45) | rng64(r) >> 20 : 0;
+    bench_pattern_window(WINDOW_IMAGE, v->memory);
     u64 *memory = (u64 *)(void *)v->memory;
     bool dull = rng_chance(r, 20);
     u64 same = rng_below(r, 256) * 0x0101010101010101ull;
-    for (unsigned i = 0; i < WINDOW_BYTES / 8; i += 2) {
+    for (unsigned i = 0; i < OPERAND_BYTES / 8; i += 2) {
         if (dull && !rng_chance(r, 6))
             memory[i] = memory[i + 1] = same;
         else
@@ -412,6 +478,8 @@ static bool make_block(struct maker *m)
     v->block = (u8)(2 + rng_below(&m->rng, 5));
     for (unsigned i = 0; i < v->block; i++) {
         u16 number = plan->block_rows[rng_below(&m->rng, plan->block_count)];
+        if (i == 0 && plan->image_count && !plan->stored && rng_chance(&m->rng, 8))
+            number = plan->image_rows[rng_below(&m->rng, plan->image_count)];
         const struct insn_row *row = &insn_rows[number];
         if (flags_of_letters(row->flags, "r:") & v->undefined)
             return false;
@@ -431,6 +499,10 @@ static bool make_block(struct maker *m)
             v->row = number;
             random_fpu(m, &v->before);
             encode_steer(m);
+            if (is_image_row(row))
+                suit_image(m, row, &in);
+            if (m->retry)
+                return false;
         } else if (plan->kind[number] == KIND_VECTOR && v->before.fx.mxcsr == 0x1f80) {
             v->before.fx.mxcsr |= rng_below(&m->rng, 4) << 13;
             v->before.fx.mxcsr |= rng_chance(&m->rng, 10) ? 0x8040 : 0;

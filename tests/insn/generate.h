@@ -20,6 +20,8 @@ struct plan {
     struct { u8 class, turn; } schedule[64];
     unsigned block_count;
     u16 block_rows[4096];      /* what may stand in a block of several instructions */
+    unsigned image_count;
+    u16 image_rows[16];        /* what may begin one, though all of its forms are in memory: images of the x87 state and others */
     bool allowed[4096];        /* by row */
     u8 kind[4096];             /* by row: enum row_kind of generate.c */
     u64 epoch;                 /* what pool[] was made for */

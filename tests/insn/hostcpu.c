@@ -109,7 +109,6 @@ static void compare_fpu(struct report *r, const struct user_state *host, const s
 static void compare(struct report *r, const struct vector *v, const struct outcome *ours, const struct mask *mask)
 {
     const struct outcome *host = &v->native;
-    bool mask_memory = mask->memory;
     u64 width = v->bits == BITS_64 ? ~0ull : 0xffffffff;
     if (host->died) {
         differ(r, "    the process that ran it died or hung\n");
@@ -120,7 +119,7 @@ static void compare(struct report *r, const struct vector *v, const struct outco
     else if (host->exception >= 0) {
         if (host->error != ours->error && !mask->error)
             differ(r, "    error code  host %#x  nestor %#x\n", host->error, ours->error);
-        if (host->exception == EXC_PF && host->address != ours->address)
+        if (host->exception == EXC_PF && host->address != ours->address && !mask->address)
             differ(r, "    cr2    host %llx  nestor %llx\n", LL(host->address), LL(ours->address));
     }
     if (host->state.rip != ours->state.rip)
@@ -146,11 +145,10 @@ static void compare(struct report *r, const struct vector *v, const struct outco
             differ(r, "    %s     host %04x  nestor %04x\n", segment_names[n], host->state.selector[n],
                    ours->state.selector[n]);
     compare_fpu(r, &host->state, &ours->state, mask, v->bits == BITS_64 ? 16 : 8);
-    if (memcmp(host->memory, ours->memory, sizeof host->memory) == 0)
-        mask_memory = true;
-    for (unsigned i = 0; i < 4 && !mask_memory; i++)
+    bool same_memory = mask->memory || memcmp(host->memory, ours->memory, sizeof host->memory) == 0;
+    for (unsigned i = 0; i < WINDOWS && !same_memory; i++)
         for (unsigned at = windows[i].at; at < windows[i].at + windows[i].bytes; at++)
-            if (host->memory[at] != ours->memory[at])
+            if (host->memory[at] != ours->memory[at] && !(mask->open[at / 8] >> at % 8 & 1))
                 differ(r, "    memory %llx  host %02x  nestor %02x  (was %02x)\n",
                        LL(bench.region + windows[i].off + at - windows[i].at), host->memory[at], ours->memory[at],
                        v->memory[at]);
@@ -220,7 +218,7 @@ static void judge(const struct vector *v)
     }
     struct insn in;
     insn_decode(bench.feature, v->bits, vector_bytes(v), 15, &in);
-    struct mask mask = mask_for(v, &in, &ours);
+    struct mask mask = mask_for(&bench, v, &in, &ours);
     /* No page of the guest's, but one of the host process's: the instruction did not fault there. */
     if (ours.exception == EXC_PF && (v->native.exception != EXC_PF || v->native.address != ours.address) &&
         ours.address - bench.region >= REGION_BYTES && native_maps(ours.address))
@@ -254,7 +252,7 @@ static void keep(struct stored *stored, const struct vector *v)
     struct report r = {.n = 0};
     emulate_run(v, &ours);
     insn_decode(bench.feature, v->bits, vector_bytes(v), 15, &in);
-    struct mask mask = mask_for(v, &in, &ours);
+    struct mask mask = mask_for(&bench, v, &in, &ours);
     u64 undefined = mask.flags;
     mask.flags = 0;
     static const struct mask nothing;
@@ -299,8 +297,10 @@ static void run_bits(unsigned bits, u64 n)
 static int replay(const char *file)
 {
     struct stored *stored = stored_open(file);
-    if (!stored)
+    if (!stored) {
+        rows_nothing();
         return SKIPPED;
+    }
     static u8 region[REGION_BYTES];
     static struct vector v;
     static struct outcome ours;
@@ -415,8 +415,10 @@ int main(int argc, char **argv)
     bench_pattern(&bench);
     if (options.replay)
         return replay(options.replay);
-    if (!native_init(&bench))
+    if (!native_init(&bench)) {
+        rows_nothing();
         return SKIPPED;
+    }
     bench.vex_whole = emulate_offers("avx,+avx2,+fma,+f16c,+vaes,+vpclmulqdq,+bmi1,+bmi2");
     emulate_init(&bench);
     if (options.record) {

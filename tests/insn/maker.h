@@ -35,6 +35,8 @@ struct maker {
 u64 maker_value(struct maker *m);
 u64 maker_target(struct maker *m);
 
+u64 maker_image_target(struct maker *m);
+
 /* The instruction of a row into m->bytes; where it has a memory operand, encode_steer() sets its base register
  * afterwards, and encode_suit_gather() its vector of indexes. encode.c. */
 void encode_row(struct maker *m, const struct insn_row *row);
@@ -61,6 +63,12 @@ static inline bool is_branch_row(const struct insn_row *row)
 }
 static inline bool is_gather(const struct insn_row *row) { return row->attr & ROW_VSIB; }
 static inline bool is_string_row(const struct insn_row *row) { return row->attr & ROW_REPS; }
+
+/* Whose operand is an image of the x87 state or of more. */
+static inline bool is_image_row(const struct insn_row *row)
+{
+    return one_of(row->family_name, " fldenv fnstenv frstor fnsave fxsave fxrstor xsave xrstor xsaveopt xsavec ");
+}
 
 /* The base of the segment that a prefix or default names. */
 static inline u64 segment_base(const struct maker *m, unsigned seg)

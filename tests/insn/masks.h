@@ -16,7 +16,9 @@ struct mask {
     u32 vectors;               /* vector registers not compared, by bit */
     bool skip;                 /* nothing is compared */
     bool error;                /* the error code is not */
+    bool address;              /* nor CR2 */
     bool memory;               /* memory is not */
+    u8 open[WINDOW_BYTES / 8]; /* bytes of vector.memory that are not, by bit */
 };
 
 static inline u64 mask_of_letters(const char *letters)
@@ -58,23 +60,61 @@ static inline bool mask_contains(const struct vector *v, u8 first, u8 second)
     return false;
 }
 
+/* Leaves bytes of memory open. */
+static inline void mask_open(struct mask *m, const struct bench *bench, u64 la, unsigned bytes)
+{
+    for (unsigned n = 0; n < bytes; n++)
+        for (unsigned i = 0; i < WINDOWS; i++) {
+            u64 at = la + n - bench->region - windows[i].off;
+            if (at < windows[i].bytes)
+                m->open[(windows[i].at + at) / 8] |= (u8)(1 << (windows[i].at + at) % 8);
+        }
+}
+
+/* Images of the x87 state [SDM1 "Saving the x87 FPU's State with FSTENV/FNSTENV and FSAVE/FNSAVE", "FXSAVE Area",
+ * "XSAVE-Managed ... State"]: last instruction, its opcode and operand (AMD's processors keep them for exceptions only), and
+ * MXCSR_MASK, which has a bit more on AMD's. */
+static inline void mask_image(struct mask *m, const struct bench *bench, const struct vector *v, const struct insn *in,
+                              const struct outcome *ours)
+{
+    const struct insn_row *row = vector_row(v);
+    u64 la = vector_operand(bench, v, in);
+    if (!one_of(row->family_name, " fldenv fnstenv frstor fnsave fxsave fxrstor xsave xrstor xsaveopt xsavec "))
+        return;
+    /* In which order an image's parts are accessed: what is found first where several are at fault. */
+    m->address = m->error = ours->exception == EXC_PF && ours->address - la < 1024 && v->native.address - la < 1024;
+    if (v->bits != BITS_64 && (ours->exception == EXC_GP || ours->exception == EXC_SS) && v->native.exception == EXC_AC)
+        m->skip = true;
+    /* [SDM2 "FXSAVE", "FXRSTOR"]: where #AC is not signaled for a misaligned operand, #GP is. */
+    if (one_of(row->family_name, " fxsave fxrstor ") && ours->exception == EXC_GP && v->native.exception == EXC_AC)
+        m->skip = true;
+    if (one_of(row->family_name, " fnstenv fnsave ")) {
+        mask_open(m, bench, la + (in->osz == OSZ_16 ? 6 : 12), in->osz == OSZ_16 ? 8 : 16);
+    } else if (one_of(row->family_name, " fxsave xsave xsaveopt xsavec ")) {
+        unsigned components = strcmp(row->family_name, "fxsave") == 0 ? 7 : (unsigned)v->before.r[REG_RAX] & 7;
+        mask_open(m, bench, la + 6, components & 1 ? 18 : 0);
+        mask_open(m, bench, la + 28, components & 6 ? 4 : 0);
+    }
+}
+
 /* Linux shows user programs page faults at kernel addresses as protection violations. */
 static inline bool mask_hidden_error(const struct vector *v, const struct outcome *ours)
 {
     return ours->exception == EXC_PF && v->native.exception == EXC_PF && ours->address >= 0x7ffffffff000;
 }
 
-static inline struct mask mask_for(const struct vector *v, const struct insn *in, const struct outcome *ours)
+static inline struct mask mask_for(const struct bench *bench, const struct vector *v, const struct insn *in, const struct outcome *ours)
 {
     const struct insn_row *row = vector_row(v);
     struct mask m;
     memset(&m, 0, sizeof m);   /* padding too: a mask of nothing is compared as bytes */
     unsigned bits = 8u << in->osz;
+    mask_image(&m, bench, v, in, ours);
 
     /* Blocks: their rows need no other mask, and flags that are undefined are not read in them. */
     if (v->block > 1) {
         m.flags = v->native.exception < 0 ? v->undefined : v->undefined_inside;
-        m.error = mask_hidden_error(v, ours);
+        m.error |= mask_hidden_error(v, ours);
         return m;
     }
 
@@ -227,7 +267,7 @@ static inline struct mask mask_for(const struct vector *v, const struct insn *in
     if (mask_named(row, " CMPS MOVS ") && ours->exception >= 0 && v->native.exception >= 0 &&
         (ours->exception != v->native.exception || ours->address != v->native.address))
         m.skip = true;
-    m.error = mask_hidden_error(v, ours);
+    m.error |= mask_hidden_error(v, ours);
     return m;
 }
 

@@ -417,16 +417,16 @@ static void read_features(u32 *feature)
             feature[all[i].number / 32] |= 1u << all[i].number % 32;
 }
 
-/* Whether the kernel keeps YMM registers; where it does not, the host counts as one without. */
-static bool host_avx(void)
+static u64 host_xcr0(void)
 {
     u32 low, high;
-    if (!host_has(1, 0, 'C', 28) || !host_has(1, 0, 'C', 27))
-        return false;
+    if (!host_has(1, 0, 'C', 27))
+        return 0;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (low & 6) == 6;
+    return low | (u64)high << 32;
 }
 
+/* Whether the kernel keeps YMM registers; where it does not, the host counts as one without. */
 static void drop_avx(u32 *feature)
 {
     static const u16 all[] = {FEATURE_AVX, FEATURE_AVX2, FEATURE_FMA, FEATURE_F16C, FEATURE_VAES, FEATURE_VPCLMULQDQ};
@@ -496,7 +496,8 @@ bool native_init(struct bench *b)
     }
     b->fsgsbase = getauxval(AT_HWCAP2) & 2;
     read_features(b->feature);
-    b->avx = host_avx();
+    b->xcr0 = host_xcr0();
+    b->avx = host_has(1, 0, 'C', 28) && (b->xcr0 & 6) == 6;
     if (!b->avx)
         drop_avx(b->feature);
     make_segments(b);

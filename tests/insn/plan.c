@@ -34,15 +34,12 @@ const struct insn_row *vector_row(const struct vector *v)
 static const char *const families[] = {
     [KIND_SYSTEM] = " mov_from_cr mov_to_cr mov_from_dr mov_to_dr clts lmsw lgdt lidt invlpg invd wbinvd clflush hint "
                  "pause rdmsr wrmsr "
-                 "swapgs rdfsbase rdgsbase wrfsbase wrgsbase hlt xsetbv in_imm out_imm in_dx out_dx ins outs ",
+                 "swapgs rdfsbase rdgsbase wrfsbase wrgsbase hlt xsetbv in_imm out_imm in_dx out_dx ins outs "
+                 "fxsave fxrstor xsave xrstor xsaveopt xsavec ",
     [KIND_FAR] = " cli sti int3 into bound undefined push_es push_cs push_ss push_ds push_fs push_gs mov_from_segment "
                  "pushf popf lldt ltr verr verw lar lsl arpl ",
     [KIND_VMX] = " ",
 };
-/* Of the others: what loads or stores images with fields of the host's own, and what Linux does on behalf of the
- * program. */
-static const char *const left_out = " fldenv fnstenv frstor fnsave fwait ";
-
 /* These change segments, which the way back from 64-bit code and from a single step does not put right. */
 static const char *const segment_loads =
     " mov_to_segment pop_es pop_ss pop_ds pop_fs pop_gs les lds lss lfs lgs ";
@@ -67,7 +64,9 @@ static bool row_allowed(const struct bench *bench, unsigned number, unsigned kin
         return false;
     if (row->feature && !(bench->feature[row->feature / 32] >> row->feature % 32 & 1))
         return false;
-    if (row->vector == VECTOR_EVEX || one_of(row->family_name, left_out))
+    if (row->vector == VECTOR_EVEX)
+        return false;
+    if (one_of(row->family_name, " xsave xrstor xsaveopt xsavec ") && !bench->xcr0)
         return false;
     if (kind == KIND_FAR && one_of(row->family_name, segment_loads))
         return bits != BITS_64 && bench->ldt;
@@ -78,7 +77,7 @@ bool plan_lacks_feature(const struct bench *bench, unsigned row)
 {
     const struct insn_row *r = &insn_rows[row];
     unsigned bits = r->attr & ROW_I64 ? BITS_32 : BITS_64;
-    struct bench all = {.ldt = true};
+    struct bench all = {.ldt = true, .xcr0 = 7};
     memset(all.feature, 0xff, sizeof all.feature);
     return row_allowed(&all, row, kind_of(r), bits) && !row_allowed(bench, row, kind_of(r), bits);
 }
@@ -99,7 +98,7 @@ static enum row_class class_of(const struct insn_row *row, unsigned kind)
     case FEATURE_VPCLMULQDQ:
         return CLASS_CRYPTO;
     }
-    if (kind == KIND_X87)
+    if (kind == KIND_X87 || is_image_row(row))
         return CLASS_X87;
     if (kind == KIND_VECTOR)
         return row->vector != VECTOR_LEGACY ? CLASS_VEX : uses_letter(row, "PQN") ? CLASS_MMX : CLASS_SSE;
@@ -168,6 +167,8 @@ bool plan_make(struct plan *plan, const struct bench *bench, unsigned bits, cons
             plan->count++;
             if (fits_block(&insn_rows[i], plan->kind[i]))
                 plan->block_rows[plan->block_count++] = (u16)i;
+            if (is_image_row(&insn_rows[i]) && plan->image_count < ARRAY_SIZE(plan->image_rows))
+                plan->image_rows[plan->image_count++] = (u16)i;
         }
     }
     make_schedule(plan);

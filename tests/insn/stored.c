@@ -86,7 +86,8 @@ void stored_state(struct vector *v, u64 index)
     s->fs_base = rng64(&r) >> 20;
     s->gs_base = rng64(&r) >> 17;
     v->code_off = (u16)(CODE_OFF + 1024 + 16 * rng_below(&r, 64));
-    for (unsigned at = 0; at < WINDOW_BYTES; at += 16) {
+    bench_pattern_window(WINDOW_IMAGE, v->memory);
+    for (unsigned at = 0; at < OPERAND_BYTES; at += 16) {
         unsigned kind = rng_below(&r, 5);
         store64(v->memory + at, some_number(&r, kind));
         store64(v->memory + at + 8, some_number(&r, kind));
@@ -145,6 +146,7 @@ static u64 mix_bytes(u64 h, const void *data, size_t n)
 static u16 part_hash(unsigned part, const struct vector *v, const struct outcome *o, u64 undefined)
 {
     const struct user_state *s = &o->state;
+    static u8 pattern[WINDOW_BYTES];
     bool wide = v->bits == BITS_64;
     u64 h = 0xcbf29ce484222325ull;
     switch (part) {
@@ -171,7 +173,10 @@ static u16 part_hash(unsigned part, const struct vector *v, const struct outcome
             h = mix(mix(h, s->fx.st[n].mantissa), s->fx.st[n].exponent);
         break;
     default:
-        h = mix_bytes(mix(h, (u64)(i64)o->stray), o->memory, WINDOW_BYTES);
+        h = mix_bytes(mix(h, (u64)(i64)o->stray), o->memory, OPERAND_BYTES);
+        bench_pattern_window(WINDOW_IMAGE, pattern);
+        if (memcmp(o->memory + OPERAND_BYTES, pattern + OPERAND_BYTES, WINDOW_BYTES - OPERAND_BYTES) != 0)
+            h = mix_bytes(h, o->memory + OPERAND_BYTES, WINDOW_BYTES - OPERAND_BYTES);
     }
     return (u16)(h ^ h >> 16 ^ h >> 32 ^ h >> 48);
 }

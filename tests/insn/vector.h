@@ -29,8 +29,11 @@
 #define DATA_END (7 * PAGE)
 
 struct window { u32 off, bytes, at; };     /* offset in the region, size, place in vector.memory */
-#define WINDOW_BYTES 832u
-extern const struct window windows[4];
+#define WINDOWS 5u
+#define WINDOW_BYTES 1856u
+#define OPERAND_BYTES 832u         /* of the first four; they are what stored vectors have */
+#define WINDOW_IMAGE 4u            /* where FXSAVE and its like find room; for all others it holds the pattern */
+extern const struct window windows[WINDOWS];
 
 /* The image that FXSAVE64 stores. */
 struct fx_image {
@@ -115,6 +118,7 @@ struct bench {
     bool fsgsbase;             /* FS and GS bases can be set natively */
     bool avx;                  /* the host has YMM registers, and its kernel lets them be used */
     bool vex_whole;            /* Nestor has every extension that VEX encodes and the host has: what is left is undefined */
+    u64 xcr0;                  /* the host's; vectors ask for components 0 to 2 only */
     bool ldt;                  /* so can segments of the LDT: FS and GS in 32-bit code, 16-bit code */
     u32 feature[FEATURE_WORDS];/* of the host */
     u64 exit_stub;             /* la of the code that ends a native run */
@@ -122,17 +126,31 @@ struct bench {
 
 /* Fills the pattern; sets the segments, which depend on region and ldt. */
 void bench_pattern(struct bench *bench);
+/* The pattern at a window, into a vector's memory. */
+void bench_pattern_window(unsigned window, u8 *memory);
 void bench_segments(struct bench *bench);
 
+/* The linear address of the memory operand. */
+static inline u64 vector_operand(const struct bench *bench, const struct vector *v, const struct insn *in)
+{
+    const struct bench_segment *seg = bench->seg[v->bits];
+    bool wide = v->bits == BITS_64;
+    u64 base = in->base < 16 ? v->before.r[in->base] : in->base == REG_RIP ? bench->region + vector_insn_off(v) : 0;
+    u64 index = in->index < 16 ? v->before.r[in->index] << in->scale : 0;
+    u64 offset = (base + index + (u64)in->disp) & mask_low(8u << in->asz);
+    u64 segment = !wide ? seg[in->arch_seg].base
+                  : in->arch_seg == SEG_FS ? v->before.fs_base : in->arch_seg == SEG_GS ? v->before.gs_base : 0;
+    return (segment + offset) & (wide ? ~0ull : 0xffffffff);
+}
 /* Copies a vector's windows into memory whose first byte is that of the region, and out of it. */
 static inline void windows_put(u8 *region, const u8 *memory)
 {
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < WINDOWS; i++)
         memcpy(region + windows[i].off, memory + windows[i].at, windows[i].bytes);
 }
 static inline void windows_get(const u8 *region, u8 *memory)
 {
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < WINDOWS; i++)
         memcpy(memory + windows[i].at, region + windows[i].off, windows[i].bytes);
 }
 /* Where the region differs from the pattern outside the windows, -1 when nowhere; puts the pattern back. */
