@@ -1,23 +1,26 @@
 /* cpu/INSNS.md: every row of cpu/insn.def with what judges it, made and checked.
  *
- *     insns_page --write PAGE DIR    writes PAGE anew from the table and the *.rows files in DIR (tests/rows.h)
- *     insns_page --check PAGE DIR    status 1, with a line for each, where PAGE is not what it should be
+ *     insns_page --write PAGE DIR PROGRAM…   writes PAGE anew from the table and the *.rows files in DIR (tests/rows.h)
+ *     insns_page --check PAGE DIR PROGRAM…   status 1, with a line for each, where PAGE is not what it should be
  *
- * Kept true by the check: the page shows the table as it is; every row is judged by something; and whatever a program
- * is said to judge it has executed in its last run, if DIR has a whole run of it. An oracle that did not run here
- * (another host, missing data) is believed; --write keeps its entries too.
+ * The PROGRAMs are those that there are. Kept true by the check: the page shows the table as it is, and every row is judged: a
+ * program executed it in its run, of which DIR has all; or the page names one that did not run (another host, missing data,
+ * left out), or could not execute this row here: these are believed, and --write keeps them. A run that is older than PAGE or
+ * than insns_page, which is made of the table, says nothing.
  */
 #include "cpu/features.h"
 #include "cpu/table.h"
 
 #include <dirent.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
-#define PROGRAMS 64
+#define PROGRAMS 256
 #define KEY 240
 
 static struct program {
     char name[64];
+    bool known;                /* it is one of those that there are */
     bool ran;                  /* DIR has a whole run of it */
     bool *executed, *excused;  /* by row */
 } programs[PROGRAMS];
@@ -74,14 +77,23 @@ static bool same_text(const struct insn_row *a, const struct insn_row *b)
 
 /* ---- what ran ---------------------------------------------------------------------------------------------------- */
 
-static void read_run(const char *dir, const char *file)
+static time_t age_of(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 ? s.st_mtime : 0;
+}
+
+/* `since`: what is older says nothing. */
+static void read_run(const char *dir, const char *file, time_t since)
 {
     char path[1024], line[KEY + 4];
     snprintf(path, sizeof path, "%s/%s", dir, file);
+    struct program *p = program_named(file, strlen(file) - strlen(".rows"));
+    if (!p->known || age_of(path) < since)
+        return;
     FILE *f = fopen(path, "r");
     if (!f)
         give_up("cannot read", path);
-    struct program *p = program_named(file, strlen(file) - strlen(".rows"));
     while (fgets(line, sizeof line, f)) {
         line[strcspn(line, "\n")] = 0;
         bool excuse = strncmp(line, "- ", 2) == 0;
@@ -100,7 +112,7 @@ static void read_run(const char *dir, const char *file)
     }
 }
 
-static void read_runs(const char *dir)
+static void read_runs(const char *dir, time_t since)
 {
     DIR *d = opendir(dir);
     if (!d)
@@ -108,7 +120,7 @@ static void read_runs(const char *dir)
     for (struct dirent *e; (e = readdir(d));) {
         size_t n = strlen(e->d_name);
         if (n > 5 && strcmp(e->d_name + n - 5, ".rows") == 0)
-            read_run(dir, e->d_name);
+            read_run(dir, e->d_name, since);
     }
     closedir(d);
 }
@@ -187,10 +199,19 @@ static void write_page(const char *name)
         give_up("cannot write", name);
 }
 
+/* `who` ends with a bar or the line. */
 static void problem(const struct insn_row *row, const char *what, const char *who)
 {
     if (problems++ < 40)
-        printf("%s \"%s\" \"%s\": %s%s\n", row->name, row->encoding, row->operands, what, who);
+        printf("%s \"%s\" \"%s\": %s%.*s\n", row->name, row->encoding, row->operands, what, (int)strcspn(who, "|\n"), who);
+}
+
+static bool executed_by_any(unsigned row)
+{
+    for (unsigned i = 0; i < program_count; i++)
+        if (programs[i].executed[row])
+            return true;
+    return false;
 }
 
 /* The row that a line of the page is about, by its first columns; `judges` becomes what follows them. */
@@ -234,18 +255,24 @@ static void read_page(const char *name, bool keep)
             continue;
         }
         listed[row] = true;
-        bool judged = false;
-        while (*(judges += strspn(judges, " |\n"))) {
-            size_t n = strcspn(judges, " |\n");
-            struct program *p = program_named(judges, n);
-            judged = true;
-            if (keep && (!p->ran || p->excused[row]))
-                p->executed[row] = true;
-            else if (!keep && p->ran && !p->executed[row] && !p->excused[row])
-                problem(&insn_rows[row], "was not executed by ", p->name);
-            judges += n;
+        bool judged = executed_by_any(row);
+        const char *names = judges + strspn(judges, " |\n");
+        for (const char *at = names; *at; at += strspn(at, " |\n")) {
+            size_t n = strcspn(at, " |\n");
+            struct program *p = program_named(at, n);
+            bool believed = !p->ran || p->excused[row];
+            if (!p->known && !keep)
+                problem(&insn_rows[row], "the page names what is no test: ", p->name);
+            if (p->known && believed) {
+                judged = true;
+                if (keep)
+                    p->executed[row] = true;
+            }
+            at += n;
         }
-        if (!keep && !judged)
+        if (!keep && !judged && *names)
+            problem(&insn_rows[row], "was executed by none of", judges);
+        else if (!keep && !judged)
             problem(&insn_rows[row], "is judged by nothing", "");
     }
     for (unsigned i = 0; listed && !keep && i < insn_row_count; i++)
@@ -257,21 +284,27 @@ static void read_page(const char *name, bool keep)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4 || (strcmp(argv[1], "--write") != 0 && strcmp(argv[1], "--check") != 0)) {
-        fprintf(stderr, "usage: insns_page --write|--check PAGE DIR\n");
+    if (argc < 5 || (strcmp(argv[1], "--write") != 0 && strcmp(argv[1], "--check") != 0)) {
+        fprintf(stderr, "usage: insns_page --write|--check PAGE DIR PROGRAM...\n");
         return 2;
     }
     insn_table_init();
-    read_runs(argv[3]);
+    for (int i = 4; i < argc; i++)
+        program_named(argv[i], strlen(argv[i]))->known = true;
+    time_t page = age_of(argv[2]), self = age_of(argv[0]);
+    read_runs(argv[3], page > self ? page : self);
     if (argv[1][2] == 'w') {
         read_page(argv[2], true);
         write_page(argv[2]);
         return 0;
     }
     read_page(argv[2], false);
+    unsigned runs = 0;
+    for (unsigned i = 0; i < program_count; i++)
+        runs += programs[i].ran;
     if (problems)
         printf("%u problems: run the tests, then `ninja insns-page`; what is judged by nothing needs a test\n", problems);
     else
-        printf("%u rows, all judged\n", insn_row_count);
+        printf("%u rows, all judged; %u programs have run\n", insn_row_count, runs);
     return problems != 0;
 }

@@ -8,3 +8,4 @@ leave() {
     rm -rf "$work"
 }
 trap leave EXIT
+trap 'exit 130' INT TERM
