@@ -23,11 +23,12 @@ enum flow cpu_raise_fault(struct cpu *cpu)
     case FAULT_EPT_VIOLATION:
     case FAULT_EPT_MISCONFIG:
     case FAULT_APIC_ACCESS:
-    case FAULT_EPT_LOG_FULL:
+    case FAULT_EPT_LOG_FULL: {
         cpu->fault.kind = kind;
-        vmx_memory_exit(cpu);
+        enum flow flow = vmx_memory_fault(cpu);
         cpu->fault.kind = FAULT_NONE;
-        return FLOW_EXIT;
+        return flow;
+    }
     case FAULT_DONE:
         return cpu->event.valid ? FLOW_EVENT : FLOW_EXIT;
     default:

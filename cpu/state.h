@@ -224,6 +224,7 @@ struct mem_fault {
     u32 stack_segment;         /* FAULT_NONCANONICAL: #SS(0) instead of #GP(0) */
     /* EPT faults of a frame that is not the innermost: the access as one that another hypervisor can carry out
      * (vmx/standin.c). */
+    u32 convertible;           /* EPT violations: the entry that decides does not suppress #VE */
     u32 own_page;              /* the page of la itself is missing, not one of a table */
     u32 carry, carry_size;     /* enum carry_kind; bytes: 1, 2, 4, 8 */
     u64 carry_value;           /* CARRY_WRITE */

@@ -14,6 +14,7 @@
 #include "mmu/walk.h"
 
 enum { EPT_R = 1 << 0, EPT_W = 1 << 1, EPT_X = 1 << 2, EPT_LARGE = 1 << 7, EPT_A = 1 << 8, EPT_D = 1 << 9, EPT_XU = 1 << 10 };
+#define EPT_SUPPRESS_VE BIT(63)
 
 enum { QUAL_READ = 1 << 0, QUAL_WRITE = 1 << 1, QUAL_FETCH = 1 << 2, QUAL_RIGHTS_SHIFT = 3, QUAL_USER_EXECUTE = 1 << 6,
        QUAL_LA_VALID = 1 << 7, QUAL_LA_ITSELF = 1 << 8 };
@@ -40,6 +41,7 @@ struct ept_walk {
     bool flags_enabled;        /* accessed and dirty flags */
     bool mode_based;
     u64 rights;                /* of all entries so far: R, W, X, XU */
+    u64 entry;                 /* the last one: its bit 63 decides whether a violation may become #VE */
 };
 
 static bool violation(const struct ept_walk *w)
@@ -58,6 +60,7 @@ static bool violation(const struct ept_walk *w)
     w->cpu->fault.gpa = w->gpa;
     w->cpu->fault.la = use->la;
     w->cpu->fault.qualification = q;
+    w->cpu->fault.convertible = !(w->entry & EPT_SUPPRESS_VE);
     w->cpu->fault.own_page = use->own;
     return false;
 }
@@ -147,6 +150,7 @@ static bool frame_translate(struct ept_walk *w, u64 *out, u32 *granted)
     w->rights = present;
     if (w->gpa >> (shift + 9)) {
         w->rights = 0;
+        w->entry = EPT_SUPPRESS_VE;    /* there is no entry that could allow it */
         return use->peek ? false : violation(w);
     }
     for (;; shift -= 9) {
@@ -155,7 +159,7 @@ static bool frame_translate(struct ept_walk *w, u64 *out, u32 *granted)
         if (!hypervisor_address(cpu, w->frame, step[count].gpa, ACCESS_READ, use, &hpa) ||
             !walk_load(cpu, hpa, 8, use->peek, &entry))
             return false;
-        step[count++].entry = entry;
+        step[count++].entry = w->entry = entry;
         w->rights &= entry;
         if (!(entry & present))
             return use->peek ? false : violation(w);

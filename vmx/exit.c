@@ -13,6 +13,7 @@
 #include "cpu/flags.h"
 #include "cpu/model.h"
 #include "cpu/pmu.h"
+#include "cpu/raise.h"
 #include "cpu/trace.h"
 #include "mmu/access.h"
 #include "vmx/capability.h"
@@ -417,6 +418,16 @@ static void carry(const struct mem_fault *fault, struct vmx_exit_info *x)
                                                 .size = fault->carry_size};
 }
 
+/* The exit qualification of the EPT violation in cpu->fault. For a frame that is not the innermost the linear address means
+ * nothing: it is not its guest's. */
+static u64 violation_qualification(const struct cpu *cpu)
+{
+    u64 qualification = cpu->fault.qualification;
+    if (cpu->fault.frame + 1 < cpu->vmx.depth)
+        qualification &= ~(BIT(7) | BIT(8));
+    return qualification;
+}
+
 void vmx_memory_exit(struct cpu *cpu)
 {
     const struct mem_fault *fault = &cpu->fault;
@@ -427,8 +438,7 @@ void vmx_memory_exit(struct cpu *cpu)
     switch (fault->kind) {
     case FAULT_EPT_VIOLATION:
         x.reason = EXIT_EPT_VIOLATION;
-        if (k + 1 < cpu->vmx.depth)
-            x.qualification &= ~(BIT(7) | BIT(8));
+        x.qualification = violation_qualification(cpu);
         if (x.qualification & BIT(7))
             x.la = fault->la;
         carry(fault, &x);
@@ -455,4 +465,53 @@ void vmx_memory_exit(struct cpu *cpu)
                    TRACE_FIELDS(trace_decimal("frame", k), trace_hex("gpa", fault->gpa), trace_hex("la", fault->la),
                                 trace_hex("qualification", fault->qualification)));
     vmx_exit(cpu, k, &x);
+}
+
+/* ---- virtualization exceptions ----------------------------------------------------------------------------------- */
+
+/* [SDM3 "Convertible EPT Violations"], but for the word that says whether the guest is done with the last one. A violation
+ * of an outer frame's EPT is no fault of the innermost guest's: its hypervisors know nothing of that frame. */
+static bool is_convertible(const struct cpu *cpu)
+{
+    const struct mem_fault *fault = &cpu->fault;
+    return fault->kind == FAULT_EPT_VIOLATION && fault->convertible && fault->frame + 1 == cpu->vmx.depth &&
+           vmcs_secondary(&frame_innermost_const(cpu)->vmcs, EPT_VIOLATION_VE) && cpu->sys.cr0 & CR0_PE &&
+           !cpu->event.delivering;
+}
+
+/* [SDM3 "Virtualization-Exception Information"] */
+static void write_ve_information(struct cpu *cpu, u64 hpa)
+{
+    const struct mem_fault *fault = &cpu->fault;
+    u64 qualification = violation_qualification(cpu);
+    if (cpu->event.nmi_unblocking_iret)
+        qualification |= INFO_NMI_UNBLOCKING;
+    bus_write(cpu->bus, cpu->index, hpa, 4, EXIT_EPT_VIOLATION);
+    bus_write(cpu->bus, cpu->index, hpa + 4, 4, 0xffffffff);
+    bus_write(cpu->bus, cpu->index, hpa + 8, 8, qualification);
+    bus_write(cpu->bus, cpu->index, hpa + 16, 8, qualification & BIT(7) ? fault->la : 0);
+    bus_write(cpu->bus, cpu->index, hpa + 24, 8, fault->gpa);
+    bus_write(cpu->bus, cpu->index, hpa + 32, 2, frame_innermost(cpu)->vmcs.eptp_index & 0xffff);
+}
+
+enum flow vmx_memory_fault(struct cpu *cpu)
+{
+    u64 hpa;
+    if (LIKELY(!is_convertible(cpu)))
+        goto leave;
+    struct mem_fault fault = cpu->fault;
+    if (!mem_gpa_to_hpa(cpu, fault.frame, frame_innermost(cpu)->vmcs.ve_information_address, ACCESS_WRITE, &hpa))
+        goto leave;            /* an outer EPT lacks the area: that comes first */
+    cpu->fault = fault;
+    if (bus_read(cpu->bus, cpu->index, hpa + 4, 4))
+        goto leave;
+    write_ve_information(cpu, hpa);
+    if (trace_on(cpu, TRACE_EPT))
+        trace_emit(cpu, TRACE_EPT, "virtualization_exception",
+                   TRACE_FIELDS(trace_decimal("frame", fault.frame), trace_hex("gpa", fault.gpa), trace_hex("la", fault.la),
+                                trace_hex("qualification", fault.qualification)));
+    return cpu_raise(cpu, EXC_VE);
+leave:
+    vmx_memory_exit(cpu);
+    return FLOW_EXIT;
 }

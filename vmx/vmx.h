@@ -112,6 +112,9 @@ u64 vmx_next_deadline(struct cpu *cpu);
 /* A memory fault that belongs to VMX (cpu->fault: EPT violation, misconfiguration, APIC access, PML full): carries
  * out the exit. Always exits. */
 void vmx_memory_exit(struct cpu *cpu);
+/* The same for an access of the running instruction: an EPT violation may be a virtualization exception instead
+ * [SDM3 "Virtualization Exceptions"]. FLOW_EVENT: #VE was raised; FLOW_EXIT: an exit was carried out. */
+enum flow vmx_memory_fault(struct cpu *cpu);
 
 /* The VMX instructions' rows are in cpu/insn_vmx.def; their handlers live in cpu/vmx_insn.c (floor 5) and call
  * these. */

@@ -83,10 +83,11 @@ void vmx_filter_cpuid(struct cpu *c, u32 leaf, u32 subleaf, u32 regs[4])
     if (leaf == 0x2bad)
         regs[2] = 0xf117e4ed;
 }
-void vmx_memory_exit(struct cpu *c)
+enum flow vmx_memory_fault(struct cpu *c)
 {
     (void)c;
     hypervisor.memory_exits++;
+    return FLOW_EXIT;
 }
 
 #endif

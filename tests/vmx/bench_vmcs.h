@@ -73,7 +73,9 @@ static inline void bench_vmcs_rich(struct vmcs *v)
     bench_vmcs_64(v);
     v->pin_controls |= PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS | PIN_PREEMPTION_TIMER;
     v->primary_controls |= PRIMARY_IO_BITMAPS | PRIMARY_MSR_BITMAPS | PRIMARY_TPR_SHADOW | PRIMARY_NMI_WINDOW_EXITING;
-    v->secondary_controls = SECONDARY_APIC_ACCESSES | SECONDARY_VPID | SECONDARY_TSC_SCALING | BENCH_EPT_CONTROLS;
+    v->secondary_controls = SECONDARY_APIC_ACCESSES | SECONDARY_VPID | SECONDARY_TSC_SCALING | SECONDARY_EPT_VIOLATION_VE
+                            | BENCH_EPT_CONTROLS;
+    v->ve_information_address = BENCH_PAGE + 0x3000;
     v->vm_function_controls = VMX_VMFUNC_EPTP_SWITCHING;
     v->eptp_list_address = BENCH_PAGE + 0x7000;
     v->exit_controls |= VMEXIT_SAVE_PREEMPTION_TIMER | VMEXIT_ACKNOWLEDGE_INTERRUPT;

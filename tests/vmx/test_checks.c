@@ -86,6 +86,7 @@ static void host_32_cet(struct vmcs *v)
     BREAK(EPTP_SWITCHING_WITHOUT_EPT, bench_vmcs_64,                                                                   \
           (v->secondary_controls |= SECONDARY_VM_FUNCTIONS, v->vm_function_controls = 1))                              \
     BREAK(EPTP_LIST_ADDRESS, bench_vmcs_rich, v->eptp_list_address |= 8)                                               \
+    BREAK(VE_INFORMATION_ADDRESS, bench_vmcs_rich, v->ve_information_address |= BEYOND)                                \
     BREAK(TSC_MULTIPLIER_ZERO, bench_vmcs_rich, v->tsc_multiplier = 0)                                                 \
     BREAK(EXIT_CONTROLS_RESERVED, bench_vmcs_64, v->exit_controls |= VMEXIT_CLEAR_RTIT_CTL)                            \
     BREAK(SAVE_TIMER_WITHOUT_TIMER, bench_vmcs_rich, v->pin_controls &= ~(u64)PIN_PREEMPTION_TIMER)                    \

@@ -1,5 +1,5 @@
-/* What a guest meets of the features around EPT: VM functions, at two levels. The walks themselves are
- * tests/mmu/test_ept.c's.
+/* What a guest meets of the features around EPT, at two levels: VM functions, virtualization exceptions. The walks
+ * themselves are tests/mmu/test_ept.c's.
  *
  * L2's memory is L1's, page by page; L3's is L2's. Each test changes single entries.
  */
@@ -19,6 +19,12 @@
 #define PAGE_TWO 0x301000ull
 #define L2_VMXON 0x310000ull
 #define L2_VMCS 0x311000ull
+#define VE_AREA 0x312000ull
+#define L2_VE_AREA 0x313000ull
+#define GDT 0x320000ull
+#define IDT 0x321000ull
+#define VE_HANDLER 0x5000u
+#define SUPPRESS BIT(63)
 #define GUEST_RIP 0x3000u
 #define L2_HOST 0x3800u
 #define L3_RIP 0x4000u
@@ -281,8 +287,254 @@ START_TEST(eptp_switching_of_l3)
 }
 END_TEST
 
+/* ---- virtualization exceptions ----------------------------------------------------------------------------------- */
+
+static void enable_ve(struct vmcs *v, u64 area)
+{
+    v->secondary_controls |= SECONDARY_EPT_VIOLATION_VE;
+    v->ve_information_address = area;
+    v->eptp_index = 0x1234;
+    for (unsigned n = 0; n < 40; n += 8)
+        bench_poke64(area + n, 0);
+}
+
+/* The guest's access is raised as its handler would raise it. */
+static enum flow access_raises(u64 la, bool write)
+{
+    u64 value = 0;
+    cpu.fault.kind = FAULT_NONE;
+    ck_assert(!(write ? mem_write64(&cpu, la, value) : mem_read64(&cpu, la, &value)));
+    return cpu_raise_fault(&cpu);
+}
+
+static void ck_ve(u64 area, u64 qualification, u64 la, u64 gpa, unsigned index)
+{
+    ck_assert(cpu.event.valid);
+    ck_assert_uint_eq(cpu.event.vector, EXC_VE);
+    ck_assert_uint_eq(cpu.event.type, EVT_HARDWARE);
+    ck_assert(!cpu.event.has_error);
+    ck_assert_uint_eq(bench_peek64(area), 0xffffffff00000030ull);
+    ck_assert_uint_eq(bench_peek64(area + 8), qualification);
+    ck_assert_uint_eq(bench_peek64(area + 16), la);
+    ck_assert_uint_eq(bench_peek64(area + 24), gpa);
+    ck_assert_uint_eq(bench_peek64(area + 32), index);
+    bench_clear();
+}
+
+/* The guest says that it is done with the last one. */
+static void ve_done(u64 area) { bus_write(&bus, 0, area + 4, 4, 0); }
+
+/* The access is an EPT violation of frame k, and nothing is written to the area. */
+static void ck_violation(unsigned k, u64 la, bool write)
+{
+    u64 before = bench_peek64(VE_AREA + 24);
+    ck_assert_int_eq(access_raises(la, write), FLOW_EXIT);
+    ck_exit(k, EXIT_EPT_VIOLATION);
+    ck_assert_uint_eq(bench_peek64(VE_AREA + 24), before);
+    ck_assert(!cpu.event.valid);
+    enter();
+}
+
+/* One entry decides: the absent one, or the one that maps the page [SDM3 "Convertible EPT Violations"]. */
+START_TEST(ve_which_convert)
+{
+    struct vmcs *v = &frame[0].vmcs;
+    enable_ve(v, VE_AREA);
+    u64 leaf = PAGE_ONE | 6 << 3;
+    entry_set(0, PAGE_ONE, leaf | 1);
+    enter();
+    ck_assert_int_eq(access_raises(PAGE_ONE + 8, true), FLOW_EVENT);
+    ck_ve(VE_AREA, 0x18a, PAGE_ONE + 8, PAGE_ONE + 8, 0x1234);
+    ck_assert_uint_eq(cpu.vmx.depth, 1);
+    ck_violation(0, PAGE_ONE + 8, true);               /* the last one is not done with */
+    ve_done(VE_AREA);
+    entry_set(0, PAGE_ONE, leaf | 1 | SUPPRESS);
+    ck_violation(0, PAGE_ONE + 8, true);
+    entry_set(0, PAGE_ONE, 0);
+    tlb_invept(&cpu, 0, 0, true);
+    ck_assert_int_eq(access_raises(PAGE_ONE, false), FLOW_EVENT);
+    ck_ve(VE_AREA, 0x181, PAGE_ONE, PAGE_ONE, 0x1234);
+    ve_done(VE_AREA);
+    entry_set(0, PAGE_ONE, SUPPRESS);
+    ck_violation(0, PAGE_ONE, false);
+    /* An entry that refers to another table has no say, unless it is absent itself. */
+    entry_set(0, PAGE_ONE, leaf | 1);
+    bench_poke64(EPT(0) + 0x2008, (EPT(0) + 0x3000) | 7 | SUPPRESS);
+    tlb_invept(&cpu, 0, 0, true);
+    ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EVENT);
+    ck_ve(VE_AREA, 0x18a, PAGE_ONE, PAGE_ONE, 0x1234);
+    ve_done(VE_AREA);
+    bench_poke64(EPT(0) + 0x2008, SUPPRESS);
+    tlb_invept(&cpu, 0, 0, true);
+    ck_violation(0, PAGE_ONE, true);
+    bench_poke64(EPT(0) + 0x2008, (EPT(0) + 0x3000) | 7);
+    /* Misconfigurations never convert. */
+    entry_set(0, PAGE_ONE, leaf | 2);
+    tlb_invept(&cpu, 0, 0, true);
+    ck_assert_int_eq(access_raises(PAGE_ONE, false), FLOW_EXIT);
+    ck_exit(0, EXIT_EPT_MISCONFIGURATION);
+    /* Without the control bit 63 means nothing. */
+    entry_set(0, PAGE_ONE, 0);
+    v->secondary_controls &= ~(u64)SECONDARY_EPT_VIOLATION_VE;
+    enter();
+    ck_violation(0, PAGE_ONE, true);
+}
+END_TEST
+
+/* The guest's page tables, EPTP switching, and what else must hold: protected mode, no event in delivery. */
+START_TEST(ve_when)
+{
+    struct vmcs *v = &frame[0].vmcs;
+    enable_ve(v, VE_AREA);
+    enable_switching(v, LIST);
+    entry_set(3, PAGE_ONE, 0);
+    enter();
+    ck_assert_int_eq(vmfunc(0, 3), FLOW_END);
+    ck_assert_uint_eq(v->eptp_index, 3);
+    ck_assert_int_eq(access_raises(PAGE_ONE, false), FLOW_EVENT);
+    ck_ve(VE_AREA, 0x181, PAGE_ONE, PAGE_ONE, 3);
+    ve_done(VE_AREA);
+    /* A page table that is not there. */
+    bench_poke64(0x330000, 0x331007), bench_poke64(0x331000, BENCH_TABLES + 0x2007);
+    entry_set(3, 0x331000, 0);
+    cpu.sys.cr3 = 0x330000;
+    tlb_flush_everything(&cpu);
+    cpu_mode_update(&cpu);
+    ck_assert_int_eq(access_raises(0x1238, false), FLOW_EVENT);
+    ck_ve(VE_AREA, 0x81, 0x1238, 0x331000, 3);
+    ve_done(VE_AREA);
+    cpu.sys.cr3 = BENCH_TABLES;
+    tlb_flush_everything(&cpu);
+    cpu_mode_update(&cpu);
+    /* While an event is delivered: an exit, with the event in the IDT-vectoring information. */
+    cpu.event.delivering = 1;
+    cpu.event.d_vector = 0x30;
+    cpu.event.d_type = EVT_EXTERNAL;
+    ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EXIT);
+    ck_exit(0, EXIT_EPT_VIOLATION);
+    ck_assert_uint_eq(v->idt_vectoring_info, INFO_VALID | 0x30);
+    /* NMIs that IRET has unblocked show in the information as they would in the qualification. */
+    enter();
+    cpu.event.nmi_unblocking_iret = 1;
+    ck_assert_int_eq(access_raises(PAGE_ONE, false), FLOW_EVENT);
+    ck_ve(VE_AREA, 0x1181, PAGE_ONE, PAGE_ONE, 3);
+    ve_done(VE_AREA);
+    cpu.event.nmi_unblocking_iret = 0;
+    ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
+    /* Real mode. */
+    struct vmcs kept = *v;
+    bench_vmcs_real(v);
+    v->secondary_controls = kept.secondary_controls | SECONDARY_UNRESTRICTED_GUEST;
+    v->pin_controls = kept.pin_controls, v->primary_controls = kept.primary_controls;
+    v->exit_controls = kept.exit_controls;
+    v->exit_msr_store_count = v->exit_msr_load_count = v->entry_msr_load_count = v->cr3_target_count = 0;
+    v->ept_pointer = EPTP(3), v->ve_information_address = VE_AREA, v->launched = kept.launched;
+    v->eptp_list_address = LIST, v->virtual_processor_identifier = 7, v->vmcs_link_pointer = ~0ull;
+    v->host_rip = 0x2000;
+    enter();
+    ck_assert_int_eq(access_raises(PAGE_ONE, false), FLOW_EXIT);
+    ck_exit(0, EXIT_EPT_VIOLATION);
+}
+END_TEST
+
+/* Through the IDT to the guest's handler: a fault without error code, CR2 left alone; or to the hypervisor, if the
+ * exception bitmap says so; and a double fault behind a page fault [SDM3 "Delivery of Virtualization Exceptions"]. */
+START_TEST(ve_delivery)
+{
+    struct vmcs *v = &frame[0].vmcs;
+    enable_ve(v, VE_AREA);
+    bench_poke64(GDT + 8, 0x00af9b000000ffffull);
+    bench_poke64(GDT + 16, 0x00cf93000000ffffull);
+    bench_poke64(IDT + 16 * EXC_VE, (u64)VE_HANDLER | 8ull << 16 | 0x8eull << 40);
+    v->guest_gdtr_base = GDT;
+    v->guest_idtr_base = IDT;
+    entry_set(0, PAGE_ONE, 0);
+    enter();
+    cpu.sys.cr2 = 0x77;
+    ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EVENT);
+    cpu_service_events(&cpu);
+    ck_assert_uint_eq(cpu.vmx.depth, 1);
+    ck_assert_uint_eq(cpu.core.rip, VE_HANDLER);
+    ck_assert_uint_eq(cpu.core.rsp, 0xa000 - 5 * 8);
+    ck_assert_uint_eq(bench_peek64(cpu.core.rsp), GUEST_RIP);
+    ck_assert(bench_peek64(cpu.core.rsp + 16) & FL_RF);
+    ck_assert_uint_eq(cpu.sys.cr2, 0x77);
+    ve_done(VE_AREA);
+    /* An EPT violation of the stack, while it is delivered, exits with #VE as the event that was being delivered. */
+    cpu.core.rsp = PAGE_ONE + 0x1000;
+    u64 rip = cpu.core.rip;
+    ck_assert_int_eq(access_raises(PAGE_ONE + 8, true), FLOW_EVENT);
+    cpu_service_events(&cpu);
+    ck_exit(0, EXIT_EPT_VIOLATION);
+    ck_assert_uint_eq(v->idt_vectoring_info, INFO_VALID | EVT_HARDWARE << 8 | EXC_VE);
+    ck_assert_uint_eq(v->guest_rip, rip);
+    ve_done(VE_AREA);
+    /* The exception bitmap. */
+    v->exception_bitmap = BIT(EXC_VE);
+    enter();
+    ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EVENT);
+    cpu_service_events(&cpu);
+    ck_exit(0, EXIT_EXCEPTION_NMI);
+    ck_assert_uint_eq(v->exit_interruption_info, INFO_VALID | EVT_HARDWARE << 8 | EXC_VE);
+    ck_assert_uint_eq(bench_peek64(VE_AREA), 0xffffffff00000030ull);
+    ck_assert_uint_eq(v->idt_vectoring_info, 0);
+    ve_done(VE_AREA);
+    /* No gate: #NP while #VE is delivered is a double fault, as behind #PF. */
+    v->exception_bitmap = BIT(EXC_DF);
+    bench_poke64(IDT + 16 * EXC_VE, (u64)VE_HANDLER | 8ull << 16 | 0x0eull << 40);
+    enter();
+    ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EVENT);
+    cpu_service_events(&cpu);
+    ck_exit(0, EXIT_EXCEPTION_NMI);
+    ck_assert_uint_eq(v->exit_interruption_info & 0xff, EXC_DF);
+}
+END_TEST
+
+/* L3's own: the area lies in L2's memory. A violation of L1's EPT while L3 runs stays an exit, though L1 has the control. */
+START_TEST(ve_of_l3)
+{
+    enable_ve(&frame[0].vmcs, VE_AREA);
+    start_l3(0);
+    enable_ve(&frame[1].vmcs, L2_VE_AREA);
+    frame[1].vmcs.eptp_index = 9;
+    entry_set(1, PAGE_ONE, PAGE_ONE | 6 << 3 | 1);
+    enter();
+    ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EVENT);
+    ck_ve(L2_VE_AREA, 0x18a, PAGE_ONE, PAGE_ONE, 9);
+    ve_done(L2_VE_AREA);
+    entry_set(0, PAGE_TWO, PAGE_TWO | 6 << 3 | 1);
+    tlb_invept(&cpu, 0, 0, true);
+    ck_assert_int_eq(access_raises(PAGE_TWO, true), FLOW_EXIT);
+    ck_exit(0, EXIT_EPT_VIOLATION);
+    ck_assert_uint_eq(frame[0].vmcs.exit_qualification, 0x18a);  /* the stand-in's access */
+    ck_assert_uint_eq(bench_peek64(VE_AREA + 24), 0);
+    entry_set(0, PAGE_TWO, PAGE_TWO | 6 << 3 | 7);
+    enter();
+    ck_assert_uint_eq(cpu.vmx.depth, 2);
+    /* L1 has taken L2's page with the area away: L1 first; then the access is made again and L3 gets its #VE. */
+    entry_set(0, L2_VE_AREA, 0);
+    tlb_invept(&cpu, 0, 0, true);
+    ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EXIT);
+    ck_exit(0, EXIT_EPT_VIOLATION);
+    ck_assert_uint_eq(frame[0].vmcs.guest_physical_address, L2_VE_AREA);
+    entry_set(0, L2_VE_AREA, L2_VE_AREA | 6 << 3 | 7);
+    enter();
+    ck_assert_uint_eq(cpu.vmx.depth, 2);
+    ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EVENT);
+    ck_ve(L2_VE_AREA, 0x18a, PAGE_ONE, PAGE_ONE, 9);
+    /* L2 itself gets L1's. */
+    ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
+    ck_assert_uint_eq(cpu.vmx.depth, 1);
+    entry_set(0, PAGE_TWO, 0);
+    tlb_invept(&cpu, 0, 0, true);
+    ck_assert_int_eq(access_raises(PAGE_TWO, false), FLOW_EVENT);
+    ck_ve(VE_AREA, 0x181, PAGE_TWO, PAGE_TWO, 0x1234);
+}
+END_TEST
+
 int main(void)
 {
-    const TTest *const tests[] = {vmfunc_order, eptp_switching, eptp_switching_refused, eptp_switching_of_l3};
+    const TTest *const tests[] = {vmfunc_order, eptp_switching, eptp_switching_refused, eptp_switching_of_l3, ve_which_convert, ve_when,
+                                  ve_delivery, ve_of_l3};
     return bench_run_with("EPT features", tests, ARRAY_SIZE(tests), setup);
 }
