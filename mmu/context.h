@@ -110,6 +110,7 @@ struct gpa_space {
 struct tlb {
     struct tlb_context context[TLB_CONTEXTS];
     struct tlb_context *now;
+    u8 place_of_hash[64];           /* by hash: where the context was found last, to be looked at first */
     u64 live_tag;                   /* generation and mode of the running mode, also while cpu->tlb_tag is TLB_TAG_SLOW */
     u64 ticks;                      /* counts uses, for recycling the least recently used */
     u64 uids;                       /* last uid given */

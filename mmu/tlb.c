@@ -172,19 +172,30 @@ static bool context_allocate(struct tlb_context *c)
     return true;
 }
 
+static bool context_serves(const struct tlb_context *c, u32 hash, const struct tlb_chain *chain, u32 pcid)
+{
+    return c->entries && c->hash == hash && c->pcid == pcid && chain_equal(&c->chain, chain);
+}
+
 /* The context of these tags: an old one, else the least recently used place made new. */
 static struct tlb_context *context_find(struct tlb *t, const struct tlb_chain *chain, u32 pcid)
 {
     u32 hash = context_hash(chain, pcid);
-    struct tlb_context *oldest = NULL, *c;
+    u8 *place = &t->place_of_hash[hash % sizeof(t->place_of_hash)];
+    struct tlb_context *oldest = NULL, *c = &t->context[*place];
+    if (LIKELY(context_serves(c, hash, chain, pcid)))
+        return c;
     for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
         c = &t->context[i];
-        if (c->entries && c->hash == hash && c->pcid == pcid && chain_equal(&c->chain, chain))
+        if (context_serves(c, hash, chain, pcid)) {
+            *place = (u8)i;
             return c;
+        }
         if (!oldest || c->last_used < oldest->last_used)
             oldest = c;
     }
     c = oldest;
+    *place = (u8)(c - t->context);
     if (!context_allocate(c)) {
         /* The host is out of memory: make do with a context that has its arrays. tlb_init made one. */
         for (c = NULL, oldest = t->context; oldest < t->context + TLB_CONTEXTS; oldest++)

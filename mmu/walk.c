@@ -123,8 +123,27 @@ static bool entry_locate(struct cpu *cpu, u64 gpa, const struct gpa_use *use, u6
     return true;
 }
 
+/* Reads an entry of the running level's paging structures: directly where no EPT is in force or the space knows the table's page. */
+static inline bool entry_load(struct cpu *cpu, const struct gpa_space *space, const struct gpa_use *use, u64 gpa, unsigned size, u64 *value)
+{
+    u64 hpa = gpa;
+    if (space) {
+        const struct gpa_entry *e = &space->entries[use->side][gpa >> 12 & (SPACE_ENTRIES - 1)];
+        bool known = e->gpa == (gpa & ~0xfffull) && e->generation == space->generation && e->flags & GPA_TABLE;
+        if (LIKELY(known && space->chain.depth == cpu->vmx.depth && !use->peek))
+            hpa = e->hpa | (gpa & 0xfff);
+        else if (!entry_locate(cpu, gpa, use, &hpa))
+            return false;
+    }
+    u64 off = bus_ram_offset(cpu->bus, hpa);
+    if (UNLIKELY(off == BUS_NO_RAM))
+        return walk_load(cpu, hpa, size, use->peek, value);
+    *value = size == 8 ? load64(cpu->bus->ram + off) : load32(cpu->bus->ram + off);
+    return true;
+}
+
 /* Bits that must be 0 in a present entry at `shift`; leaf: it maps a page. */
-static u64 reserved_bits(const struct cpu *cpu, unsigned shift, bool leaf)
+static inline u64 reserved_bits(const struct cpu *cpu, unsigned shift, bool leaf)
 {
     unsigned pa = walk_pa_bits(cpu);
     if (cpu->mode.paging == PAGING_32) {
@@ -156,7 +175,7 @@ static bool is_leaf(const struct cpu *cpu, unsigned shift, u64 entry)
 }
 
 struct walk_step {
-    u64 gpa, hpa, entry;
+    u64 gpa, entry;
 };
 
 /* Sets A in the entries used and D in the last, for a write. */
@@ -209,10 +228,11 @@ bool walk_translate(struct cpu *cpu, u64 la, unsigned access, bool peek, struct 
     struct gpa_use use = {.side = access & ACCESS_EXEC ? SIDE_FETCH : SIDE_DATA, .table = true, .has_la = true,
                           .peek = peek, .la = la};
     u64 entry, rights = PTE_W | PTE_U, above = PTE_W, no_execute = 0;
+    const struct gpa_space *space = tlb_space(cpu, cpu->vmx.depth);
     for (;; shift -= index_bits) {
         struct walk_step *s = &step[count++];
         s->gpa = table + (la >> shift & mask_low(index_bits)) * size;
-        if (!entry_locate(cpu, s->gpa, &use, &s->hpa) || !walk_load(cpu, s->hpa, size, peek, &s->entry))
+        if (!entry_load(cpu, space, &use, s->gpa, size, &s->entry))
             return false;
         entry = s->entry;
         if (!(entry & PTE_P))
