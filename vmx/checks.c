@@ -139,7 +139,6 @@ struct facts {
     u64 secondary, tertiary;   /* these controls as they count */
     u64 physical_reserved;     /* bits above the physical-address width */
     unsigned wide;             /* linear-address bits at most */
-    u64 cr0_must_be_1, cr0_may_be_1, cr4_may_be_1;
     bool unrestricted;         /* the unrestricted-guest control */
     bool ia32e;                /* the guest will be in IA-32e mode */
     bool host_long;            /* the hypervisor is in IA-32e mode now */
@@ -153,8 +152,7 @@ struct facts {
     u64 pdpte[4];
 };
 
-static inline bool implies_(bool a, bool b) { return !a || b; }
-#define implies(a, b) implies_(!!(a), !!(b))
+#define implies(a, b) (!(a) || (b))
 #define pin(name) ((v->pin_controls & PIN_##name) != 0)
 #define primary(name) ((v->primary_controls & PRIMARY_##name) != 0)
 #define secondary(name) ((c->secondary & SECONDARY_##name) != 0)
@@ -165,6 +163,9 @@ static inline bool implies_(bool a, bool b) { return !a || b; }
 #define allowed(word, value)                                                                                           \
     ((~(value) & vmx_allowed_0(VMX_WORD_##word)) == 0 && ((value) & ~vmx_allowed_1(cpu, VMX_WORD_##word)) == 0)
 #define fixed(value, must_be_1, may_be_1) ((~(value) & (must_be_1)) == 0 && ((value) & ~(may_be_1)) == 0)
+#define cr0_must_be_1 (CR0_PE | CR0_NE | (u64)CR0_PG)
+#define cr0_may_be_1 0xffffffffull
+#define cr4_may_be_1 (cpu_cr4_allowed(cpu) | CR4_VMXE)
 #define physical(address) (((address) & c->physical_reserved) == 0)
 #define page_address(address) (((address) & 0xfff) == 0 && physical(address))
 #define canonical(address) cpu_canonical_bits(address, c->wide)
@@ -358,9 +359,6 @@ static void gather(const struct cpu *cpu, const struct vmx_frame *frame, struct 
         .tertiary = vmx_tertiary(v),
         .physical_reserved = ~mask_low(cpu_physical_bits(cpu)),
         .wide = cpu_has(cpu, FEATURE_LA57) ? 57 : 48,
-        .cr0_must_be_1 = CR0_PE | CR0_NE | CR0_PG,
-        .cr0_may_be_1 = 0xffffffff,
-        .cr4_may_be_1 = cpu_cr4_allowed(cpu) | CR4_VMXE,
         .ia32e = on_entry(IA32E_MODE_GUEST),
         .host_long = (cpu->sys.efer & EFER_LMA) != 0,
         .v8086 = (v->guest_rflags & FL_VM) != 0,

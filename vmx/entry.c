@@ -417,10 +417,10 @@ static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
     start_timers(cpu, f);
     if (!vmcs_secondary(v, VPID))
         tlb_flush_vpid0(cpu, k);
-    cpu_mode_update(cpu);
     cpu_cut_block(cpu);
 
     if (UNLIKELY(v->entry_msr_load_count)) {
+        cpu_mode_update(cpu);  /* what may be loaded depends on it */
         u32 failed = vmx_msr_list_load(cpu, k, v->entry_msr_load_address, (u32)v->entry_msr_load_count);
         if (failed) {
             cpu->event.blocking = nmi_blocking;

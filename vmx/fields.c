@@ -70,7 +70,8 @@ int vmx_field_find_name(const char *name, size_t length)
 
 bool vmx_field_present(const struct cpu *cpu, unsigned field)
 {
-    return vmx_control_supported(cpu, vmx_field_info(field)->present);
+    unsigned control = vmx_field_info(field)->present;
+    return LIKELY(control == CTL_ALWAYS) || vmx_control_supported(cpu, control);
 }
 
 bool vmx_field_writable(const struct cpu *cpu, unsigned field)
