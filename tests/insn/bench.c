@@ -85,9 +85,12 @@ void bench_segments(struct bench *b)
         {0, region, 0xfffff, SMALL | AR_CODE | AR_READABLE | AR_DB},
         {0, region, 0xffffffff, SMALL | AR_G | AR_WRITABLE | AR_DB},
         {0, region + DATA_OFF, 100, SMALL | AR_WRITABLE},
+        {0, region + DATA_OFF, 0xffff, SMALL | AR_WRITABLE},
     };
-    for (unsigned i = 0; i < BENCH_ENTRIES; i++) {
+    b->entries = b->stored ? STORED_ENTRIES : BENCH_ENTRIES;
+    for (unsigned i = 0; i < b->entries; i++) {
         b->entry[i] = all[i];
         b->entry[i].selector = (u16)(i << 3 | first_of_ldt);
     }
+    b->small_stack = b->entry[b->entries - 1];
 }

@@ -49,10 +49,12 @@ static void map_region(void)
             entry |= BIT(63) | (off < READONLY_OFF ? 7 : 5);
         else
             entry = 0;
-        if ((la >> 21) != (la + off) >> 21)
+        if ((la >> 21) != (la + ALIAS_OFF) >> 21)
             panic("the region crosses 2 MiB");
         bus_write(&bus, 0, table + 8 * ((la + off) >> 12 & 511), 8, entry);
     }
+    if (!bench->stored)
+        bus_write(&bus, 0, table + 8 * ((la + ALIAS_OFF) >> 12 & 511), 8, (REGION_GPA + ALIAS_OF) | BIT(63) | 7);
 }
 
 /* As the segment looks in a table. */
@@ -75,11 +77,11 @@ static void make_descriptors(void)
     bus_write(&bus, 0, table, 8, DESCRIPTORS_GPA | BIT(63) | 3);
     for (unsigned i = 0; i < ARRAY_SIZE(gdt); i++)
         bus_write(&bus, 0, DESCRIPTORS_GPA + 8 * i, 8, gdt[i]);
-    for (unsigned i = 0; i < BENCH_ENTRIES; i++)
+    for (unsigned i = 0; i < bench->entries; i++)
         bus_write(&bus, 0, DESCRIPTORS_GPA + LDT_OFF + 8 * i, 8, bench->entry[i].access ? descriptor_of(&bench->entry[i]) : 0);
     cpu.seg.gdtr = (struct table_register){.base = DESCRIPTORS, .limit = 127};
     cpu.seg.s[SEG_LDTR] = (struct segment){
-        .base = DESCRIPTORS + LDT_OFF, .limit = 8 * BENCH_ENTRIES - 1, .selector = 0x50, .access = AR_P | 2};
+        .base = DESCRIPTORS + LDT_OFF, .limit = 8 * bench->entries - 1, .selector = 0x50, .access = AR_P | 2};
 }
 
 /* A TSS without a map of I/O ports: every port is refused. */
@@ -137,7 +139,7 @@ static void set_segments(const struct vector *v)
     struct segment *s = cpu.seg.s;
     if (v->bits != BITS_64) {
         for (unsigned n = SEG_ES; n <= SEG_GS; n++) {
-            const struct bench_segment *from = &bench->seg[v->bits][n];
+            const struct bench_segment *from = vector_segment(bench, v, n);
             s[n] = (struct segment){
                 .base = from->base, .limit = from->limit, .access = from->access, .selector = from->selector};
         }
@@ -229,9 +231,9 @@ static void run(const struct vector *v, struct outcome *out, bool whole)
     last_code = v->code_off;
     windows_put(region, v->memory);
 
-    bool mode_changes =
-        cpu.mode.cpl != 3 || cpu.mode.code_bits != v->bits ||
-        cpu.mode.stack_bits != (v->bits == BITS_64 ? BITS_64 : BITS_32) || (v->before.rflags | cpu.core.rflags_rest) & FL_AC;
+    unsigned stack_bits = v->bits == BITS_64 ? BITS_64 : v->small_stack ? BITS_16 : BITS_32;
+    bool mode_changes = cpu.mode.cpl != 3 || cpu.mode.code_bits != v->bits || cpu.mode.stack_bits != stack_bits ||
+                        (v->before.rflags | cpu.core.rflags_rest) & FL_AC;
     set_segments(v);
     u64 base = cpu.seg.s[SEG_CS].base;
     memcpy(cpu.core.r, v->before.r, sizeof v->before.r);

@@ -187,10 +187,33 @@ u64 maker_image_target(struct maker *m)
 /* The place in the vector's memory of a linear address, NULL outside the windows. */
 static u8 *memory_at(struct vector *v, u64 region, u64 la, unsigned bytes)
 {
+    if (la - region - ALIAS_OFF < PAGE)
+        la -= ALIAS_OFF - ALIAS_OF;
     for (unsigned i = 0; i < WINDOWS; i++)
         if (la - region >= windows[i].off && la - region + bytes <= windows[i].off + windows[i].bytes)
             return v->memory + windows[i].at + (la - region - windows[i].off);
     return NULL;
+}
+
+/* The stack pointer of a stack at a linear address, and back. A 16-bit stack leaves what is above SP alone. */
+static u64 stack_pointer(struct maker *m, u64 la)
+{
+    if (!m->v->small_stack)
+        return la;
+    return (rng64(&m->rng) & ~0xffffull) | (u16)(la - m->plan->bench->small_stack.base);
+}
+static u64 stack_la(const struct maker *m, u64 pointer)
+{
+    return m->v->small_stack ? m->plan->bench->small_stack.base + (u16)pointer : pointer;
+}
+/* Where a stack operand lies; on a 16-bit stack also about the place where it wraps. */
+static u64 stack_target(struct maker *m)
+{
+    u64 la = maker_target(m);
+    unsigned dice = rng_below(&m->rng, 100), near = rng_below(&m->rng, 128);
+    if (!m->v->small_stack || dice < 50)
+        return la;
+    return m->plan->bench->small_stack.base + (u16)(near - 64);
 }
 
 /* ---- the state --------------------------------------------------------------------------------------------------- */
@@ -256,7 +279,8 @@ static void suit_selector(struct maker *m, const struct insn_row *row, const str
     u16 selector = random_selector(&m->rng);
     u64 region = m->plan->bench->region;
     if (one_of(row->family_name, " pop_es pop_ss pop_ds pop_fs pop_gs ")) {
-        u64 sp = v->before.r[REG_RSP] = maker_target(m) & ~7ull;
+        u64 sp = stack_target(m) & ~7ull;
+        v->before.r[REG_RSP] = stack_pointer(m, sp);
         u8 *top = memory_at(v, region, sp, 8);
         if (top)
             store16(top, selector);
@@ -333,7 +357,7 @@ static void suit_row(struct maker *m, const struct insn_row *row, const struct i
     bool operand_free = !m->memory || (m->base_reg != REG_RSP && m->index_reg != REG_RSP);
     if (is_stack_row(row) && operand_free) {
         u64 aligned = rng_chance(r, 90) ? ~7ull : ~0ull;
-        regs[REG_RSP] = maker_target(m) & aligned;
+        regs[REG_RSP] = stack_pointer(m, stack_target(m) & aligned);
     }
     if (one_of(row->family_name, " mov_to_segment pop_es pop_ss pop_ds pop_fs pop_gs les lds lss lfs lgs verr verw lar "
                                  "lsl arpl "))
@@ -341,16 +365,17 @@ static void suit_row(struct maker *m, const struct insn_row *row, const struct i
     if (is_image_row(row))
         suit_image(m, row, in);
     if (one_of(row->name, " LEAVE ENTER ") && rng_chance(r, 90))
-        regs[REG_RBP] = maker_target(m) & ~7ull;
-    u8 *top = memory_at(v, region, regs[REG_RSP], 8);
+        regs[REG_RBP] = stack_pointer(m, stack_target(m) & ~7ull);
+    u8 *top = memory_at(v, region, stack_la(m, regs[REG_RSP]), 8);
     if (one_of(row->name, " RET ") && top && rng_chance(r, 90))
         store64(top, rng_chance(r, 50) ? region + rng_below(r, REGION_BYTES) : rng64(r) >> 17);
     /* A set TF or NT would outlive the instruction in the harness, a set AC would reach it. */
     if (one_of(row->name, " POPF ") && !top) {
         /* not from code or around a window's end: into the missing page, or among the data */
-        regs[REG_RSP] = rng_chance(r, 30) ? region + DATA_END + rng_below(r, PAGE - 8)
-                                          : region + windows[1].off + 8 * rng_below(r, windows[1].bytes / 8);
-        top = memory_at(v, region, regs[REG_RSP], 8);
+        u64 sp = rng_chance(r, 30) ? region + DATA_END + rng_below(r, PAGE - 8)
+                                   : region + windows[1].off + 8 * rng_below(r, windows[1].bytes / 8);
+        regs[REG_RSP] = stack_pointer(m, sp);
+        top = memory_at(v, region, sp, 8);
     }
     if (one_of(row->name, " POPF ") && top)
         store64(top, load64(top) & ~(u64)(FL_TF | FL_NT | FL_AC));
@@ -392,12 +417,24 @@ static void place_code(struct maker *m)
         v->code_off = (u16)(end - PAGE - 16 - 1 - rng_below(&m->rng, 14));
 }
 
-/* The image: filling (INT3), the instruction, a jump to the exit stub, filling. */
+/* The image: filling (INT3), the instruction, a jump to the exit stub, filling. Before the instruction, with a 16-bit stack:
+ * MOV SS, m16, and at the image's beginning the selector. IRET, which enters, would not load what is above SP. */
 static void make_image(struct maker *m)
 {
     struct vector *v = m->v;
     const struct bench *bench = m->plan->bench;
     memset(v->code, 0xcc, sizeof v->code);
+    if (v->small_stack) {
+        u8 *load = v->code + v->at - vector_stack_load(v);
+        unsigned even = v->code_off & 1;
+        store16(v->code + even, bench->small_stack.selector);
+        load[0] = 0x8e;
+        load[1] = v->bits == BITS_32 ? 0x15 : 0x16;
+        if (v->bits == BITS_32)
+            store32(load + 2, (u32)bench->region + v->code_off + even);
+        else
+            store16(load + 2, (u16)(v->code_off + even));
+    }
     memcpy(v->code + v->at, m->bytes, m->n);
     u8 *out = v->code + v->at + m->n;
     v->length = (u8)m->n;
@@ -541,7 +578,11 @@ bool generate_vector(struct plan *plan, u64 index, struct vector *v)
                                     (plan->block_share ? index / plan->block_share : 0));
         v->block = 1;
         place_code(&m);
+        v->small_stack = v->bits != BITS_64 && plan->bench->ldt && !plan->stored &&
+                         rng_chance(&m.rng, is_stack_row(&insn_rows[v->row]) ? 40 : 4);
         random_state(&m);
+        if (v->small_stack)
+            v->before.r[REG_RSP] = stack_pointer(&m, stack_target(&m));
         if (plan->block_share && plan->block_count && index % plan->block_share == plan->block_share / 2) {
             if (!make_block(&m))
                 continue;

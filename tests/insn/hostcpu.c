@@ -307,7 +307,7 @@ static int replay(const char *file)
     bench.region = REGION;
     bench.alias = region;
     bench.exit_stub = REGION + CODE_OFF;
-    bench.fsgsbase = bench.avx = bench.ldt = true;
+    bench.fsgsbase = bench.avx = bench.ldt = bench.stored = true;
     memcpy(bench.feature, stored_features(stored), sizeof bench.feature);
     memcpy(region + DATA_OFF, bench.pattern, DATA_BYTES);
     bench_segments(&bench);
@@ -413,6 +413,7 @@ int main(int argc, char **argv)
     if (options.one && !options.bits)
         options.bits = 64;
     bench_pattern(&bench);
+    bench.stored = options.record;
     if (options.replay)
         return replay(options.replay);
     if (!native_init(&bench)) {

@@ -75,7 +75,7 @@ static inline u64 segment_base(const struct maker *m, unsigned seg)
 {
     if (m->v->bits == BITS_64)
         return seg == SEG_FS ? m->v->before.fs_base : seg == SEG_GS ? m->v->before.gs_base : 0;
-    return m->plan->bench->seg[m->v->bits][seg].base;
+    return vector_segment(m->plan->bench, m->v, seg)->base;
 }
 
 /* Whether the host might call its kernel: SYSCALL, SYSRET, SYSENTER, SYSEXIT somewhere in the bytes. */

@@ -260,7 +260,7 @@ static void run_vector(struct vector *v)
         for (unsigned i = 0; i < 4; i++)
             area->sel[i] = seg[order[i]].selector;
     }
-    area->iret[0] = start;
+    area->iret[0] = start - vector_stack_load(v);
     area->iret[1] = legacy ? seg[SEG_CS].selector : 0x33;
     area->iret[2] = v->before.rflags | (v->single_step ? FL_TF : 0);
     area->iret[3] = v->before.r[REG_RSP];
@@ -309,6 +309,7 @@ static NORETURN void child_main(int in, int out)
         __asm__ volatile("rdfsbase %0" : "=r"(area->host_fs_base));
     if (mprotect((void *)(uintptr_t)(bench->region + CODE_OFF), CODE_PAGES * PAGE, PROT_READ | PROT_EXEC) != 0)
         _exit(3);
+    *(volatile u8 *)(uintptr_t)(bench->region + ALIAS_OFF);
     for (unsigned page = 1; page < 7; page++) /* present from now on: a fault says "protection" as Nestor's tables do */
         if (page != 3)
             *(volatile u8 *)(uintptr_t)(bench->region + page * PAGE);
@@ -453,7 +454,7 @@ static void make_segments(struct bench *b)
     b->ldt = true;
     bench_segments(b);
     bool made = true;
-    for (unsigned i = 0; i < BENCH_ENTRIES; i++)
+    for (unsigned i = 0; i < b->entries; i++)
         made = made && (!b->entry[i].access || make_segment(&b->entry[i]));
     if (!made) {
         b->ldt = false;
@@ -464,7 +465,7 @@ static void make_segments(struct bench *b)
 bool native_init(struct bench *b)
 {
     bench = b;
-    enum { SHARED = MAP_SHARED | MAP_ANONYMOUS, MAY_MOVE = 1 };
+    enum { SHARED = MAP_SHARED | MAP_ANONYMOUS, MAY_MOVE = 1, MUST_BE_THERE = 2 };
     area = mmap(NULL, sizeof *area, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, SHARED, -1, 0);
     void *low = mmap((void *)REGION, REGION_BYTES, PROT_READ | PROT_WRITE, SHARED | MAP_FIXED_NOREPLACE, -1, 0);
@@ -488,6 +489,11 @@ bool native_init(struct bench *b)
     memset(b->alias + CODE_OFF, 0xcc, CODE_PAGES * PAGE);
     make_exit_stub(b->alias + CODE_OFF);
     memcpy(b->alias + DATA_OFF, b->pattern, DATA_BYTES);
+    void *twin = (u8 *)low + ALIAS_OFF;
+    if (syscall(SYS_mremap, (u8 *)low + ALIAS_OF, 0, PAGE, MAY_MOVE | MUST_BE_THERE, twin) != (long)(uintptr_t)twin) {
+        perror("hostcpu: mremap");
+        return false;
+    }
     u8 *at = low;
     if (mprotect(at, PAGE, PROT_NONE) != 0 || mprotect(at + 3 * PAGE, PAGE, PROT_NONE) != 0 ||
         mprotect(at + READONLY_OFF, PAGE, PROT_READ) != 0 || mprotect(at + DATA_END, PAGE, PROT_NONE) != 0) {

@@ -8,7 +8,8 @@
  * The data pages hold a pattern that never changes, except in a few windows around the borders between pages, which
  * each vector fills. Operands are steered into the windows; a write elsewhere is noticed (`stray`). The region lies
  * below 2 GiB so that every addressing form reaches it, and is smaller than 64 KiB so that 16-bit addresses do when a
- * segment begins there.
+ * segment begins there. Page 5 is seen once more at ALIAS_OFF: a 16-bit stack that begins at page 4 wraps around from window to
+ * window there.
  */
 #ifndef NESTOR_TESTS_INSN_VECTOR_H
 #define NESTOR_TESTS_INSN_VECTOR_H
@@ -27,6 +28,8 @@
 #define DATA_BYTES (DATA_PAGES * PAGE)
 #define READONLY_OFF (6 * PAGE)
 #define DATA_END (7 * PAGE)
+#define ALIAS_OFF (DATA_OFF + 0xf000u)
+#define ALIAS_OF (5 * PAGE)
 
 struct window { u32 off, bytes, at; };     /* offset in the region, size, place in vector.memory */
 #define WINDOWS 5u
@@ -76,6 +79,7 @@ struct vector {
     u8 block;                  /* how many instructions: 1, or a block of several; `row` is the first one's */
     u8 single_step;            /* run by TF: where it goes, or how long it is, is not known beforehand */
     u8 random;                 /* made of random bytes */
+    u8 small_stack;            /* 16- and 32-bit code: SS is bench.small_stack */
     u8 stored_x87, stored_vector;  /* what stored_fpu() was told */
     u8 at;                     /* where the instruction begins in the image */
     u16 code_off;              /* of the image in the region */
@@ -88,6 +92,8 @@ struct vector {
 };
 
 static inline const u8 *vector_bytes(const struct vector *v) { return v->code + v->at; }
+/* Bytes of the code before it that loads a 16-bit stack. */
+static inline unsigned vector_stack_load(const struct vector *v) { return !v->small_stack ? 0 : v->bits == BITS_32 ? 6 : 4; }
 static inline u32 vector_insn_off(const struct vector *v) { return v->code_off + v->at; }
 
 /* The row of a vector; for bytes without one, a row that says nothing. */
@@ -106,7 +112,8 @@ static inline bool one_of(const char *name, const char *names)
 /* How a segment looks in code of some width: what is loaded natively and what Nestor is given. */
 struct bench_segment { u16 selector; u32 base, limit, access; };
 
-#define BENCH_ENTRIES 14u
+#define BENCH_ENTRIES 15u
+#define STORED_ENTRIES 14u         /* that stored vectors know */
 
 /* What vectors need to know of where they run. */
 struct bench {
@@ -114,7 +121,10 @@ struct bench {
     u8 *alias;                 /* the same pages, writable, in this process */
     u8 pattern[DATA_BYTES];
     struct bench_segment seg[3][6];    /* by width of code; not used for BITS_64 */
+    struct bench_segment small_stack;            /* SS of vectors that say so: a 16-bit one */
     struct bench_segment entry[BENCH_ENTRIES];   /* of the LDT; access 0: empty */
+    unsigned entries;          /* how many there are */
+    bool stored;               /* for stored vectors: without ALIAS_OFF and later entries of the LDT */
     bool fsgsbase;             /* FS and GS bases can be set natively */
     bool avx;                  /* the host has YMM registers, and its kernel lets them be used */
     bool vex_whole;            /* Nestor has every extension that VEX encodes and the host has: what is left is undefined */
@@ -130,15 +140,20 @@ void bench_pattern(struct bench *bench);
 void bench_pattern_window(unsigned window, u8 *memory);
 void bench_segments(struct bench *bench);
 
+/* A segment register of 16- and 32-bit code before a vector. */
+static inline const struct bench_segment *vector_segment(const struct bench *bench, const struct vector *v, unsigned n)
+{
+    return n == SEG_SS && v->small_stack ? &bench->small_stack : &bench->seg[v->bits][n];
+}
+
 /* The linear address of the memory operand. */
 static inline u64 vector_operand(const struct bench *bench, const struct vector *v, const struct insn *in)
 {
-    const struct bench_segment *seg = bench->seg[v->bits];
     bool wide = v->bits == BITS_64;
     u64 base = in->base < 16 ? v->before.r[in->base] : in->base == REG_RIP ? bench->region + vector_insn_off(v) : 0;
     u64 index = in->index < 16 ? v->before.r[in->index] << in->scale : 0;
     u64 offset = (base + index + (u64)in->disp) & mask_low(8u << in->asz);
-    u64 segment = !wide ? seg[in->arch_seg].base
+    u64 segment = !wide ? vector_segment(bench, v, in->arch_seg)->base
                   : in->arch_seg == SEG_FS ? v->before.fs_base : in->arch_seg == SEG_GS ? v->before.gs_base : 0;
     return (segment + offset) & (wide ? ~0ull : 0xffffffff);
 }
