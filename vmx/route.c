@@ -132,6 +132,30 @@ static bool frame_wants(struct cpu *cpu, unsigned k, const struct vmx_ask *ask, 
     }
 }
 
+/* MSRs that are state of the guest in the VMCS: entry loads the guest's value and exit its hypervisor's, always or with these controls. */
+static const struct { u32 msr, entry, exit; } switched_msrs[] = {
+    {0x174, 0, 0}, {0x175, 0, 0}, {0x176, 0, 0},           /* IA32_SYSENTER_CS, _ESP, _EIP */
+    {0xc0000100, 0, 0}, {0xc0000101, 0, 0},                /* IA32_FS_BASE, IA32_GS_BASE */
+    {MSR_IA32_DEBUGCTL, VMENTRY_LOAD_DEBUG_CONTROLS, 0},   /* an exit clears it */
+    {0x277, VMENTRY_LOAD_PAT, VMEXIT_LOAD_PAT},
+    {0x38f, VMENTRY_LOAD_PERF_GLOBAL_CTRL, VMEXIT_LOAD_PERF_GLOBAL_CTRL},
+    {0x6a2, VMENTRY_LOAD_CET_STATE, VMEXIT_LOAD_CET_STATE}, /* IA32_S_CET, IA32_INTERRUPT_SSP_TABLE_ADDR */
+    {0x6a8, VMENTRY_LOAD_CET_STATE, VMEXIT_LOAD_CET_STATE},
+    {0x6e1, VMENTRY_LOAD_PKRS, VMEXIT_LOAD_PKRS},
+    {0xc0000080, VMENTRY_LOAD_EFER, VMEXIT_LOAD_EFER},
+};
+
+/* Whether frames outside this one have no business with an access of its guests to that MSR: their own guest's is another register, and a
+ * hypervisor that emulated the access would do so on that. */
+static bool msr_is_kept(const struct vmcs *v, u32 msr, bool write)
+{
+    for (unsigned n = 0; n < ARRAY_SIZE(switched_msrs); n++)
+        if (switched_msrs[n].msr == msr)
+            return (v->entry_controls & switched_msrs[n].entry) == switched_msrs[n].entry &&
+                   (v->exit_controls & switched_msrs[n].exit) == switched_msrs[n].exit;
+    return vmx_x2apic_virtualised(v, msr, write);
+}
+
 /* ---- instructions ------------------------------------------------------------------------------------------------ */
 
 static const struct { u8 class, scope; } exit_kind[EXIT_REASON_COUNT] = {
@@ -227,7 +251,7 @@ static int instruction_owner(struct cpu *cpu, const struct vmx_ask *ask, u64 val
         bool is_msr = is_msr_access(ask->reason);
         for (unsigned k = depth; k-- > 0;) {
             if (!frame_wants(cpu, k, ask, value)) {
-                if (is_msr && vmx_x2apic_virtualised(vmcs_of(cpu, k), ask->number, writes))
+                if (is_msr && msr_is_kept(vmcs_of(cpu, k), ask->number, writes))
                     break;                 /* it goes no further out */
                 continue;
             }

@@ -639,6 +639,42 @@ START_TEST(test_x2apic_innermost)
 }
 END_TEST
 
+/* IA32_EFER of L3 is none of L1's business where L2 switches it at entry and exit: L1 would emulate the access on L2's. */
+START_TEST(test_switched_msrs_innermost)
+{
+    static const struct { u32 msr; u64 entry, exit; } row[] = {
+        {0xc0000080, VMENTRY_LOAD_EFER, VMEXIT_LOAD_EFER}, {0x277, VMENTRY_LOAD_PAT, VMEXIT_LOAD_PAT},
+        {MSR_IA32_DEBUGCTL, VMENTRY_LOAD_DEBUG_CONTROLS, 0}, {0xc0000100, 0, 0}, {0x176, 0, 0}};
+    started_l3();                          /* L1 has no MSR bitmap: it wants all */
+    for (unsigned n = 0; n < ARRAY_SIZE(row); n++) {
+        for (unsigned write = 0; write < 2; write++) {
+            struct vmx_ask ask = {.reason = write ? EXIT_WRMSR : EXIT_RDMSR, .number = row[n].msr, .value = 0};
+            frame[1].vmcs.primary_controls |= PRIMARY_MSR_BITMAPS;
+            frame[1].msr_bitmap_hpa = BENCH_PAGE;
+            frame[1].vmcs.entry_controls |= row[n].entry;
+            frame[1].vmcs.exit_controls |= row[n].exit;
+            ck_assert(!vmx_intercept(&cpu, &insn, &ask));
+            if (row[n].entry && !write) {  /* L2's and L3's are one register: L1's answer is right */
+                frame[1].vmcs.entry_controls &= ~row[n].entry;
+                ck_assert(vmx_intercept(&cpu, &insn, &ask));
+                ck_level(1);
+                enter();
+                ck_level(3);
+                continue;
+            }
+            if (!write)
+                continue;
+            frame[1].vmcs.primary_controls &= ~(u64)PRIMARY_MSR_BITMAPS;
+            ck_assert(vmx_intercept(&cpu, &insn, &ask));       /* L2 wants it */
+            ck_level(2);
+            frame[1].checked = 0;
+            enter();
+            ck_level(3);
+        }
+    }
+}
+END_TEST
+
 /* ---- what belongs to one level among several --------------------------------------------------------------------- */
 
 /* IA32_SPEC_CTRL: L3 writes through L2's mask into L2's register, which is a shadow of L1's making. */
@@ -934,7 +970,7 @@ int main(void)
                                   test_injected_nmi, test_virtual_interrupt_acknowledged,
                                   test_virtual_interrupt_not_acknowledged, test_virtual_interrupt_reaches_l3,
                                   test_posted_to_l3, test_injected_notification, test_virtual_interrupt_in_unit,
-                                  test_apic_exit_in_unit, test_x2apic_innermost, test_spec_ctrl_levels,
+                                  test_apic_exit_in_unit, test_x2apic_innermost, test_switched_msrs_innermost, test_spec_ctrl_levels,
                                   test_tsc_in_store_list_levels, test_timeout_of_outer_frame,
                                   test_shadowing_of_inner_frame, test_skipped_instruction, test_guest_reset, test_vmcs_switch,
                                   test_migration, test_vmcs_page_moves, test_vmcs_page_missing, test_garbage_region};
