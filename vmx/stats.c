@@ -72,54 +72,58 @@ static void settle(struct cpu *cpu)
     stats->since = stats->now;
 }
 
-/* ---- L2 as a hypervisor ------------------------------------------------------------------------------------------ */
+/* ---- levels as hypervisors --------------------------------------------------------------------------------------- */
 
 /* L2's VM entries are the one measure of L3's exits that every policy shows: under `hardware`, L0 sees no L3, but it
  * sees L2's VMLAUNCH and VMRESUME exit to L1; where L0 runs them itself, it makes the entry. */
-static void note_nested_entry(struct cpu *cpu)
+static void note_hypervisor_entry(struct cpu *cpu, unsigned level)
 {
     struct vmx_stats *stats = cpu->stats;
-    stats->nested_entries++;
-    if (stats->nested_open)
+    struct vmx_hypervisor *h = &stats->hypervisor[level];
+    h->entries++;
+    if (h->open)
         return;
     settle(cpu);
-    stats->nested_open = true;
-    stats->nested_since = stats->instructions[1];
-    stats->nested_violations_since = stats->handling[1][EXIT_EPT_VIOLATION];
+    h->open = true;
+    memcpy(h->instructions_since, stats->instructions, sizeof h->instructions_since);
+    h->violations_since = stats->handling[1][EXIT_EPT_VIOLATION];
 }
 
 /* Brings the sums of the open interval up to date. */
-static void settle_nested(struct cpu *cpu)
+static void settle_hypervisor(struct cpu *cpu, unsigned level)
 {
     struct vmx_stats *stats = cpu->stats;
+    struct vmx_hypervisor *h = &stats->hypervisor[level];
     settle(cpu);
-    if (!stats->nested_open)
+    if (!h->open)
         return;
-    stats->nested_instructions += stats->instructions[1] - stats->nested_since;
-    stats->nested_violations += stats->handling[1][EXIT_EPT_VIOLATION] - stats->nested_violations_since;
-    stats->nested_since = stats->instructions[1];
-    stats->nested_violations_since = stats->handling[1][EXIT_EPT_VIOLATION];
+    for (unsigned l = 1; l <= level; l++)
+        h->instructions[l] += stats->instructions[l] - h->instructions_since[l];
+    h->violations += stats->handling[1][EXIT_EPT_VIOLATION] - h->violations_since;
+    memcpy(h->instructions_since, stats->instructions, sizeof h->instructions_since);
+    h->violations_since = stats->handling[1][EXIT_EPT_VIOLATION];
 }
 
-static void note_nested_end(struct cpu *cpu)
+static void note_hypervisor_end(struct cpu *cpu, unsigned level)
 {
-    settle_nested(cpu);
-    cpu->stats->nested_open = false;
+    settle_hypervisor(cpu, level);
+    cpu->stats->hypervisor[level].open = false;
 }
 
 void vmx_stats_vmxoff(struct cpu *cpu, unsigned level)
 {
-    if (!cpu->stats || level != 2)
+    if (!cpu->stats)
         return;
     vmx_stats_note_time(cpu);
-    note_nested_end(cpu);
+    note_hypervisor_end(cpu, bounded_level(level));
 }
 
 void vmx_stats_close(struct cpu *cpu)
 {
     if (!cpu->stats)
         return;
-    settle_nested(cpu);
+    for (unsigned level = 1; level < VMX_STATS_LEVELS; level++)
+        settle_hypervisor(cpu, level);
 }
 
 void vmx_stats_note_time(struct cpu *cpu)
@@ -202,10 +206,10 @@ void vmx_stats_exit(struct cpu *cpu, unsigned from, unsigned reason, unsigned ha
     stats->exits[from][reason][handler]++;
     if (handler == 0)
         return;
-    if (from == 2 && (reason == EXIT_VMLAUNCH || reason == EXIT_VMRESUME))
-        note_nested_entry(cpu);
-    else if (from == 2 && reason == EXIT_VMXOFF)
-        note_nested_end(cpu);
+    if (reason == EXIT_VMLAUNCH || reason == EXIT_VMRESUME)
+        note_hypervisor_entry(cpu, from);
+    else if (reason == EXIT_VMXOFF)
+        note_hypervisor_end(cpu, from);
     settle(cpu);
     stats->level = handler;
     stats->open_reason[handler] = (u16)reason;
@@ -218,8 +222,7 @@ void vmx_stats_entry(struct cpu *cpu, unsigned by, unsigned level)
     if (!stats)
         return;
     by = bounded_level(by);
-    if (by == 2)
-        note_nested_entry(cpu);
+    note_hypervisor_entry(cpu, by);
     settle(cpu);
     stats->level = bounded_level(level);
     stats->entries[stats->level]++;
@@ -265,13 +268,14 @@ void vmx_stats_add(struct vmx_stats *to, const struct vmx_stats *from)
         }
         to->entries[l] += from->entries[l];
         to->instructions[l] += from->instructions[l];
+        to->hypervisor[l].entries += from->hypervisor[l].entries;
+        to->hypervisor[l].violations += from->hypervisor[l].violations;
+        for (unsigned i = 0; i < VMX_STATS_LEVELS; i++)
+            to->hypervisor[l].instructions[i] += from->hypervisor[l].instructions[i];
     }
     for (unsigned n = 0; n < CTL_COUNT; n++)
         for (unsigned i = 0; i < 2; i++)
             to->uses[n][i] += from->uses[n][i];
-    to->nested_entries += from->nested_entries;
-    to->nested_instructions += from->nested_instructions;
-    to->nested_violations += from->nested_violations;
     for (unsigned c = 0; c < VMX_CHECK_COUNT; c++)
         to->entry_failures[c] += from->entry_failures[c];
 }
@@ -304,15 +308,28 @@ static void print_levels(const struct vmx_stats *stats, FILE *out)
     }
 }
 
-static void print_nested(const struct vmx_stats *stats, FILE *out)
+/* What an exit of each level's guests costs that level and those outside it: the numbers by which policies are compared. */
+static void print_hypervisors(const struct vmx_stats *stats, FILE *out)
 {
-    u64 entries = stats->nested_entries;
-    if (entries)
-        fprintf(out, "\nL2 as a hypervisor: %llu VM entries of L3, each at %llu instructions of L1\n"
-                "(%llu in all, until L2's VMXOFF; EPT violations took %llu of each)\n",
-                (unsigned long long)entries, (unsigned long long)(stats->nested_instructions / entries),
-                (unsigned long long)stats->nested_instructions,
-                (unsigned long long)(stats->nested_violations / entries));
+    bool any = false;
+    for (unsigned l = 1; l < VMX_STATS_LEVELS; l++) {
+        const struct vmx_hypervisor *h = &stats->hypervisor[l];
+        u64 between = 0;
+        if (!h->entries)
+            continue;
+        if (!any)
+            fprintf(out, "\nInstructions for each VM entry of a guest, by the level that ran them:\n%-10s %11s %11s %11s %11s %18s\n",
+                    "hypervisor", "VM entries", "L1", "between", "itself", "L1, EPT violations");
+        any = true;
+        fprintf(out, "L%-9u %11llu", l, (unsigned long long)h->entries);
+        for (unsigned i = 2; i < l; i++)
+            between += h->instructions[i];
+        if (l == 1)
+            fprintf(out, " %11s %11s", "", "");
+        else
+            fprintf(out, " %11llu %11llu", (unsigned long long)(h->instructions[1] / h->entries), (unsigned long long)(between / h->entries));
+        fprintf(out, " %11llu %18llu\n", (unsigned long long)(h->instructions[l] / h->entries), (unsigned long long)(h->violations / h->entries));
+    }
 }
 
 struct exit_row { u64 count; unsigned reason, handler; };
@@ -414,7 +431,7 @@ void vmx_stats_print(const struct vmx_stats *stats, FILE *out)
         return;
     }
     print_levels(stats, out);
-    print_nested(stats, out);
+    print_hypervisors(stats, out);
     for (unsigned l = 1; l < VMX_STATS_LEVELS; l++)
         print_exits(stats, l, out);
     for (unsigned l = 1; l < VMX_STATS_LEVELS; l++)

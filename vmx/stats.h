@@ -24,6 +24,14 @@ struct vmx_spread {
     u32 bucket[VMX_SPREAD_BUCKETS];
 };
 
+/* What a level's being a hypervisor costs: its VM entries, made or tried; the instructions of each level outside its guests between the first of
+ * them and its VMXOFF; and those that answered EPT violations in L1. While `open`, the *_since are the sums where it began. */
+struct vmx_hypervisor {
+    u64 entries, violations, instructions[VMX_STATS_LEVELS];
+    u64 violations_since, instructions_since[VMX_STATS_LEVELS];
+    bool open;
+};
+
 struct vmx_stats {
     u64 exits[VMX_STATS_LEVELS][EXIT_REASON_COUNT][VMX_STATS_LEVELS];   /* [level that ran][reason][level that handles it] */
     u64 handled[VMX_STATS_LEVELS][EXIT_REASON_COUNT];  /* exits after which the handler entered a guest again … */
@@ -33,16 +41,12 @@ struct vmx_stats {
     u64 instructions[VMX_STATS_LEVELS];
     u64 entry_failures[VMX_CHECK_COUNT];
     u64 uses[CTL_COUNT][2];    /* VM entries of L1 with this control on: as the hardware's, as emulated (policy augmented) */
-    /* What L2's being a hypervisor costs L1: L2's VM entries, made or tried; the instructions of L1 between the first
-     * of them and L2's VMXOFF; and those of them that answered EPT violations. */
-    u64 nested_entries, nested_instructions, nested_violations;
+    struct vmx_hypervisor hypervisor[VMX_STATS_LEVELS];
     /* The open account: the level that runs since `since`, and for each level the exit it is handling. */
     u64 now, since;                                    /* cpu->time.retired, exact to the instruction */
     u32 level;
     u16 open_reason[VMX_STATS_LEVELS];                 /* EXIT_NONE: none */
     u64 open_since[VMX_STATS_LEVELS];
-    u64 nested_since, nested_violations_since;         /* instructions[1], handling[1][EPT violation] at its start */
-    bool nested_open;
 };
 
 /* Zeroed counters; NULL when the host has no memory. */

@@ -229,8 +229,11 @@ START_TEST(counters)
     ck_assert_uint_eq(stats->handling[2][EXIT_HLT], 20);
     ck_assert_uint_eq(stats->entries[2], 3);
     ck_assert_uint_eq(stats->entries[3], 2);
-    ck_assert_uint_eq(stats->nested_entries, 2);
-    ck_assert_uint_eq(stats->nested_instructions, 5 + 50);
+    ck_assert_uint_eq(stats->hypervisor[2].entries, 2);
+    ck_assert_uint_eq(stats->hypervisor[2].instructions[1], 5 + 50);
+    ck_assert_uint_eq(stats->hypervisor[2].instructions[2], 10 + 5);
+    ck_assert_uint_eq(stats->hypervisor[1].entries, 3);
+    ck_assert_uint_eq(stats->hypervisor[1].instructions[1], 30 + 5 + 50);
 
     vmx_stats_add(sum, stats);
     vmx_stats_add(sum, stats);
@@ -240,7 +243,12 @@ START_TEST(counters)
     ck_assert(strstr(printed, "10 CPUID"));
     ck_assert(strstr(printed, "VPID_ZERO"));
     ck_assert(strstr(printed, "L3 "));
-    ck_assert(strstr(printed, "4 VM entries of L3, each at 27 instructions of L1"));
+    unsigned long long entries = 0, l1 = 0, between = 1, itself = 0;
+    ck_assert_int_eq(sscanf(strstr(strstr(printed, "\nhypervisor"), "\nL2"), "\nL2 %llu %llu %llu %llu", &entries, &l1, &between, &itself), 4);
+    ck_assert_uint_eq(entries, 4);
+    ck_assert_uint_eq(l1, 27);
+    ck_assert_uint_eq(between, 0);
+    ck_assert_uint_eq(itself, 7);
     ck_assert(strstr(printed, "Instructions of L1 to handle an exit:"));
     cpu.stats = NULL;
     vmx_stats_destroy(stats);
@@ -318,9 +326,9 @@ START_TEST(nested_account)
     vmx_stats_entry(&cpu, 1, 2);                           /* over: does not count */
     cpu.time.retired = 1000;
     vmx_stats_close(&cpu);
-    ck_assert_uint_eq(stats->nested_entries, 2);
-    ck_assert_uint_eq(stats->nested_instructions, 40 + 7 + 20);
-    ck_assert_uint_eq(stats->nested_violations, 7);
+    ck_assert_uint_eq(stats->hypervisor[2].entries, 2);
+    ck_assert_uint_eq(stats->hypervisor[2].instructions[1], 40 + 7 + 20);
+    ck_assert_uint_eq(stats->hypervisor[2].violations, 7);
 
     vmx_stats_entry(&cpu, 2, 3);                           /* L0 makes the entry */
     cpu.time.retired = 1100;
@@ -336,8 +344,8 @@ START_TEST(nested_account)
     vmx_stats_vmxoff(&cpu, 2);
     cpu.time.retired = 1300;
     vmx_stats_close(&cpu);
-    ck_assert_uint_eq(stats->nested_entries, 3);
-    ck_assert_uint_eq(stats->nested_instructions, 67 + 11 + 2);
+    ck_assert_uint_eq(stats->hypervisor[2].entries, 3);
+    ck_assert_uint_eq(stats->hypervisor[2].instructions[1], 67 + 11 + 2);
     cpu.stats = NULL;
     vmx_stats_destroy(stats);
 }
