@@ -1,21 +1,18 @@
 /*
- * monitor: the smallest KVM user that boots Debian's kernel.
+ * monitor: the smallest KVM user that boots Debian's kernel, or a multiboot kernel such as Xen.
  *
- * One file, one vCPU, one thread. It puts a bzImage, an initrd and a command line into a guest's memory as the Linux boot
- * protocol asks, enters the kernel at its 64-bit entry point and then serves what the guest asks of the outside world:
- * a 16550 on COM1 (uart.c), an RTC, and the ports by which a PC is reset or switched off. Interrupt controllers and
- * timer are KVM's own. It runs as a hypervisor's user-land at every level of `nestor stack debian-kvm`, so it is linked
+ * One vCPU, one thread. It puts the kernel into a guest's memory (linux.c, multiboot.c), enters it and then serves what the guest asks of the
+ * outside world: a 16550 on COM1 (uart.c), an RTC, and the ports by which a PC is reset or switched off. Interrupt controllers and
+ * timer are KVM's own. It runs as a hypervisor's user-land at every level of the stacks, so it is linked
  * statically, reads no configuration and writes nothing but the guest's serial output (stdout) and its errors (stderr).
  *
  * Exit status: 0 the guest powered off or reset, 1 usage or host error, 2 KVM could not go on with the guest.
  *
- * Follows Documentation/virt/kvm/api.rst and Documentation/arch/x86/boot.rst, "64-bit Boot Protocol" (Linux).
+ * Follows Documentation/virt/kvm/api.rst (Linux).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,46 +21,14 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include <asm/bootparam.h>
-#include <linux/kvm.h>
 
-#include "uart.h"
+#include "monitor.h"
 
-#define MIB (1024ull * 1024)
+enum { CPUID_ENTRIES_MAX = 256 };
 
-/* Where things stand in guest-physical memory. All below 640 KiB, but for the kernel and the initrd. */
-enum {
-    GPA_GDT = 0x500,
-    GPA_ZERO_PAGE = 0x7000,
-    GPA_PAGE_TABLES = 0x9000, /* PML4, one PDPT, four page directories: 4 GiB identity-mapped by 2 MiB pages */
-    GPA_COMMAND_LINE = 0x20000,
-    GPA_LOW_END = 0x9fc00,
-    GPA_TSS = 0xfffbd000,     /* three pages and one page that Intel processors without unrestricted guest need */
-    GPA_IDENTITY_MAP = 0xfffbc000,
-};
+enum { PORT_COM1 = 0x3f8, IRQ_COM1 = 4, PORT_I8042 = 0x64, PORT_CMOS = 0x70, PORT_DEBUG_EXIT = 0xf4 };
 
-enum { COMMAND_LINE_MAX = 2047, CPUID_ENTRIES_MAX = 256 };
-
-enum { PORT_COM1 = 0x3f8, IRQ_COM1 = 4, PORT_I8042_DATA = 0x60, PORT_I8042 = 0x64, PORT_CMOS = 0x70, PORT_ACPI_PM1 = 0x604 };
-
-struct options {
-    const char *kernel, *initrd, *append, *prefix;
-    uint64_t memory;
-    bool nested;
-};
-
-struct guest {
-    int kvm, vm, vcpu;
-    struct kvm_run *run;
-    uint8_t *memory; /* the guest's memory: gpa 0 is memory[0] */
-    uint64_t size;
-    uint64_t entry_gpa; /* the kernel's 64-bit entry point */
-    struct uart uart;
-    uint8_t cmos_index;
-    bool over; /* the guest switched itself off, or reset */
-};
-
-static _Noreturn void die(int status, const char *format, ...)
+_Noreturn void die(int status, const char *format, ...)
 {
     va_list arguments;
     uart_output_flush();
@@ -120,7 +85,7 @@ static void guest_create(struct guest *guest, uint64_t size)
         die(1, "the vCPU's kvm_run: %s", strerror(errno));
 }
 
-static int file_open(const char *path, uint64_t *size)
+int file_open(const char *path, uint64_t *size)
 {
     struct stat status;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -130,7 +95,7 @@ static int file_open(const char *path, uint64_t *size)
     return fd;
 }
 
-static void file_read(int fd, const char *path, uint64_t offset, void *to, uint64_t size)
+void file_read(int fd, const char *path, uint64_t offset, void *to, uint64_t size)
 {
     uint8_t *next = to;
     while (size) {
@@ -141,72 +106,6 @@ static void file_read(int fd, const char *path, uint64_t offset, void *to, uint6
             die(1, "%s: %s", path, got ? strerror(errno) : "ends too early");
         next += got, offset += got, size -= got;
     }
-}
-
-static void e820_add(struct boot_params *zero_page, uint64_t from_gpa, uint64_t to_gpa)
-{
-    struct boot_e820_entry entry = {.addr = from_gpa, .size = to_gpa - from_gpa, .type = 1 /* RAM */};
-    zero_page->e820_table[zero_page->e820_entries++] = entry;
-}
-
-/*
- * Loads a bzImage, an initrd (may be NULL) and the command line, and fills in the zero page.
- *
- * The kernel goes to the address that it prefers: it then unpacks itself in place, and need not apply its relocations.
- */
-static void guest_load(struct guest *guest, const struct options *options)
-{
-    uint64_t file_size;
-    int fd = file_open(options->kernel, &file_size);
-    struct boot_params *zero_page = (struct boot_params *)(guest->memory + GPA_ZERO_PAGE);
-    struct setup_header *header = &zero_page->hdr;
-    memset(zero_page, 0, sizeof *zero_page);
-    if (file_size < 4096)
-        die(1, "%s: too short for a Linux kernel", options->kernel);
-    file_read(fd, options->kernel, offsetof(struct boot_params, hdr), header, sizeof *header);
-    if (header->boot_flag != 0xaa55 || header->header != 0x53726448 /* "HdrS" */)
-        die(1, "%s: not a bzImage (no \"HdrS\" at 0x202)", options->kernel);
-    /* The jump at 0x200 says where this kernel's header ends; what follows is set-up code, no fields. */
-    size_t header_size = header->jump >> 8 & 0xff;
-    header_size += 0x202 - offsetof(struct boot_params, hdr);
-    if (header_size < sizeof *header)
-        memset((uint8_t *)header + header_size, 0, sizeof *header - header_size);
-    if (header->version < 0x20c || !(header->xloadflags & XLF_KERNEL_64))
-        die(1, "%s: has no 64-bit entry point (boot protocol %x.%02x)", options->kernel, header->version >> 8,
-            header->version & 0xff);
-
-    uint64_t setup_size = ((header->setup_sects ? header->setup_sects : 4) + 1) * 512ull;
-    uint64_t kernel_gpa = header->pref_address;
-    uint64_t end_gpa = kernel_gpa + header->init_size;
-    if (setup_size >= file_size || end_gpa > guest->size || kernel_gpa < MIB || file_size > header->init_size)
-        die(1, "%s: needs %llu MiB of memory; the guest has %llu", options->kernel,
-            (unsigned long long)(end_gpa / MIB + 1), (unsigned long long)(guest->size / MIB));
-    file_read(fd, options->kernel, setup_size, guest->memory + kernel_gpa, file_size - setup_size);
-    close(fd);
-    guest->entry_gpa = kernel_gpa + 0x200;
-
-    if (options->initrd) {
-        uint64_t size;
-        fd = file_open(options->initrd, &size);
-        uint64_t initrd_gpa = guest->size > size ? (guest->size - size) & ~0xfffull : 0;
-        if (initrd_gpa < end_gpa)
-            die(1, "%s: %llu KiB do not fit above the kernel in %llu MiB", options->initrd,
-                (unsigned long long)(size / 1024), (unsigned long long)(guest->size / MIB));
-        file_read(fd, options->initrd, 0, guest->memory + initrd_gpa, size);
-        close(fd);
-        header->ramdisk_image = initrd_gpa;
-        header->ramdisk_size = size;
-    }
-
-    size_t length = strlen(options->append);
-    if (length > COMMAND_LINE_MAX)
-        die(1, "--append: longer than %d characters", COMMAND_LINE_MAX);
-    memcpy(guest->memory + GPA_COMMAND_LINE, options->append, length + 1);
-    header->cmd_line_ptr = GPA_COMMAND_LINE;
-    header->type_of_loader = 0xff; /* one without a number of its own */
-    header->loadflags |= LOADED_HIGH;
-    e820_add(zero_page, 0, GPA_LOW_END);
-    e820_add(zero_page, MIB, guest->size);
 }
 
 /* ---- the processor ---------------------------------------------------------------------------------------------- */
@@ -250,11 +149,9 @@ static void segment_set(struct kvm_segment *segment, uint16_t selector, uint8_t 
                                     .l = code, .db = !code};
 }
 
-/* Long mode, paging on with the first 4 GiB mapped to themselves, flat segments, interrupts off, RSI = the zero page. */
-static void vcpu_set_registers(struct guest *guest)
+/* Long mode, paging on with the first 4 GiB mapped to themselves, RSI = the zero page. */
+static void set_linux_entry(struct guest *guest, struct kvm_sregs *system, struct kvm_regs *registers)
 {
-    static const uint64_t gdt[] = {0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff}; /* __BOOT_CS = 0x10, __BOOT_DS = 0x18 */
-    memcpy(guest->memory + GPA_GDT, gdt, sizeof gdt);
     uint64_t *pml4 = (uint64_t *)(guest->memory + GPA_PAGE_TABLES);
     uint64_t *pdpt = pml4 + 512, *directories = pml4 + 1024;
     pml4[0] = (GPA_PAGE_TABLES + 0x1000) | 3;
@@ -262,7 +159,29 @@ static void vcpu_set_registers(struct guest *guest)
         pdpt[i] = (GPA_PAGE_TABLES + 0x2000 + i * 0x1000) | 3;
     for (uint64_t i = 0; i < 4 * 512; i++)
         directories[i] = i * 2 * MIB | 0x83;
+    system->cr0 = 0x80000011; /* PG, ET, PE */
+    system->cr3 = GPA_PAGE_TABLES;
+    system->cr4 = 0x20;   /* PAE */
+    system->efer = 0x500; /* LMA, LME */
+    registers->rsi = GPA_ZERO_PAGE;
+}
 
+/* 32-bit protected mode without paging, EAX = the loader's magic, EBX = the information. */
+static void set_multiboot_entry(struct kvm_sregs *system, struct kvm_regs *registers)
+{
+    system->cs.l = 0;
+    system->cs.db = 1;
+    system->cr0 = 0x11; /* ET, PE */
+    registers->rax = 0x2badb002;
+    registers->rbx = GPA_MULTIBOOT_INFO;
+}
+
+/* Flat segments, interrupts off, at the kernel's entry. */
+static void vcpu_set_registers(struct guest *guest)
+{
+    const uint64_t code = guest->multiboot ? 0x00cf9b000000ffff : 0x00af9b000000ffff;
+    const uint64_t gdt[] = {0, 0, code, 0x00cf93000000ffff}; /* __BOOT_CS = 0x10, __BOOT_DS = 0x18 */
+    memcpy(guest->memory + GPA_GDT, gdt, sizeof gdt);
     struct kvm_sregs system;
     KVM_DO(guest->vcpu, KVM_GET_SREGS, &system);
     system.gdt.base = GPA_GDT;
@@ -271,13 +190,12 @@ static void vcpu_set_registers(struct guest *guest)
     segment_set(&system.cs, 0x10, 0xb, true);
     segment_set(&system.ds, 0x18, 0x3, false);
     system.es = system.fs = system.gs = system.ss = system.ds;
-    system.cr0 = 0x80000011; /* PG, ET, PE */
-    system.cr3 = GPA_PAGE_TABLES;
-    system.cr4 = 0x20;   /* PAE */
-    system.efer = 0x500; /* LMA, LME */
+    struct kvm_regs registers = {.rip = guest->entry_gpa, .rflags = 2};
+    if (guest->multiboot)
+        set_multiboot_entry(&system, &registers);
+    else
+        set_linux_entry(guest, &system, &registers);
     KVM_DO(guest->vcpu, KVM_SET_SREGS, &system);
-
-    struct kvm_regs registers = {.rip = guest->entry_gpa, .rsi = GPA_ZERO_PAGE, .rflags = 2};
     KVM_DO(guest->vcpu, KVM_SET_REGS, &registers);
 }
 
@@ -309,6 +227,24 @@ static uint8_t cmos_read(uint8_t index)
     }
 }
 
+/* PM1 status, enable and control, two bytes each. No event ever comes; the machine is in ACPI mode, and SLP_EN switches it off. */
+static uint8_t acpi_read(const struct guest *guest, unsigned offset)
+{
+    const uint16_t value[] = {guest->acpi_status, guest->acpi_enable, 1 /* SCI_EN */};
+    return value[offset / 2] >> offset % 2 * 8;
+}
+
+static void acpi_write(struct guest *guest, unsigned offset, uint8_t value)
+{
+    unsigned shift = offset % 2 * 8;
+    if (offset / 2 == 0)
+        guest->acpi_status &= ~(value << shift);
+    else if (offset / 2 == 1)
+        guest->acpi_enable = (guest->acpi_enable & ~(0xff << shift)) | value << shift;
+    else if (shift && value & 0x20)
+        guest->over = true;
+}
+
 static uint8_t port_read(struct guest *guest, uint16_t port)
 {
     if (port >= PORT_COM1 && port < PORT_COM1 + 8)
@@ -321,6 +257,8 @@ static uint8_t port_read(struct guest *guest, uint16_t port)
      */
     if (port == PORT_I8042)
         return 0x01;
+    if (port >= PORT_ACPI_EVENT && port < PORT_ACPI_CONTROL + 2)
+        return acpi_read(guest, port - PORT_ACPI_EVENT);
     return 0xff;
 }
 
@@ -328,12 +266,14 @@ static void port_write(struct guest *guest, uint16_t port, uint8_t value)
 {
     if (port >= PORT_COM1 && port < PORT_COM1 + 8)
         uart_write(&guest->uart, port - PORT_COM1, value);
+    else if (port == PORT_DEBUG_EXIT)
+        die(2, "the guest wrote %u to port 0xf4: it has failed", value);
     else if (port == PORT_CMOS)
         guest->cmos_index = value & 0x7f;
     else if (port == PORT_I8042 && value == 0xfe)
         guest->over = true; /* pulse the reset line */
-    else if (port == PORT_ACPI_PM1 + 1 && value & 0x20)
-        guest->over = true; /* SLP_EN */
+    else if (port >= PORT_ACPI_EVENT && port < PORT_ACPI_CONTROL + 2)
+        acpi_write(guest, port - PORT_ACPI_EVENT, value);
 }
 
 static void guest_serve_port(struct guest *guest)
@@ -412,6 +352,7 @@ static void guest_run(struct guest *guest)
 static _Noreturn void usage(void)
 {
     fputs("usage: monitor --kernel BZIMAGE [--initrd FILE] [--append STRING] [--memory SIZE[M|G]] [--nested]\n"
+          "       monitor --kernel MULTIBOOT [--module FILE[,STRING]]... [--append STRING] ...\n"
           "               [--prefix STRING]   put STRING before each line that the guest writes\n",
           stderr);
     exit(1);
@@ -427,11 +368,23 @@ static uint64_t parse_memory(const char *text)
     return size;
 }
 
+/* FILE[,STRING]; the words are the module's command line. */
+static void add_module(struct options *options, char *text)
+{
+    if (options->modules == MODULES_MAX)
+        die(1, "--module %s: more than %d modules", text, MODULES_MAX);
+    char *words = strchr(text, ',');
+    if (words)
+        *words++ = 0;
+    options->module[options->modules++] = (struct module){.path = text, .words = words ? words : ""};
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {.append = "", .prefix = "", .memory = 128 * MIB};
     for (int i = 1; i < argc; i++) {
-        const char *word = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+        const char *word = argv[i];
+        char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (!strcmp(word, "--nested")) {
             options.nested = true;
             continue;
@@ -444,6 +397,8 @@ int main(int argc, char **argv)
             options.initrd = value;
         else if (!strcmp(word, "--append"))
             options.append = value;
+        else if (!strcmp(word, "--module"))
+            add_module(&options, value);
         else if (!strcmp(word, "--prefix"))
             options.prefix = value;
         else if (!strcmp(word, "--memory"))
@@ -458,7 +413,15 @@ int main(int argc, char **argv)
     struct guest guest = {.kvm = -1};
     uart_init(&guest.uart, options.prefix);
     guest_create(&guest, options.memory);
-    guest_load(&guest, &options);
+    guest.multiboot = multiboot_is_kernel(options.kernel);
+    if (guest.multiboot ? options.initrd != NULL : options.modules > 0)
+        die(1, "%s: %s", options.kernel, guest.multiboot ? "a multiboot kernel takes --module, not --initrd" : "Linux takes --initrd, not --module");
+    if (guest.multiboot) {
+        multiboot_load(&guest, &options);
+        acpi_build(&guest);
+    } else {
+        linux_load(&guest, &options);
+    }
     vcpu_set_cpuid(&guest, options.nested);
     vcpu_set_registers(&guest);
     guest_run(&guest);

@@ -56,6 +56,28 @@ images_place() {
         unavailable "mkcpio does not compile; needed are gcc and libc6-dev"
 }
 
+# modules_strip PACKAGE: KVM's modules out of a kernel package, to $images. A stripped module has lost its signature as well:
+# the kernel only remarks on it, and need not check it.
+modules_strip() {
+    local package=$1 module file
+    for module in virt/lib/irqbypass arch/x86/kvm/kvm arch/x86/kvm/kvm-intel arch/x86/kvm/kvm-amd; do
+        file=$(package_unpack "$package")/lib/modules/${package#linux-image-}/kernel/$module.ko
+        if [ -e "$file.xz" ]; then xz -dc "$file.xz"; else cat "$file"; fi >"$images/$(basename $module).ko"
+        strip --strip-unneeded "$images/$(basename $module).ko"
+    done
+}
+
+# hypervisor_parts_make PACKAGE: what makes a Linux a hypervisor, in $images: labs/monitor and the modules.
+hypervisor_parts_make() {
+    [ ! -e "$images/.parts" ] || return 0
+    say "compiling the monitor, stripping the modules"
+    cc -std=gnu11 -O2 -Wall -static -s -o "$images/monitor" "$root"/labs/monitor/*.c &&
+        cc -std=gnu11 -O2 -Wall -static -s -o "$images/exits" "$here/exits.c" ||
+        unavailable "the monitor does not compile; needed are gcc and libc6-dev (with libc.a)"
+    modules_strip "$1"
+    touch "$images/.parts"
+}
+
 # stack_run WORDS: nestor run with these words and the user's; its output is shown and kept in $log without carriage returns.
 # Returns the machine's exit status.
 stack_run() {

@@ -16,6 +16,7 @@ usage: nestor stack debian-kvm [options] [options of nestor run]
   --levels N      how many Linux kernels, one inside the other: 1 (no KVM) to 6; default 2
   --policy P      transparent (default): Nestor gives each guest a VMX interface, every KVM runs with nested=0
                   hardware: as silicon does; each KVM but the last emulates VMX for its guest (nested=1)
+  --kvm P=V,...   more parameters of every kvm_intel, such as enable_shadow_vmcs=0
   --memory SIZE   of the machine; default: what the levels need
   --append S      added to the outermost kernel's command line
   --verbose       the kernels print all their messages
@@ -27,9 +28,10 @@ the packages cannot be had.
 END
 }
 
-levels=2 policy=transparent loglevel=6 with_amd=""
-options_read --levels=levels --policy=policy --with-amd:with_amd=1 -- "$@"
+levels=2 policy=transparent kvm="" loglevel=6 with_amd=""
+options_read --kvm=kvm --levels=levels --policy=policy --with-amd:with_amd=1 -- "$@"
 [[ $levels =~ ^[1-6]$ ]] || die "--levels $levels: a number from 1 to 6 was expected"
+[[ $kvm =~ ^([a-z_]+=[^,[:space:]]+(,|$))*$ ]] || die "--kvm $kvm: parameters NAME=VALUE, separated by commas, were expected"
 
 # ---- packages ----------------------------------------------------------------------------------------------------
 
@@ -39,29 +41,13 @@ kernel_root=$(package_unpack "$kernel_package")
 busybox_root=$(package_unpack busybox-static)
 kernel_version=${kernel_package#linux-image-}
 kernel=$kernel_root/boot/vmlinuz-$kernel_version
-modules=$kernel_root/lib/modules/$kernel_version/kernel
 [ -s "$kernel" ] || die "$kernel_package holds no boot/vmlinuz-$kernel_version"
 
 # ---- images ------------------------------------------------------------------------------------------------------
 
-images_place "$here/init.sh" "$root"/labs/monitor/*.[ch] "$kernel_package $with_amd"
+images_place "$here/init.sh" "$here/exits.c" "$root"/labs/monitor/*.[ch] "$kernel_package $with_amd"
 
-if [ ! -e "$images/.parts" ]; then
-    say "compiling the monitor, stripping the modules"
-    cc -std=gnu11 -O2 -Wall -static -s -o "$images/monitor" "$root"/labs/monitor/*.c ||
-        unavailable "the monitor does not compile; needed are gcc and libc6-dev (with libc.a)"
-    # A stripped module has lost its signature as well: the kernel only remarks on it, and need not check it.
-    for module in virt/lib/irqbypass arch/x86/kvm/kvm arch/x86/kvm/kvm-intel arch/x86/kvm/kvm-amd; do
-        if [ -e "$modules/$module.ko.xz" ]; then
-            xz -dc "$modules/$module.ko.xz" >"$images/whole.ko"
-        else
-            cp "$modules/$module.ko" "$images/whole.ko"
-        fi
-        strip --strip-unneeded -o "$images/$(basename $module).ko" "$images/whole.ko"
-    done
-    rm "$images/whole.ko"
-    touch "$images/.parts"
-fi
+hypervisor_parts_make "$kernel_package"
 
 # The initramfs of a level that has $1 levels inside itself. Uncompressed, at every depth: a host's memory is cheaper than
 # the instructions that unpack it.
@@ -79,6 +65,7 @@ initramfs_make() {
         echo "char /dev/null 666 1 3"
         echo "file /init 755 $here/init.sh"
         echo "file /bin/busybox 755 $busybox_root/bin/busybox"
+        echo "file /bin/exits 755 $images/exits"
         if [ "$inner" -gt 0 ]; then
             echo "file /bin/monitor 755 $images/monitor"
             for module in irqbypass kvm kvm-intel ${with_amd:+kvm-amd}; do
@@ -105,7 +92,7 @@ needed=$((inner_memory + 80 + (levels - 1) * step))
 nested=0
 [ "$policy" != hardware ] || nested=1
 append="console=ttyS0 loglevel=$loglevel panic=-1 reboot=k nokaslr mitigations=off 8250.nr_uarts=1 cryptomgr.notests"
-append+=" nest.level=1 nest.levels=$levels nest.nested=$nested nest.loglevel=$loglevel nest.memory=$inner_memory nest.step=$step"
+append+=" nest.level=1 nest.levels=$levels nest.nested=$nested nest.loglevel=$loglevel nest.memory=$inner_memory nest.step=$step${kvm:+ nest.kvm=$kvm}"
 append+=${extra_append:+ $extra_append}
 
 if [ -n "$build_only" ]; then
