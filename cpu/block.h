@@ -19,7 +19,7 @@ struct block_link {
 struct block {
     u16 bytes;
     u8 count;                  /* instructions; 0: the block has been dropped */
-    u8 bits;                   /* enum cpu_bits | mode.cet << 2 */
+    u8 bits;                   /* enum cpu_bits | mode.cet << 2 | whether locks are watched << 4 */
     u8 turn;                   /* the successor to be replaced next */
     u16 heat;                  /* how often an engine was asked to run it before there was code */
     const void *code;          /* the engine's translation, or NULL */

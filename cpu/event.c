@@ -310,7 +310,7 @@ static void take_payload(struct cpu *cpu)
         cpu->sys.cr2 = e->payload;
     } else if (e->vector == EXC_DB) {
         if (e->payload)
-            cpu->sys.dr6 = (cpu->sys.dr6 & ~0xfull) | (e->payload & (0xf | DR6_BD | DR6_BS | DR6_BT));
+            cpu->sys.dr6 = (cpu->sys.dr6 & ~(0xfull | (e->payload & DR6_BLD))) | (e->payload & (0xf | DR6_BD | DR6_BS | DR6_BT));
         cpu->sys.dr7 &= ~DR7_GD;
         cpu->sys.debugctl &= ~(u64)(DEBUGCTL_LBR | DEBUGCTL_BTF);  /* the handler runs without */
     }
@@ -580,7 +580,7 @@ static enum flow service_once(struct cpu *cpu)
     if (armed && vmx_attention(cpu, VMX_STAGE_TPR_MTF))
         return FLOW_EXIT;
     if ((e->attention & ATT_PENDING_DB) && !(e->blocking & BLOCK_MOV_SS) && !shutdown) {
-        u64 dr6 = e->pending_debug & (0xf | DR6_BS | DR6_BT);
+        u64 dr6 = e->pending_debug & (0xf | DR6_BLD | DR6_BS | DR6_BT);
         e->pending_debug = 0;
         e->attention &= ~(u32)ATT_PENDING_DB;
         if (dr6) {

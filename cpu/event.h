@@ -52,6 +52,7 @@ static inline void cpu_pend_debug(struct cpu *cpu, u64 dr6)
     cpu->event.attention |= ATT_PENDING_DB;
 }
 
+#define DR6_BLD BIT(11)            /* in DR6 itself 0 stands for a bus lock */
 #define DR6_BD BIT(13)
 #define DR6_BS BIT(14)
 #define DR6_BT BIT(15)

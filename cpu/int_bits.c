@@ -23,14 +23,21 @@ static enum flow bit_reg(struct cpu *cpu, const struct insn *in, u64 offset, enu
 }
 
 /* A register offset reaches outside the operand: the address moves by whole operands. */
+static bool bit_mem_la(struct cpu *cpu, const struct insn *in, i64 offset, unsigned access, u64 *la)
+{
+    unsigned bytes = 1u << in->osz;
+    i64 moved = (offset >> (3 + in->osz)) * (i64)bytes;
+    u64 off = (ea_offset(cpu, in) + (u64)moved) & mask_low(8u << in->asz);
+    return seg_la(cpu, in->arch_seg, off, bytes, access, la);
+}
+
 static enum flow bit_mem(struct cpu *cpu, const struct insn *in, i64 offset, enum bit_op op)
 {
     unsigned bits = osz_bits(in->osz), bytes = bits / 8;
     unsigned access = op == BIT_TEST ? ACCESS_READ : ACCESS_WRITE;
-    i64 moved = (offset >> (3 + in->osz)) * (i64)bytes;
-    u64 la, off = (ea_offset(cpu, in) + (u64)moved) & mask_low(8u << in->asz), v = 0;
+    u64 la, v = 0;
     unsigned bit = (unsigned)offset & (bits - 1);
-    TRY(seg_la(cpu, in->arch_seg, off, bytes, access, &la));
+    TRY(bit_mem_la(cpu, in, offset, access, &la));
     TRY(mem_read_slow(cpu, la, &v, bytes, access));
     if (op != BIT_TEST) {
         u64 changed = bit_apply(v, bit, op);
@@ -44,6 +51,11 @@ static i64 bit_offset(const struct cpu *cpu, const struct insn *in)
 {
     u64 v = cpu->core.r[in->reg];
     return in->osz == OSZ_64 ? (i64)v : in->osz == OSZ_32 ? (i32)v : (i16)v;
+}
+
+bool bit_string_la(struct cpu *cpu, const struct insn *in, unsigned access, u64 *la)
+{
+    return bit_mem_la(cpu, in, bit_offset(cpu, in), access, la);
 }
 
 #define DEFINE_BIT(name, op)                                                                                           \

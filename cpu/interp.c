@@ -5,6 +5,7 @@
  */
 #include "cpu/interp.h"
 
+#include "cpu/bus_lock.h"
 #include "cpu/cet.h"
 #include "cpu/decode.h"
 #include "cpu/event.h"
@@ -146,7 +147,19 @@ struct interp_counts interp_counts(const struct interp *interp) { return interp-
 /* ---- making blocks ------------------------------------------------------------------------------------------------ */
 
 /* What the instructions of a block depend on beside its bytes. */
-static u8 block_bits(const struct cpu *cpu) { return (u8)(cpu->mode.code_bits | cpu->mode.cet << 2); }
+static u8 block_bits(const struct cpu *cpu)
+{
+    return (u8)(cpu->mode.code_bits | cpu->mode.cet << 2 | (cpu->mode.locks != 0) << 4);
+}
+
+/* Handlers that only some modes have. */
+static inline void pick_handler(const struct cpu *cpu, struct insn *in)
+{
+    if (UNLIKELY(cpu->mode.cet))
+        in->handler = cet_handler(in->handler);
+    if (UNLIKELY(cpu->mode.locks))
+        in->handler = bus_lock_handler(in);
+}
 
 /* Decodes from the page's bytes at `offset`. NULL when the first instruction crosses the page. */
 static struct block *make_block(struct cpu *cpu, const u8 *page, u64 page_off, unsigned offset)
@@ -161,8 +174,7 @@ static struct block *make_block(struct cpu *cpu, const u8 *page, u64 page_off, u
         struct insn *in = &block->insn[count];
         if (insn_decode(cpu->feature, cpu->mode.code_bits, page + at, PAGE_SIZE - at, in) == DECODE_MORE)
             break;
-        if (UNLIKELY(cpu->mode.cet))
-            in->handler = cet_handler(in->handler);
+        pick_handler(cpu, in);
         in->position = (u8)count++;
         at += in->length;
         if (in->row == 0xffff || insn_rows[in->row].attr & ROW_END)
@@ -245,8 +257,7 @@ static struct block *decode_single(struct cpu *cpu, u64 la)
         return block;
     insn_decode(cpu->feature, cpu->mode.code_bits, bytes, INSN_BYTES, &s->insn);
     s->insn.position = 0;
-    if (UNLIKELY(cpu->mode.cet))
-        s->insn.handler = cet_handler(s->insn.handler);
+    pick_handler(cpu, &s->insn);
     memcpy(s->bytes, bytes, sizeof s->bytes);
     block->bits = block_bits(cpu);
     block->ram_off = BUS_NO_RAM;

@@ -42,6 +42,17 @@ static COLD void update_cet(struct cpu *cpu)
         cpu->event.attention |= ATT_ENDBRANCH;
 }
 
+/* Who is told of locked accesses at this privilege level. */
+static u8 locks_watched(const struct cpu *cpu)
+{
+    u8 locks = 0;
+    if (UNLIKELY(cpu->sys.debugctl & DEBUGCTL_BUS_LOCK_DETECT) && cpu->mode.cpl > 0)
+        locks |= LOCKS_DEBUG;
+    if (UNLIKELY(cpu->sys.test_ctrl & TEST_CTRL_SPLIT_LOCK_FAULT))
+        locks |= LOCKS_SPLIT_FAULT;
+    return locks;
+}
+
 static void update_privilege(struct cpu *cpu)
 {
     struct cpu_mode *m = &cpu->mode;
@@ -52,7 +63,8 @@ static void update_privilege(struct cpu *cpu)
     cpu->event.attention &= ~(u32)ATT_ENDBRANCH;
     if (UNLIKELY(cpu->sys.cr4 & CR4_CET))
         update_cet(cpu);
-    m->code_key = (u8)(m->code_bits | (m->cpl == 3) << 2 | m->cet << 3);
+    m->locks = locks_watched(cpu);
+    m->code_key = (u8)(m->code_bits | (m->cpl == 3) << 2 | m->cet << 3 | (m->locks != 0) << 5);
 
     unsigned watched = breakpoints_watched(cpu);
     if (UNLIKELY(flags & (FL_TF | FL_RF) || watched & 1 || cpu->sys.debugctl & DEBUGCTL_LBR))

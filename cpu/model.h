@@ -79,19 +79,23 @@ u32 xsave_size_compacted(u64 mask);
 /* The TSC, the core crystal clock and the local APIC's timer all run at this rate: one instruction is one tick is one
  * ns. */
 #define CPU_TSC_HZ 1000000000u
-#define DR6_FIXED 0xffff0ff0ull    /* bits that read as 1 (without RTM and bus-lock detection) */
+#define DR6_FIXED 0xffff0ff0ull    /* bits that read as 1; bit 11 may be written where there is bus-lock detection */
 #define DR7_FIXED 0x400ull
 #define APIC_BASE_DEFAULT 0xfee00000ull
 enum { APIC_BASE_BSP = 1 << 8, APIC_BASE_EXTD = 1 << 10, APIC_BASE_ENABLE = 1 << 11 };
 enum { MISC_ENABLE_FAST_STRINGS = 1 << 0, MISC_ENABLE_PERFMON = 1 << 7, MISC_ENABLE_NO_BTS = 1 << 11, MISC_ENABLE_NO_PEBS = 1 << 12,
        MISC_ENABLE_MONITOR = 1 << 18, MISC_ENABLE_LIMIT_CPUID = 1 << 22 };
 #define MISC_ENABLE_XD_DISABLE (1ull << 34)
-enum { DEBUGCTL_LBR = 1 << 0, DEBUGCTL_BTF = 1 << 1, DEBUGCTL_FREEZE_LBRS_ON_PMI = 1 << 11, DEBUGCTL_FREEZE_PERFMON_ON_PMI = 1 << 12 };
+enum { DEBUGCTL_LBR = 1 << 0, DEBUGCTL_BTF = 1 << 1, DEBUGCTL_BUS_LOCK_DETECT = 1 << 2, DEBUGCTL_FREEZE_LBRS_ON_PMI = 1 << 11,
+       DEBUGCTL_FREEZE_PERFMON_ON_PMI = 1 << 12 };
+enum { TEST_CTRL_SPLIT_LOCK_FAULT = 1 << 29 };     /* MSR_TEST_CTRL */
+enum { CORE_CAP_SPLIT_LOCK_FAULT = 1 << 5 };       /* IA32_CORE_CAPABILITIES */
 /* The bits of IA32_DEBUGCTL that this CPU lets be set. */
 static inline u64 cpu_debugctl_bits(const struct cpu *cpu)
 {
     return DEBUGCTL_BTF | (cpu_model_of(cpu)->lbr ? DEBUGCTL_LBR | DEBUGCTL_FREEZE_LBRS_ON_PMI : 0) |
-           (cpu_has(cpu, FEATURE_PMU) ? DEBUGCTL_FREEZE_PERFMON_ON_PMI : 0);
+           (cpu_has(cpu, FEATURE_PMU) ? DEBUGCTL_FREEZE_PERFMON_ON_PMI : 0) |
+           (cpu_has(cpu, FEATURE_BUS_LOCK_DETECT) ? DEBUGCTL_BUS_LOCK_DETECT : 0);
 }
 /* IA32_U_CET and IA32_S_CET; bits 63:12 are the base of the legacy code page bitmap. */
 enum { CET_SH_STK_EN = 1 << 0, CET_WR_SHSTK_EN = 1 << 1, CET_ENDBR_EN = 1 << 2, CET_LEG_IW_EN = 1 << 3,

@@ -397,6 +397,17 @@ static bool debugctl_write(struct cpu *cpu, u32 msr, u64 value)
     return true;
 }
 
+/* Faults of split locks (cpu/bus_lock.h). */
+static bool test_ctrl_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    (void)msr;
+    if (value & ~(u64)TEST_CTRL_SPLIT_LOCK_FAULT)
+        return false;
+    cpu->sys.test_ctrl = value;
+    cpu_mode_update_cpl(cpu);
+    return true;
+}
+
 /* ---- the rest -------------------------------------------------------------------------------------------------- */
 
 static bool misc_enable_write(struct cpu *cpu, u32 msr, u64 value)

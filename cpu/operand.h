@@ -100,6 +100,8 @@ bool rm_read_bytes(struct cpu *cpu, const struct insn *in, void *data, unsigned 
 /* A far pointer in memory: an offset of the operand size, the selector behind it. Each has its own alignment. */
 bool rm_read_pointer(struct cpu *cpu, const struct insn *in, u64 *offset, u16 *selector);
 bool rm_write_bytes(struct cpu *cpu, const struct insn *in, const void *data, unsigned n);
+/* The linear address of the operand of BT, BTS, BTR, BTC m, r: the bit offset in the register moves it. (cpu/int_bits.c) */
+bool bit_string_la(struct cpu *cpu, const struct insn *in, unsigned access, u64 *la);
 
 /* ---- the stack ------------------------------------------------------------------------------------------------------ */
 

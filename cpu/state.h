@@ -103,7 +103,8 @@ struct cpu_sys {
     u64 pkg_cst_config_control, power_ctl, umwait_control;
     u64 perf_edge;             /* state of the counters' edge detectors, by their bits in IA32_PERF_GLOBAL_CTRL */
     u64 lbr_from[32], lbr_to[32], lbr_info[32], lbr_tos, lbr_select, ler_from, ler_to;    /* last-branch records */
-    u64 spare[12];             /* for later MSRs without a change of the layout */
+    u64 test_ctrl;             /* MSR_TEST_CTRL */
+    u64 spare[11];             /* for later MSRs without a change of the layout */
 };
 
 /* ---- x87 and vectors ------------------------------------------------------------------------------------------- */
@@ -178,7 +179,8 @@ struct cpu_event {
     u8 nmi_unblocking_iret;    /* the running IRET has unblocked NMIs (VM-exit interruption information bit 12) */
     u8 step;                   /* STEP_*: what held before the instruction that runs alone (cpu/event.h) */
     u32 d_error, d_insn_length;
-    u64 pending_debug;         /* debug exceptions to come after this instruction, as DR6 bits (B0-B3, BS = 14, enabled-breakpoint = 12) */
+    u64 pending_debug;         /* debug exceptions to come after this instruction, as DR6 bits (B0-B3, BS = 14, enabled-breakpoint = 12;
+                                  BLD = 11 here means a bus lock, though DR6 shows it by a 0) */
     u64 wait_deadline;         /* ACTIVITY_MWAIT ends when the machine's TSC reaches it; 0: never */
     u64 monitor_hpa;           /* the monitored line, 64 bytes; valid with MONITOR_ARMED or _WAITING */
     u32 monitor_armed;         /* MONITOR_* */
@@ -192,7 +194,9 @@ struct cpu_event {
 enum cpu_bits { BITS_16, BITS_32, BITS_64 };
 enum paging_mode { PAGING_NONE, PAGING_32, PAGING_PAE, PAGING_4LEVEL, PAGING_5LEVEL };
 
-enum { MODE_SHADOW_STACK = 1, MODE_IBT = 2, CODE_KEY_BITS = 5 };
+enum { MODE_SHADOW_STACK = 1, MODE_IBT = 2, CODE_KEY_BITS = 6 };
+/* Who is told of locked accesses (cpu/bus_lock.h). */
+enum { LOCKS_DEBUG = 1 << 0, LOCKS_SPLIT_FAULT = 1 << 1, LOCKS_VMM = 1 << 2 };
 
 struct cpu_mode {
     u8 code_bits;              /* enum cpu_bits of CS */
@@ -203,10 +207,12 @@ struct cpu_mode {
     u8 v8086, real;            /* real: CR0.PE = 0 */
     u8 long_mode;              /* EFER.LMA */
     u8 la_bits;                /* canonical width: 48 or 57 */
-    u8 code_key;               /* what decoded blocks depend on: code_bits | CPL 3 << 2 (translation permission) | cet << 3 */
+    u8 code_key;               /* what decoded blocks depend on: code_bits | CPL 3 << 2 (translation permission) | cet << 3 |
+                                  whether locks are watched << 5 */
     u8 pa_bits;                /* physical-address width (MAXPHYADDR) of the model; 0 before the first cpu_mode_update() */
     u8 cet;                    /* MODE_SHADOW_STACK, MODE_IBT: what CET does at this CPL */
-    u8 pad[4];
+    u8 locks;                  /* LOCKS_*: who watches locked accesses at this CPL */
+    u8 pad[3];
 };
 
 /* A memory access that cannot be made, as the MMU describes it; cpu_raise_fault() (cpu/raise.h) turns it into an event

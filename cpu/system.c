@@ -308,7 +308,8 @@ static enum flow mov_to_dr(struct cpu *cpu, const struct insn *in)
     } else if (value >> 32) {
         return cpu_raise_gp(cpu, 0);
     } else if (number == 6) {
-        cpu->sys.dr6 = (value & DR6_WRITABLE) | DR6_FIXED;
+        u64 writable = DR6_WRITABLE | (cpu_has(cpu, FEATURE_BUS_LOCK_DETECT) ? DR6_BLD : 0);
+        cpu->sys.dr6 = (value & writable) | (DR6_FIXED & ~writable);
     } else {
         cpu->sys.dr7 = (value & DR7_WRITABLE) | DR7_FIXED;
         cpu_mode_update_cpl(cpu);

@@ -171,7 +171,7 @@ static COLD u64 lam_masked(const struct cpu *cpu, u64 la)
     return (u64)((i64)(la << (64 - bits)) >> (64 - bits));
 }
 
-static u64 program_la(const struct cpu *cpu, u64 la, unsigned access)
+u64 walk_program_la(const struct cpu *cpu, u64 la, unsigned access)
 {
     bool on = cpu->sys.cr4 & CR4_LAM_SUP || cpu->sys.cr3 & (CR3_LAM_U57 | CR3_LAM_U48);
     if (LIKELY(!on) || cpu->mode.code_bits != BITS_64 || access & (ACCESS_SYSTEM | ACCESS_EXEC | ACCESS_SHADOW_STACK))
@@ -320,7 +320,7 @@ bool mem_read_slow(struct cpu *cpu, u64 la, void *data, unsigned n, unsigned acc
 
     if (n == 0)
         return true;
-    la = program_la(cpu, la, access);
+    la = walk_program_la(cpu, la, access);
     if (!locate(cpu, la, n, access, &(struct purpose){.kind = CARRY_READ}, t, &first))
         return false;
     target_read(cpu, &t[0], data, first);
@@ -338,7 +338,7 @@ bool mem_write_slow(struct cpu *cpu, u64 la, const void *data, unsigned n, unsig
 
     if (n == 0)
         return true;
-    la = program_la(cpu, la, access);
+    la = walk_program_la(cpu, la, access);
     if (!locate(cpu, la, n, access | ACCESS_WRITE, &(struct purpose){CARRY_WRITE, data}, t, &first))
         return false;
     target_write(cpu, &t[0], data, first);
@@ -354,7 +354,7 @@ bool mem_probe(struct cpu *cpu, u64 la, unsigned n, unsigned access)
     struct target t[2];
     unsigned first;
 
-    la = program_la(cpu, la, access);
+    la = walk_program_la(cpu, la, access);
     for (unsigned part; n; la += part, n -= part) {
         part = n < PAGE_SIZE ? n : PAGE_SIZE;
         if (!locate(cpu, la, part, access & ~(unsigned)ACCESS_PROBE, &(struct purpose){.kind = CARRY_NONE}, t, &first))
@@ -383,7 +383,7 @@ bool mem_peek_translate(struct cpu *cpu, u64 la, u64 *hpa)
     struct la_result r;
     struct gpa_result g;
 
-    la = program_la(cpu, la, 0);
+    la = walk_program_la(cpu, la, 0);
     if (!cpu->mode.long_mode)
         la = (u32)la;
     unsigned shift = 64 - cpu->mode.la_bits;

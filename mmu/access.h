@@ -112,6 +112,10 @@ static inline bool mem_write_system(struct cpu *cpu, u64 la, const void *data, u
  * mem_read_slow(ACCESS_EXEC). */
 bool mem_fetch_page(struct cpu *cpu, u64 la, const u8 **host, u64 *ram_page_offset);
 
+/* Whether the n (1..4096) bytes at la, a program's address, lie in write-back memory; touches no state. True where there is no
+ * memory to be had: whoever accesses it finds out. */
+bool mem_write_back(struct cpu *cpu, u64 la, unsigned n);
+
 /* Translates without touching any state or raising: for debuggers and traces. False when not mapped. hpa on the
  * board's bus. */
 bool mem_peek_translate(struct cpu *cpu, u64 la, u64 *hpa);

@@ -13,7 +13,8 @@
  */
 #include "mmu/walk.h"
 
-enum { EPT_R = 1 << 0, EPT_W = 1 << 1, EPT_X = 1 << 2, EPT_LARGE = 1 << 7, EPT_A = 1 << 8, EPT_D = 1 << 9, EPT_XU = 1 << 10 };
+enum { EPT_R = 1 << 0, EPT_W = 1 << 1, EPT_X = 1 << 2, EPT_IGNORE_PAT = 1 << 6, EPT_LARGE = 1 << 7, EPT_A = 1 << 8, EPT_D = 1 << 9,
+       EPT_XU = 1 << 10 };
 #define EPT_SUPPRESS_VE BIT(63)
 
 enum { QUAL_READ = 1 << 0, QUAL_WRITE = 1 << 1, QUAL_FETCH = 1 << 2, QUAL_RIGHTS_SHIFT = 3, QUAL_USER_EXECUTE = 1 << 6,
@@ -220,7 +221,7 @@ bool ept_translate(struct cpu *cpu, unsigned levels, u64 gpa, const struct gpa_u
 {
     struct gpa_space *space = tlb_space(cpu, levels);
     if (LIKELY(!space)) {
-        *result = (struct gpa_result){.hpa = gpa, .flags = GPA_ALL, .apic_frame = -1};
+        *result = (struct gpa_result){.hpa = gpa, .flags = GPA_ALL, .apic_frame = -1, .write_back = true};
         return true;
     }
     unsigned frame = space->chain.depth - 1;
@@ -247,8 +248,16 @@ bool ept_translate(struct cpu *cpu, unsigned levels, u64 gpa, const struct gpa_u
     }
     if (!ept_translate(cpu, frame, outer_gpa, &outer, result))
         return false;
-    if (result->apic_frame >= 0 || use->peek)
+    if (result->apic_frame >= 0)
         return true;
+    if (use->peek) {
+        if (place->eptp) {
+            result->through_ept = true;
+            result->write_back &= (w.entry >> 3 & 7) == 6;
+            result->ignores_pat = w.entry & EPT_IGNORE_PAT;
+        }
+        return true;
+    }
 
     /* Reading a paging structure is plain reading for the outer frames. */
     u32 outer_flags = (result->flags & ~(u32)GPA_TABLE) | (result->flags & GPA_READ ? GPA_TABLE : 0);

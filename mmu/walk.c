@@ -253,6 +253,7 @@ bool walk_translate(struct cpu *cpu, u64 la, unsigned access, bool peek, struct 
         base = (entry & 0xffc00000) | (entry >> 13 & 0xff) << 32;
     result->gpa = (base & ~mask_low(shift)) | (la & mask_low(shift));
     result->shift = shift;
+    result->pat = (entry >> 3 & 3) | (unsigned)(entry >> (shift == 12 ? 7 : 12) & 1) << 2;
     u32 flags = no_execute ? 0 : LEAF_EXECUTE;
     if (rights & PTE_W)
         flags |= LEAF_WRITABLE;

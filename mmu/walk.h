@@ -23,6 +23,9 @@ struct gpa_result {
     u64 hpa;
     u32 flags;                 /* GPA_*: what else could be done without a walk */
     int apic_frame;            /* the address is in this frame's APIC-access page (hpa means nothing then), or -1 */
+    /* For a peek (memory_type.c): whether an EPT was on the way; whether all that were have write-back memory there; whether the
+     * innermost frame's entry overrules the guest's PAT. */
+    bool through_ept, write_back, ignores_pat;
 };
 
 /* Guest-physical address of the guest that frames 0..levels-1 have entered -> hpa, through all their EPTs. False:
@@ -37,11 +40,15 @@ struct la_result {
     u64 gpa;
     u32 flags;                 /* LEAF_WRITABLE, _USER, _GLOBAL, _SHADOW_STACK, key; LEAF_EXECUTE: NX is clear; LEAF_WRITE_THROUGH: D is set */
     unsigned shift;            /* log2 of the page's size */
+    unsigned pat;              /* the PAT's entry that gives its memory type */
 };
 
 /* la -> gpa of the running level, through its page tables, with the rights of `access` (ACCESS_*); sets A and D.
  * False: cpu->fault. */
 bool walk_translate(struct cpu *cpu, u64 la, unsigned access, bool peek, struct la_result *result);
+
+/* A data access's la (access: ACCESS_*) without what linear-address masking lets a program keep in it. */
+u64 walk_program_la(const struct cpu *cpu, u64 la, unsigned access);
 
 /* The error-code bits (P, PK) of the page fault that an access to a page with these LEAF_* flags raises, 0 when it is
  * allowed. */

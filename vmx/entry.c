@@ -99,8 +99,8 @@ static void load_events(struct cpu *cpu, struct vmx_frame *f)
 
     vmx_reset_events(cpu, v->guest_interruptibility & (BLOCK_STI | BLOCK_MOV_SS | BLOCK_NMI), v->guest_activity & 3);
     /* B0-B3 alone, without the bit that says one of them was enabled, pend no exception. */
-    if (v->guest_pending_debug & (BIT(12) | BIT(14))) {
-        e->pending_debug = v->guest_pending_debug & (0xf | BIT(12) | BIT(14));
+    if (v->guest_pending_debug & (BIT(11) | BIT(12) | BIT(14))) {
+        e->pending_debug = v->guest_pending_debug & (0xf | BIT(11) | BIT(12) | BIT(14));
         e->attention |= ATT_PENDING_DB;
     }
     if (!(info & INFO_VALID))

@@ -64,7 +64,7 @@ static u64 saved_rflags(const struct cpu *cpu, const struct vmx_exit_info *x)
 static u64 saved_pending_debug(const struct cpu *cpu, const struct vmx_exit_info *x)
 {
     const struct cpu_event *e = &cpu->event;
-    u64 pending = e->pending_debug & (0xf | BIT(12) | BIT(14));
+    u64 pending = e->pending_debug & (0xf | BIT(11) | BIT(12) | BIT(14));
     switch (x->reason & 0xffff) {
     case EXIT_INIT_SIGNAL:
     case EXIT_IO_SMI:

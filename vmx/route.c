@@ -422,7 +422,7 @@ bool vmx_intercept_event(struct cpu *cpu)
     if (e->vector == EXC_PF)
         x.qualification = e->payload;
     else if (e->vector == EXC_DB)
-        x.qualification = e->payload & (0xf | BIT(13) | BIT(14));
+        x.qualification = e->payload & (0xf | BIT(11) | BIT(13) | BIT(14));
     if (e->type != EVT_HARDWARE)
         x.instruction_length = e->insn_length;
     /* RF as the pushed RFLAGS would have it: set by faults, not by traps. */

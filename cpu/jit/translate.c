@@ -7,6 +7,7 @@
  * Kept true: a translated block does to the guest's state exactly what the handlers of its instructions do one after the other. An emitter
  * can be taken out of families[] with no change but speed.
  */
+#include "cpu/bus_lock.h"
 #include "cpu/decode.h"
 #include "cpu/interp.h"
 #include "cpu/jit/engine.h"
@@ -252,6 +253,8 @@ static enum action action_of(const struct jit *jit, const struct insn *in, bool 
     enum action action = rows[in->row].action;
     if (action == ACT_LEAVE || action == ACT_CALL)
         return action;
+    if (in->handler == bus_lock_watched)
+        return ACT_CALL;
     if (in->handler != (*insn_rows[in->row].family)[(in->flags & INSN_MEM ? 4 : 0) + in->osz])
         return ACT_LEAVE;      /* an undefined form, or one with checks of its own */
     bool branch = action >= ACT_JUMP_IF;

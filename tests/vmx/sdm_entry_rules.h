@@ -487,7 +487,9 @@ static void sdm_guest_state_rules(const struct vmcs *v, u64 current, struct sdm_
         GUEST_RULE(!sdm_bit(blocking, 3));
 
     GUEST_RULE(sdm_bits(pending, 10, 4) == 0 && !sdm_bit(pending, 13) && !sdm_bit(pending, 15) && pending >> 17 == 0);
-    GUEST_RULE(!sdm_bit(pending, 11) && !sdm_bit(pending, 16));      /* neither bus-lock traps nor RTM */
+    GUEST_RULE(!sdm_bit(pending, 16));                               /* no RTM */
+    if (!cpu_has(&cpu, FEATURE_BUS_LOCK_DETECT))
+        GUEST_RULE(!sdm_bit(pending, 11));
     if (sti || mov_ss || activity == 1) {
         bool step = sdm_bit(v->guest_rflags, 8) && !sdm_bit(v->guest_ia32_debugctl, 1);
         GUEST_RULE(sdm_bit(pending, 14) == step);

@@ -246,6 +246,31 @@ START_TEST(pending_debug_exceptions)
 }
 END_TEST
 
+/* Bit 11: in these fields 1 stands for a bus lock, in DR6 it is 0. */
+START_TEST(pending_bus_lock)
+{
+    bench_model("base,+bus-lock-detect");
+    v->exception_bitmap = BIT(EXC_DB);
+    v->guest_pending_debug = BIT(11);
+    v->guest_interruptibility = BLOCK_MOV_SS;
+    enter();
+    ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
+    ck_assert_uint_eq(v->guest_pending_debug, BIT(11));
+    v->guest_interruptibility = 0;
+    u64 dr6 = cpu.sys.dr6;
+    enter();
+    ck_boundary(EXIT_EXCEPTION_NMI);
+    ck_assert_uint_eq(v->exit_qualification, BIT(11));
+    ck_assert_uint_eq(cpu.sys.dr6, dr6);
+    ck_assert_uint_eq(v->guest_pending_debug, 0);
+    /* Without bus-lock detection the bit is reserved. */
+    bench_model("base");
+    v->guest_pending_debug = BIT(11);
+    try_entry();
+    ck_assert_uint_eq(v->exit_reason, EXIT_ENTRY_FAIL_GUEST_STATE | BIT(31));
+}
+END_TEST
+
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 
 /* Addresses in the VMCS are canonical by the width that the CPU has at most, whatever CR4.LA57 says. */
@@ -506,7 +531,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {interrupt_taken_by_entry, init_is_held, inactive_guests, windows_of_halted_guests,
-                                  priorities, pending_debug_exceptions, canonical_by_the_cpu, injection_rules,
+                                  priorities, pending_debug_exceptions, pending_bus_lock, canonical_by_the_cpu, injection_rules,
                                   entry_fails_half_way, abort_saving_msrs, abort_host_pdptes, nmi_unblocking,
                                   launch_state, pdptes_under_ept, instruction_timeout};
     return bench_run_with("vmx corners", tests, ARRAY_SIZE(tests), setup);

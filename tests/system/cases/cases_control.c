@@ -284,6 +284,7 @@ static void each_xcr0(void)
 
 static void each_debug_register(void)
 {
+    u64 ones = HAS_BUS_LOCK_DETECT ? 0xffff07f0 : 0xffff0ff0;
     for (unsigned bit = 0; bit < 64; bit++) {
         if (bit == 13)                 /* GD: cases_debug.c */
             continue;
@@ -299,8 +300,8 @@ static void each_debug_register(void)
         L.gpr[AX] = 1ull << bit;
         code("0f 23 f0 0f 21 f1");
         m.show = SHOW_CX;
-        bool kept = bit < 4 || (bit >= 13 && bit <= 15);
-        run(text("control/dr6-%d/long", bit), bit >= 32 ? text("%s cx=0", GP0) : text("ok cx=%x", 0xffff0ff0 | (kept ? 1ull << bit : 0)));
+        bool kept = bit < 4 || (bit >= 13 && bit <= 15) || (bit == 11 && HAS_BUS_LOCK_DETECT);
+        run(text("control/dr6-%d/long", bit), bit >= 32 ? text("%s cx=0", GP0) : text("ok cx=%x", ones | (kept ? 1ull << bit : 0)));
         begin(LONG, 0);
         L.gpr[AX] = 1ull << bit;
         code("0f 23 d0 0f 21 d1");

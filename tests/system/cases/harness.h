@@ -303,6 +303,7 @@ extern struct features cpu;
 #define HAS_PKU (cpu.l7c >> 3 & 1)
 #define HAS_CET_SS (cpu.l7c >> 7 & 1)
 #define HAS_LA57 (cpu.l7c >> 16 & 1)
+#define HAS_BUS_LOCK_DETECT (cpu.l7c >> 24 & 1)
 #define HAS_RDPID (cpu.l7c >> 22 & 1)
 #define HAS_PKS (cpu.l7c >> 31 & 1)
 #define HAS_CET_IBT (cpu.l7d >> 20 & 1)
