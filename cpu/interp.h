@@ -24,7 +24,7 @@ void interp_free(struct interp *interp);
 /* Runs until cpu->time.now reaches cpu->stop_at, the CPU is not active, or ATT_STOP is set. */
 void cpu_run(struct cpu *cpu);
 
-/* An engine that runs whole blocks in the loop's place. It sees only blocks of 64-bit code from RAM that may run to their end before
+/* An engine that runs whole blocks in the loop's place. It sees only blocks of 32- and 64-bit code from RAM that may run to their end before
  * stop_at with nothing to look at in between. */
 struct engine {
     void *arg;
@@ -37,7 +37,7 @@ struct engine {
 /* The loop calls the engine from now on and frees it with the cache. */
 void interp_set_engine(struct interp *interp, const struct engine *engine);
 
-/* For engines: the block at rip in 64-bit code, NULL when the fetch faults (cpu->fault tells; the loop raises it). May flush all blocks. */
+/* For engines: the block at linear address rip, NULL when the fetch faults (cpu->fault tells; the loop raises it). May flush all blocks. */
 struct block *interp_find(struct cpu *cpu);
 /* What the translation of a linear address depends on besides the address; changes with every change of the TLB context. */
 static inline u64 interp_key(const struct cpu *cpu)

@@ -121,11 +121,29 @@ static const struct jit_site *run_code(struct jit *jit, struct cpu *cpu, const s
     return site && site->link && cpu->core.rip == j->page + site->offset ? site : NULL;
 }
 
+static bool flat(const struct segment *s)
+{
+    return s->base == 0 && s->limit == 0xffffffff && !(s->access & (AR_UNUSABLE | AR_CODE | AR_EXPAND_DOWN)) && s->access & AR_WRITABLE;
+}
+
+/* Translated code may run: 64-bit code, or 32-bit code whose linear addresses are its effective ones and whose segments allow everything. It keeps
+ * away from the last page, where rip would wrap. */
+static bool runs_here(const struct cpu *cpu)
+{
+    if (LIKELY(cpu->mode.code_bits == BITS_64))
+        return true;
+    const struct segment *s = cpu->seg.s;
+    return cpu->mode.code_bits == BITS_32 && cpu->mode.stack_bits == BITS_32 && cpu->mode.protected_mode && cpu->core.rip < 0xfffff000 &&
+           s[SEG_CS].base == 0 && s[SEG_CS].limit == 0xffffffff && flat(&s[SEG_SS]) && flat(&s[SEG_DS]) && flat(&s[SEG_ES]);
+}
+
 /* Runs until there is something to look at between blocks. Blocks without code are interpreted here. */
 static bool run(void *arg, struct cpu *cpu, struct block *block)
 {
     struct jit *jit = arg;
     bool full;
+    if (!runs_here(cpu))
+        return false;
     bool code = has_code(jit, block, &full);
     while (!full) {
         const struct jit_site *site = NULL;
@@ -133,7 +151,7 @@ static bool run(void *arg, struct cpu *cpu, struct block *block)
             site = run_code(jit, cpu, block);
         else
             interp_run(cpu, block);
-        if (cpu->event.attention || cpu->time.now >= cpu->stop_at || cpu->mode.code_bits != BITS_64)
+        if (cpu->event.attention || cpu->time.now >= cpu->stop_at || !runs_here(cpu))
             return true;
         u64 flushes = jit->flushes;
         block = interp_find(cpu);

@@ -194,11 +194,23 @@ bool jit_translate_init(void)
 
 static bool high_byte(unsigned n) { return n & 7; }
 
+/* The code's own width: of addresses, stack slots and branch targets. */
+static unsigned word_of(const struct insn *in) { return in->flags & INSN_64 ? OSZ_64 : OSZ_32; }
+
+/* The memory operand's linear address is the effective one, with a base added where it is FS or GS in 64-bit code; its size is the code's own.
+ * 32-bit code is translated only while CS, SS, DS and ES are flat (cpu/jit/run.c). */
+static bool plain_address(const struct insn *in)
+{
+    if (in->flags & INSN_64)
+        return in->flags & INSN_FLAT;
+    return in->asz == 2 && (in->arch_seg == SEG_DS || in->arch_seg == SEG_ES || in->arch_seg == SEG_SS);
+}
+
 /* Whether the emitters can take its operands. */
 static bool operands_fit(const struct insn *in, enum action action)
 {
     const struct insn_row *row = &insn_rows[in->row];
-    if (in->flags & INSN_MEM && action != ACT_LEA && (!(in->flags & INSN_FLAT) || row->imm == IMM_MOFFS))
+    if (in->flags & INSN_MEM && action != ACT_LEA && (!plain_address(in) || row->imm == IMM_MOFFS))
         return false;
     if (in->base == REG_RIP && in->disp + 4096 != (i32)(in->disp + 4096))
         return false;
@@ -230,17 +242,15 @@ static enum action refine(const struct insn *in, enum action action, unsigned ar
     case ACT_BIT_G: case ACT_BIT_I:
         return memory ? ACT_CALL : action;
     case ACT_LEA:
-        return in->asz == 3 && in->osz >= OSZ_32 ? action : ACT_CALL;
+        return in->asz == word_of(in) && in->osz >= OSZ_32 ? action : ACT_CALL;
     case ACT_XADD: case ACT_CMPXCHG:
         return memory ? action : ACT_CALL;
     case ACT_BSWAP:
         return in->osz == OSZ_16 ? ACT_CALL : action;
-    case ACT_PUSH_E: case ACT_PUSH_I:
-        return in->osz == OSZ_64 ? action : ACT_CALL;
+    case ACT_PUSH_E: case ACT_PUSH_I: case ACT_LEAVE_FRAME:
+        return in->osz == word_of(in) ? action : ACT_CALL;
     case ACT_POP_E:
-        return in->osz == OSZ_64 && !memory ? action : ACT_CALL;
-    case ACT_LEAVE_FRAME:
-        return in->osz == OSZ_64 ? action : ACT_CALL;
+        return in->osz == word_of(in) && !memory ? action : ACT_CALL;
     default:
         return action;
     }
@@ -258,7 +268,7 @@ static enum action action_of(const struct jit *jit, const struct insn *in, bool 
     if (in->handler != (*insn_rows[in->row].family)[(in->flags & INSN_MEM ? 4 : 0) + in->osz])
         return ACT_LEAVE;      /* an undefined form, or one with checks of its own */
     bool branch = action >= ACT_JUMP_IF;
-    if (jit->calls)
+    if (jit->calls || (branch && in->osz != word_of(in)))
         return branch ? ACT_LEAVE : ACT_CALL;
     if (action == ACT_NOTHING)
         return action;
@@ -445,7 +455,7 @@ static bool wanders(const struct block *block, unsigned count, const struct plan
 {
     for (unsigned i = 0; i < count; i++) {
         const struct insn *in = &block->insn[i];
-        if (plan->action[i] == ACT_MOV_G_E && in->flags & INSN_MEM && in->osz == OSZ_64 && (in->reg == access->base || in->reg == access->index))
+        if (plan->action[i] == ACT_MOV_G_E && in->flags & INSN_MEM && in->osz == word_of(in) && (in->reg == access->base || in->reg == access->index))
             return true;
     }
     return false;
@@ -459,7 +469,7 @@ static void find_patterns(const struct block *block, unsigned count, struct plan
     memset(plan->pattern, 0, sizeof(plan->pattern));
     for (unsigned i = 0; i < count && plan->loop; i++) {
         const struct insn *in = &block->insn[i];
-        if (!(in->flags & INSN_MEM) || in->seg != SEG_NONE || wanders(block, count, plan, in))
+        if (!(in->flags & INSN_MEM) || in->seg == SEG_FS || in->seg == SEG_GS || wanders(block, count, plan, in))
             continue;
         unsigned k = 0;
         while (k < found && !(first[k]->base == in->base && first[k]->index == in->index && first[k]->scale == in->scale))

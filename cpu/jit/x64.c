@@ -359,20 +359,33 @@ void x64_expression_to(struct emit *e, unsigned osz, unsigned reg) { lea_to(e, o
 
 struct rm x64_address(struct emit *e)
 {
+    const struct insn *in = e->cur.in;
+    bool based = in->seg == SEG_FS || in->seg == SEG_GS;
     e->address_at = (u32)emit_at(e);
-    if (e->cur.in->seg == SEG_NONE)
+    e->on_stack = in->base == REG_RSP && in->index == REG_ZERO && !based;
+    if (e->word == OSZ_64 && !based)
         return expression(e);
-    x64_expression_to(e, OSZ_64, T0);
-    x64_op(e, 0x03, OSZ_64, T0, rm_cpu(OFF(seg.s) + (i32)(e->cur.in->seg * sizeof(struct segment) + offsetof(struct segment, base))));
+    x64_expression_to(e, e->word, T0);
+    if (based)
+        x64_op(e, 0x03, e->word, T0, rm_cpu(OFF(seg.s) + (i32)(in->seg * sizeof(struct segment) + offsetof(struct segment, base))));
+    return rm_at(T0, 0);
+}
+
+struct rm x64_stack(struct emit *e, unsigned base, i32 delta)
+{
+    struct rm la = rm_at(x64_pin[base], delta);
+    e->address_at = (u32)emit_at(e);
+    e->on_stack = true;
+    if (e->word == OSZ_64)
+        return la;
+    lea_to(e, e->word, T0, la);
     return rm_at(T0, 0);
 }
 
 /* The copy of a TLB entry that an access looks at: what is addressed by RSP has its own everywhere, loops have them by pattern. NO_REG: none. */
-static unsigned recent_of(const struct emit *e, struct rm la)
+static unsigned recent_of(const struct emit *e)
 {
-    if (la.base == x64_pin[REG_RSP] && la.index == NO_REG)
-        return 0;
-    return e->cur.pattern ? e->cur.pattern : NO_REG;
+    return e->on_stack ? 0 : e->cur.pattern ? e->cur.pattern : NO_REG;
 }
 _Static_assert(EMIT_PATTERNS + 1 == TLB_RECENT, "one for each");
 
@@ -391,7 +404,7 @@ static void translate_by_entry(struct emit *e, struct rm la, unsigned bytes, boo
 
 struct rm x64_translate(struct emit *e, struct rm la, unsigned bytes, bool write, bool leaves)
 {
-    unsigned recent = recent_of(e, la);
+    unsigned recent = recent_of(e);
     e->host = 0;
     if (recent == NO_REG) {
         translate_by_entry(e, la, bytes, write, leaves);
@@ -525,7 +538,7 @@ static void go_to_entry(struct emit *e)
 static void page_plus(struct emit *e, unsigned reg, i64 offset)
 {
     x64_load(e, reg, rm_cpu(OFF(jit.page)));
-    x64_lea(e, OSZ_64, reg, rm_at(reg, (i32)offset));
+    x64_lea(e, e->word, reg, rm_at(reg, (i32)offset));
 }
 
 /* The end of the block at a target in the page: linked when the target is translated. at: the branch to be linked if it has been written
@@ -617,16 +630,18 @@ void emit_continue(struct emit *e, unsigned offset)
 static void call_entry(struct emit *e, unsigned next)
 {
     x64_load(e, T2, rm_cpu(OFF(jit.save[0])));
-    x64_load(e, T0, rm_cpu(OFF(jit.page)));
-    x64_lea(e, OSZ_64, T0, rm_at(T0, (i32)next));
-    x64_store(e, rm_at(T2, 0), T0);
-    x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(x64_pin[REG_RSP], -8));
+    page_plus(e, T0, next);
+    x64_op(e, 0x89, e->word, T0, rm_at(T2, 0));
+    x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], -x64_word(e));
     x64_load(e, T0, rm_at(T1, offsetof(struct jit_jump, la)));
     go_to_entry(e);
 }
 
 /* Where the return address goes. */
-static struct rm return_slot(struct emit *e) { return x64_translate(e, rm_at(x64_pin[REG_RSP], -8), 8, true, true); }
+static struct rm return_slot(struct emit *e)
+{
+    return x64_translate(e, x64_stack(e, REG_RSP, -x64_word(e)), (unsigned)x64_word(e), true, true);
+}
 
 void emit_call(struct emit *e, i64 target)
 {
@@ -635,8 +650,8 @@ void emit_call(struct emit *e, i64 target)
     struct rm slot = return_slot(e);
     if (in_page(target)) {
         page_plus(e, T1, next);
-        x64_store(e, slot, T1);
-        x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(x64_pin[REG_RSP], -8));
+        x64_op(e, 0x89, e->word, T1, slot);
+        x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], -x64_word(e));
         go_in_page(e, target, 0);
         return;
     }
@@ -647,13 +662,13 @@ void emit_call(struct emit *e, i64 target)
     call_entry(e, next);
 }
 
-/* T0 = the value of a 64-bit operand. */
+/* T0 = the value of an operand of the code's width. */
 static void fetch_target(struct emit *e, struct place target)
 {
+    struct rm from = guest(target.reg);
     if (target.kind == PLACE_MEM)
-        x64_load(e, T0, x64_translate(e, x64_address(e), 8, false, true));
-    else
-        x64_load(e, T0, guest(target.reg));
+        from = x64_translate(e, x64_address(e), (unsigned)x64_word(e), false, true);
+    x64_op(e, 0x8b, e->word, T0, from);
 }
 
 void emit_jump_to(struct emit *e, struct place target)
@@ -677,9 +692,9 @@ void emit_call_to(struct emit *e, struct place target)
 void emit_return(struct emit *e, unsigned release)
 {
     x64_vectors_flush(e);
-    x64_load(e, T0, x64_translate(e, rm_at(x64_pin[REG_RSP], 0), 8, false, true));
+    x64_op(e, 0x8b, e->word, T0, x64_translate(e, x64_stack(e, REG_RSP, 0), (unsigned)x64_word(e), false, true));
     look_up_or_leave(e);
-    x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(x64_pin[REG_RSP], 8 + (i32)release));
+    x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], x64_word(e) + (i32)release);
     go_to_entry(e);
 }
 
@@ -698,6 +713,7 @@ struct emit *emit_open(struct jit *jit, const struct block *block, unsigned coun
     e->p = jit->memory.write + at;
     e->limit = e->p + JIT_BLOCK_BYTES;
     e->full = false;
+    e->word = (block->bits & 3) == BITS_64 ? OSZ_64 : OSZ_32;
     e->host = 0;
     e->known = e->cc_op = e->flag_slow = -1;
     e->slow_count = e->taken_count = 0;

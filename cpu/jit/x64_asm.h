@@ -57,6 +57,8 @@ struct emit {
      * or -1; what cc_op holds, or -1. */
     u32 host;
     int known, cc_op;
+    unsigned word;             /* OSZ_* of addresses and stack slots: 64-bit code, or 32-bit code in flat segments */
+    bool on_stack;             /* the address at hand is RSP's */
     u32 address_at;            /* where the code that computes the memory operand's address begins */
     int flag_slow;             /* the slow path that the host's flags went around, or -1 */
     struct slow slow[SLOW_MAX];
@@ -117,8 +119,15 @@ void x64_expression_to(struct emit *e, unsigned osz, unsigned reg);
 /* Where the n bytes at linear address `la` are on the host, for the rest of the instruction, or the slow path. T0 belongs to the result (and may
  * be part of la, as may T1); T1 and T2 are free behind it; the host's flags change. */
 struct rm x64_translate(struct emit *e, struct rm la, unsigned bytes, bool write, bool leaves);
-/* The memory operand's linear address; T0 and T1 may be part of it. */
+/* The linear address of the memory operand; of the stack at base (RSP or RBP) + delta. T0 and T1 may be part of them. */
 struct rm x64_address(struct emit *e);
+struct rm x64_stack(struct emit *e, unsigned base, i32 delta);
+static inline i32 x64_word(const struct emit *e) { return 1 << e->word; }
+/* RSP, or any other, plus delta, in the width of the stack. */
+static inline void x64_advance(struct emit *e, unsigned reg, unsigned from, i32 delta)
+{
+    x64_lea(e, e->word, reg, rm_at(from, delta));
+}
 static inline struct rm x64_operand(struct emit *e, unsigned bytes, bool write)
 {
     return x64_translate(e, x64_address(e), bytes, write, false);

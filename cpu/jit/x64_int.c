@@ -611,42 +611,42 @@ void emit_convert_d(struct emit *e, unsigned osz)
 
 void emit_push(struct emit *e, struct place src)
 {
-    unsigned sp = x64_pin[REG_RSP];
+    unsigned sp = x64_pin[REG_RSP], bytes = (unsigned)x64_word(e);
     if (src.kind == PLACE_MEM) {
-        x64_load(e, T1, x64_operand(e, 8, false));
+        x64_op(e, 0x8b, e->word, T1, x64_operand(e, bytes, false));
         x64_store(e, rm_cpu(OFF(jit.save[0])), T1);
     }
-    struct rm at = x64_translate(e, rm_at(sp, -8), 8, true, false);
+    struct rm at = x64_translate(e, x64_stack(e, REG_RSP, -x64_word(e)), bytes, true, false);
     if (src.kind == PLACE_IMM) {
-        x64_store_imm(e, OSZ_64, at, (i32)src.imm);
+        x64_store_imm(e, e->word, at, (i32)src.imm);
     } else {
         unsigned reg = T1;
         if (src.kind == PLACE_MEM)
             x64_load(e, T1, rm_cpu(OFF(jit.save[0])));
         else
             reg = value(e, src.reg, T1);
-        x64_store(e, at, reg);
+        x64_op(e, 0x89, e->word, reg, at);
     }
-    x64_lea(e, OSZ_64, sp, rm_at(sp, -8));
+    x64_advance(e, sp, sp, -x64_word(e));
 }
 
 void emit_pop(struct emit *e, unsigned dst)
 {
     unsigned sp = x64_pin[REG_RSP], reg = pinned(dst) && dst != REG_RSP ? x64_pin[dst] : T1;
-    x64_load(e, reg, x64_translate(e, rm_at(sp, 0), 8, false, false));
+    x64_op(e, 0x8b, e->word, reg, x64_translate(e, x64_stack(e, REG_RSP, 0), (unsigned)x64_word(e), false, false));
     if (dst == REG_RSP)
         x64_move(e, sp, T1);
     else
-        x64_lea(e, OSZ_64, sp, rm_at(sp, 8));
+        x64_advance(e, sp, sp, x64_word(e));
     changed(e, dst, reg);
 }
 
 void emit_leave(struct emit *e)
 {
     unsigned bp = x64_pin[REG_RBP];
-    struct rm at = x64_translate(e, rm_at(bp, 0), 8, false, false);
-    x64_lea(e, OSZ_64, x64_pin[REG_RSP], rm_at(bp, 8));
-    x64_load(e, bp, at);
+    struct rm at = x64_translate(e, x64_stack(e, REG_RBP, 0), (unsigned)x64_word(e), false, false);
+    x64_advance(e, x64_pin[REG_RSP], bp, x64_word(e));
+    x64_op(e, 0x8b, e->word, bp, at);
 }
 
 /* ---- conditions --------------------------------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 #include "generate_code.h"
 
 static u64 state;
+static bool code32;
 
 void random_seed(u64 seed) { state = seed; }
 
@@ -73,11 +74,11 @@ static struct form form_of(const struct ground *g, unsigned reg, bool memory, un
         if (write && below(12) == 0)
             f.disp = (u32)(below(2) ? g->code : g->alias) + below(600);
         f.disp_bytes = 4;
-    } else {                           /* [rip + …] */
+    } else {                           /* [rip + …], in 32-bit code [absolute] */
         f.modrm |= 0x05;
-        f.disp = (u32)(g->data + below(g->data_size) - g->code - 600);
+        f.disp = (u32)(g->data + below(g->data_size) - (code32 ? 0 : g->code + 600));
         if (write && below(4) == 0)
-            f.disp = below(300) - 150u;
+            f.disp = below(300) - 150u + (code32 ? (u32)g->code + 300 : 0);
         f.disp_bytes = 4;
     }
     return f;
@@ -91,7 +92,7 @@ static void encode(struct program *p, const struct form *f, unsigned osz, unsign
     if (prefix)
         byte(p, prefix);
     unsigned rex = f->rex | (osz == 3 ? 8 : 0);
-    if (rex || (byte_form && below(4)))
+    if (!code32 && (rex || (byte_form && below(4))))
         byte(p, 0x40 | rex);
     if (map)
         byte(p, 0x0f);
@@ -278,9 +279,10 @@ static void generate_one(struct program *p, const struct ground *g)
             immediate(p, one_operand(p, g, 0xc6, 0, true));
         } else {
             unsigned n = target_register();
-            byte(p, 0x48 | n >> 3);
+            if (!code32)
+                byte(p, 0x48 | n >> 3);
             byte(p, 0xb8 | (n & 7));
-            bytes(p, random_next(), 8);
+            bytes(p, random_next(), code32 ? 4 : 8);
         }
         break;
     case 16: two_operands(p, g, 1, below(2) ? 0xb6 + below(2) : 0xbe + below(2), 2, false); break;
@@ -372,6 +374,7 @@ static void loop(struct program *p, const struct ground *g, bool vectors)
 void generate_program(struct program *p, const struct ground *g, unsigned instructions)
 {
     p->size = p->count = 0;
+    code32 = g->code32;
     bool vectors = below(4) == 0;
     for (unsigned i = 0; i < instructions; i++) {
         p->starts[p->count++] = p->size;

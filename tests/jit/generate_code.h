@@ -15,8 +15,8 @@ void random_seed(u64 seed);
 u64 random_next(void);
 static inline unsigned below(unsigned n) { return (unsigned)(random_next() % n); }
 
-/* Where things are: the program's own linear address, data that can be accessed, and a second address of the program. */
-struct ground { u64 code, data, alias; unsigned data_size; };
+/* Where things are, and whether the program is 32-bit code: the program's own linear address, data that can be accessed, and a second address of the program. */
+struct ground { u64 code, data, alias; unsigned data_size; bool code32; };
 void generate_program(struct program *p, const struct ground *ground, unsigned instructions);
 
 #endif

@@ -72,6 +72,7 @@ static const struct cpu_board board = {
 static u8 image[RAM];                  /* what all engines' memory begins with */
 static struct program program;
 static u64 start;                      /* of the program */
+static bool code32;                    /* it is 32-bit code, run in compatibility mode */
 
 static void put(u32 *at, u64 v, unsigned n)
 {
@@ -94,10 +95,10 @@ static void make_restart(bool user)
     u32 at = RESTART;
     for (unsigned n = 0; n < 16; n++) {
         put(&at, 0x48 | n >> 3 | (0xb8 | (n & 7)) << 8, 2);
-        put(&at, register_value(n), 8);
+        put(&at, register_value(n) | (code32 && n != REG_RSP && below(4) == 0 ? random_next() << 32 : 0), 8);
     }
     u64 flags = (random_next() & (FL_STATUS | FL_DF | FL_IF)) | FL_R1;
-    const u64 frame[5] = {user ? 0x1b : 0x10, register_value(REG_RSP), flags, user ? 0x23 : 0x08, start};
+    const u64 frame[5] = {user ? 0x1b : 0x10, register_value(REG_RSP), flags, code32 ? user ? 0x3b : 0x30 : user ? 0x23 : 0x08, start};
     for (unsigned i = 0; i < 5; i++) { /* PUSH imm32; all of it fits */
         put(&at, 0x68, 1);
         put(&at, frame[i], 4);
@@ -127,6 +128,8 @@ static void make_tables(void)
     store64(image + GDT + 0x10, 0x00cf93000000ffffull);
     store64(image + GDT + 0x18, 0x00cff3000000ffffull);
     store64(image + GDT + 0x20, 0x00affb000000ffffull);
+    store64(image + GDT + 0x30, 0x00cf9b000000ffffull);    /* 32-bit code */
+    store64(image + GDT + 0x38, 0x00cffb000000ffffull);
     memset(image + TSS, 0, 0x68);
     store64(image + TSS + 4, STACK + 0x7ff0);
 }
@@ -138,8 +141,10 @@ static void make_round(bool *user)
     for (u32 i = DATA; i < DATA + DATA_SIZE; i += 8)
         if (below(16) == 0)
             store64(image + i, random_next());
+    code32 = below(3) == 0;
     start = CODE + (below(3) ? below(2048) : 4096 - below(300));
-    const struct ground ground = {.code = start, .data = DATA, .alias = ALIAS + (start - CODE), .data_size = DATA_SIZE - 64};
+    const struct ground ground = {.code = start, .data = DATA, .alias = ALIAS + (start - CODE), .data_size = DATA_SIZE - 64,
+                                  .code32 = code32};
     generate_program(&program, &ground, 3 + below(58));
     memcpy(image + start, program.bytes, program.size);
     *user = below(3) == 0;
@@ -163,7 +168,7 @@ static void make_cpu(struct cpu *cpu, u64 dr7, u64 dr0)
     set_segment(cpu, SEG_CS, 8, AR_P | AR_S | AR_L | AR_G | 11);
     for (unsigned n = SEG_ES; n <= SEG_GS; n++)
         if (n != SEG_CS)
-            set_segment(cpu, n, 0x10, AR_P | AR_S | AR_DB | AR_G | 3);
+            set_segment(cpu, n, n == SEG_SS ? 0x10 : 0x1b, AR_P | AR_S | AR_DB | AR_G | 3 | (n == SEG_SS ? 0 : AR_DPL));
     cpu->seg.s[SEG_TR] = (struct segment){.base = TSS, .limit = 0x67, .access = AR_P | 11, .selector = 0x28};
     cpu->seg.s[SEG_LDTR].access = AR_UNUSABLE;
     cpu->seg.gdtr = (struct table_register){.base = GDT, .limit = 0xff};
