@@ -232,8 +232,10 @@ static void run(const struct vector *v, struct outcome *out, bool whole)
     windows_put(region, v->memory);
 
     unsigned stack_bits = v->bits == BITS_64 ? BITS_64 : v->small_stack ? BITS_16 : BITS_32;
-    bool mode_changes = cpu.mode.cpl != 3 || cpu.mode.code_bits != v->bits || cpu.mode.stack_bits != stack_bits ||
+    static bool was_far;           /* the mode depends on CS in more than its size */
+    bool mode_changes = was_far || cpu.mode.cpl != 3 || cpu.mode.code_bits != v->bits || cpu.mode.stack_bits != stack_bits ||
                         (v->before.rflags | cpu.core.rflags_rest) & FL_AC;
+    was_far = v->far;
     set_segments(v);
     u64 base = cpu.seg.s[SEG_CS].base;
     memcpy(cpu.core.r, v->before.r, sizeof v->before.r);

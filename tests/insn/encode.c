@@ -326,6 +326,10 @@ void encode_row(struct maker *m, const struct insn_row *row)
     } else if (row->imm == IMM_W_B) {      /* ENTER: a frame that fits and few levels, mostly */
         unsigned levels = rng_below(r, 6);
         put_n(m, rng_chance(r, 80) ? rng_below(r, 96) | levels << 16 : rng64(r), 3);
+    } else if (row->imm == IMM_FAR) {
+        u16 selector = maker_far_selector(m);
+        put_n(m, maker_far_offset(m, selector), 1u << osz);
+        put_n(m, selector, 2);
     } else if (row->imm == IMM_W) {
         put_n(m, rng_chance(r, 80) ? rng_below(r, 128) : rng64(r), 2);
     } else {

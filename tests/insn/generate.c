@@ -273,6 +273,39 @@ static u16 random_selector(struct rng *r)
     return (u16)(rng_below(r, 16) << 3 | 4 | BENCH_ENTRIES << 3);
 }
 
+u16 maker_far_selector(struct maker *m)
+{
+    static const u16 code[] = {0x23, 0x33, 2 << 3 | 7, 5 << 3 | 7, 6 << 3 | 7, 8 << 3 | 7, 11 << 3 | 7, 2 << 3 | 7};
+    return rng_chance(&m->rng, 65) ? code[rng_below(&m->rng, ARRAY_SIZE(code))] : random_selector(&m->rng);
+}
+
+u64 maker_far_offset(struct maker *m, u16 selector)
+{
+    const struct bench *bench = m->plan->bench;
+    unsigned entry = selector >> 3;
+    u64 base = selector & 4 && entry < bench->entries ? bench->entry[entry].base : 0;
+    return rng_chance(&m->rng, 80) ? bench->region + rng_below(&m->rng, REGION_BYTES) - base : maker_value(m);
+}
+
+/* The pointer of a far transfer in memory or on the stack, there with flags, and for 64-bit code RSP and SS. TF stays set, so that the
+ * harness sees where it went. */
+static void suit_far(struct maker *m, const struct insn_row *row, const struct insn *in)
+{
+    struct vector *v = m->v;
+    struct rng *r = &m->rng;
+    const struct bench *bench = m->plan->bench;
+    u16 selector = maker_far_selector(m), ss[] = {0x2b, 3 << 3 | 7, random_selector(r)};
+    u64 frame[5] = {maker_far_offset(m, selector), selector, (rng64(r) & 0x3fffff) | FL_TF | FL_R1, maker_value(m), ss[rng_below(r, 3)]};
+    unsigned size = 1u << in->osz, count = one_of(row->name, " IRET ") ? v->bits == BITS_64 ? 5 : 3 : 2;
+    u64 la = in->flags & INSN_MEM ? vector_operand(bench, v, in) : stack_la(m, v->before.r[REG_RSP]);
+    if (row->imm == IMM_FAR || (one_of(row->name, " CALL_FAR ") && !(in->flags & INSN_MEM)))
+        return;
+    u8 *at = memory_at(v, bench->region, la, 8 * count);
+    m->retry = !at && la - bench->region < DATA_END;       /* what Linux has in its GDT is no business of ours */
+    for (unsigned i = 0; at && i < count; i++)
+        memcpy(at + i * size, &frame[i], in->flags & INSN_MEM && i == 1 ? 2 : size);
+}
+
 static void suit_selector(struct maker *m, const struct insn_row *row, const struct insn *in)
 {
     struct vector *v = m->v;
@@ -366,6 +399,8 @@ static void suit_row(struct maker *m, const struct insn_row *row, const struct i
         suit_image(m, row, in);
     if (one_of(row->name, " LEAVE ENTER ") && rng_chance(r, 90))
         regs[REG_RBP] = stack_pointer(m, stack_target(m) & ~7ull);
+    if (is_far_row(row))
+        suit_far(m, row, in);
     u8 *top = memory_at(v, region, stack_la(m, regs[REG_RSP]), 8);
     if (one_of(row->name, " RET ") && top && rng_chance(r, 90))
         store64(top, rng_chance(r, 50) ? region + rng_below(r, REGION_BYTES) : rng64(r) >> 17);
@@ -627,7 +662,8 @@ bool generate_vector(struct plan *plan, u64 index, struct vector *v)
             return false;
         }
         make_image(&m);
-        v->single_step = is_branch_row(row) || (v->random && !is_string_row(row) && !one_of(row->name, " PUSHF POPF "));
+        v->far = is_far_row(row);
+        v->single_step = v->far || is_branch_row(row) || (v->random && !is_string_row(row) && !one_of(row->name, " PUSHF POPF "));
         return true;
     }
 }

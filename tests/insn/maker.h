@@ -36,6 +36,9 @@ u64 maker_value(struct maker *m);
 u64 maker_target(struct maker *m);
 
 u64 maker_image_target(struct maker *m);
+/* Where a far transfer goes: a selector, mostly of code, and an offset. */
+u16 maker_far_selector(struct maker *m);
+u64 maker_far_offset(struct maker *m, u16 selector);
 
 /* The instruction of a row into m->bytes; where it has a memory operand, encode_steer() sets its base register
  * afterwards, and encode_suit_gather() its vector of indexes. encode.c. */
@@ -55,8 +58,9 @@ static inline bool uses_letter(const struct insn_row *row, const char *letters)
 
 static inline bool is_stack_row(const struct insn_row *row)
 {
-    return one_of(row->name, " PUSH POP PUSHA POPA ENTER LEAVE CALL RET PUSHF POPF ");
+    return one_of(row->name, " PUSH POP PUSHA POPA ENTER LEAVE CALL RET PUSHF POPF CALL_FAR RET_FAR IRET ");
 }
+static inline bool is_far_row(const struct insn_row *row) { return one_of(row->name, " JMP_FAR CALL_FAR RET_FAR IRET "); }
 static inline bool is_branch_row(const struct insn_row *row)
 {
     return row->imm == IMM_JB || row->imm == IMM_JZ || one_of(row->name, " JMP CALL RET ");

@@ -17,7 +17,8 @@ struct mask {
     bool skip;                 /* nothing is compared */
     bool error;                /* the error code is not */
     bool address;              /* nor CR2 */
-    bool memory;               /* memory is not */
+    bool halves;               /* nor the upper halves of GPRs */
+    bool memory;               /* memory is not, in the windows or elsewhere */
     u8 open[WINDOW_BYTES / 8]; /* bytes of vector.memory that are not, by bit */
 };
 
@@ -97,6 +98,41 @@ static inline void mask_image(struct mask *m, const struct bench *bench, const s
     }
 }
 
+/* Far transfers. */
+static inline void mask_far(struct mask *m, const struct vector *v, const struct insn *in, const struct outcome *ours)
+{
+    const struct insn_row *row = vector_row(v);
+    const struct outcome *host = &v->native;
+    bool both = ours->exception >= 0 && host->exception >= 0, call = mask_named(row, " CALL_FAR ");
+    if (!v->far)
+        return;
+    /* AMD: pointers in memory have no 64-bit offset [SDM2 "JMP": "REX.W + FF /5"]. */
+    if (v->bits == BITS_64 && in->flags & INSN_REX_W && in->flags & INSN_MEM)
+        m->skip = true;
+    /* [SDM1 "General-Purpose Registers in 64-Bit Mode"]: from 64-bit to 32-bit code upper halves are undefined. */
+    m->halves = v->bits == BITS_64 && host->state.selector[SEG_CS] != 0x33;
+    /* In which order the parts of a frame are read: what is found first where several are at fault. */
+    if (both && ours->exception == EXC_PF && host->exception == EXC_PF && ours->address - host->address + 64 < 128)
+        m->address = m->error = true;
+    /* AMD: a call writes the stack before it looks at its target. */
+    if (call && both)
+        m->memory = true;
+    bool stack_fault = host->exception == EXC_PF || host->exception == EXC_AC || host->exception == EXC_SS;
+    if (call && both && stack_fault)
+        m->skip = true;
+    /* AMD: a call between 64-bit and other code writes to the stack as its target would: without base and with all of RSP, or with ESP. */
+    u16 target = ours->exception < 0 ? ours->state.selector[SEG_CS] : host->state.selector[SEG_CS];
+    bool crosses = (v->bits == BITS_64) != (target == 0x33);
+    if (call && crosses && ((ours->exception < 0) != (host->exception < 0) || v->small_stack))
+        m->skip = true;
+    /* AMD: before a return finds that it cannot go to an inner ring, it has read the stack pointer behind the frame. */
+    if (mask_named(row, " RET_FAR IRET ") && ours->exception == EXC_GP && stack_fault)
+        m->skip = true;
+    /* [SDM2 "RET", "IRET"]: a 16-bit stack pointer is SP; AMD's far returns carry into what lies above. */
+    if (v->small_stack && !call && (u16)(host->state.r[REG_RSP] ^ ours->state.r[REG_RSP]) == 0)
+        m->registers |= 1u << REG_RSP;
+}
+
 /* Linux shows user programs page faults at kernel addresses as protection violations. */
 static inline bool mask_hidden_error(const struct vector *v, const struct outcome *ours)
 {
@@ -110,6 +146,7 @@ static inline struct mask mask_for(const struct bench *bench, const struct vecto
     memset(&m, 0, sizeof m);   /* padding too: a mask of nothing is compared as bytes */
     unsigned bits = 8u << in->osz;
     mask_image(&m, bench, v, in, ours);
+    mask_far(&m, v, in, ours);
 
     /* A misaligned 128-bit operand beyond SS's limit: both are faults of the operand, and AMD's processors look at its alignment
      * first. */

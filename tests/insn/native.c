@@ -205,7 +205,7 @@ enum {
     GREG_CR2 = 22
 };
 
-static struct { i32 exception; u32 error; u64 address, rip; } caught;
+static struct { i32 exception; u32 error; u64 address, rip; u16 cs; } caught;
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
@@ -225,6 +225,7 @@ static void on_signal(int number, siginfo_t *info, void *context)
     caught.error = (u32)g[GREG_ERR];
     caught.address = (u64)g[GREG_CR2];
     caught.rip = (u64)g[GREG_RIP];
+    caught.cs = (u16)(u64)g[GREG_SELECTORS];
     area->after[SEG_SS] = (u16)((u64)g[GREG_SELECTORS] >> 48);
     area->signalled = 1;
     g[GREG_RIP] = (greg_t)area->back;
@@ -288,6 +289,7 @@ static void run_vector(struct vector *v)
     out->state.fs_base = area->fs_base;
     out->state.gs_base = area->gs_base;
     memcpy(out->state.selector, area->after, sizeof out->state.selector);
+    out->state.selector[SEG_CS] = area->signalled ? caught.cs : (u16)area->iret[1];
     windows_get(region, out->memory);
     out->stray = windows_stray(bench, region);
     out->died = 0;

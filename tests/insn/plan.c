@@ -29,7 +29,7 @@ const struct insn_row *vector_row(const struct vector *v)
 }
 
 /* System and far rows that user code may run with an effect on nothing else, or that are refused to it. What depends on
- * tables (LAR, far branches), on time, on the kernel (INT, SYSCALL, UMIP) or on values of the host's own is left out.
+ * time, on the kernel (INT, SYSCALL, UMIP) or on values of the host's own is left out.
  */
 static const char *const families[] = {
     [KIND_SYSTEM] = " mov_from_cr mov_to_cr mov_from_dr mov_to_dr clts lmsw lgdt lidt invlpg invd wbinvd clflush hint "
@@ -37,10 +37,12 @@ static const char *const families[] = {
                  "swapgs rdfsbase rdgsbase wrfsbase wrgsbase hlt xsetbv in_imm out_imm in_dx out_dx ins outs "
                  "fxsave fxrstor xsave xrstor xsaveopt xsavec ",
     [KIND_FAR] = " cli sti int3 into bound undefined push_es push_cs push_ss push_ds push_fs push_gs mov_from_segment "
-                 "pushf popf lldt ltr verr verw lar lsl arpl ",
+                 "pushf popf lldt ltr verr verw lar lsl arpl "
+                 "jmp_far_direct jmp_far_indirect call_far_direct call_far_indirect ret_far_imm ret_far iret ",
     [KIND_VMX] = " ",
 };
-/* These change segments, which the way back from 64-bit code and from a single step does not put right. */
+/* These change segments, which the way back from 64-bit code and from a single step does not put right; of CS and SS, which
+ * far transfers change, the kernel does. */
 static const char *const segment_loads =
     " mov_to_segment pop_es pop_ss pop_ds pop_fs pop_gs les lds lss lfs lgs ";
 
@@ -70,6 +72,8 @@ static bool row_allowed(const struct bench *bench, unsigned number, unsigned kin
         return false;
     if (kind == KIND_FAR && one_of(row->family_name, segment_loads))
         return bits != BITS_64 && bench->ldt;
+    if (is_far_row(row) && (!bench->ldt || bench->stored))     /* files do not keep CS */
+        return false;
     return kind >= ARRAY_SIZE(families) || !families[kind] || one_of(row->family_name, families[kind]);
 }
 
@@ -159,7 +163,8 @@ bool plan_make(struct plan *plan, const struct bench *bench, unsigned bits, cons
     for (unsigned i = 0; i < insn_row_count; i++) {
         plan->kind[i] = kind_of(&insn_rows[i]);
         if (row_allowed(bench, i, plan->kind[i], bits)) {
-            plan->allowed[i] = plan->kind[i] != KIND_FAR || !one_of(insn_rows[i].family_name, segment_loads);
+            plan->allowed[i] =
+                plan->kind[i] != KIND_FAR || !(one_of(insn_rows[i].family_name, segment_loads) || is_far_row(&insn_rows[i]));
             if (name && strcasecmp(name, insn_rows[i].name) != 0)
                 continue;
             unsigned class = class_of(&insn_rows[i], plan->kind[i]);

@@ -56,7 +56,7 @@ struct user_state {
     u64 r[16];
     u64 rip, rflags;
     u64 fs_base, gs_base;      /* counts in 64-bit code only */
-    u16 selector[8];           /* by SEG_ES … SEG_GS; counts in 16- and 32-bit code only, and not for CS */
+    u16 selector[8];           /* by SEG_ES … SEG_GS; counts in 16- and 32-bit code only, but for CS and SS, which count after far transfers */
 };
 
 struct outcome {
@@ -79,6 +79,7 @@ struct vector {
     u8 block;                  /* how many instructions: 1, or a block of several; `row` is the first one's */
     u8 single_step;            /* run by TF: where it goes, or how long it is, is not known beforehand */
     u8 random;                 /* made of random bytes */
+    u8 far;                    /* a far transfer: CS is compared, too */
     u8 small_stack;            /* 16- and 32-bit code: SS is bench.small_stack */
     u8 stored_x87, stored_vector;  /* what stored_fpu() was told */
     u8 at;                     /* where the instruction begins in the image */
