@@ -117,6 +117,48 @@ static u64 run_at(struct cpu *cpu, const struct string *s, unsigned seg, u64 ind
     return n && seg_la(cpu, seg, off, (unsigned)n * s->bytes, access, la) ? n : 0;
 }
 
+/* n elements from host address `source` on, one after the other: each is read when those before it have been written. */
+static void copy_elements(u8 *target, const u8 *source, u64 n, unsigned osz)
+{
+    switch (osz) {
+    case OSZ_8:
+        for (u64 i = 0; i < n; i++)
+            target[i] = source[i];
+        break;
+    case OSZ_16:
+        for (u64 i = 0; i < n; i++)
+            store16(target + 2 * i, load16(source + 2 * i));
+        break;
+    case OSZ_32:
+        for (u64 i = 0; i < n; i++)
+            store32(target + 4 * i, load32(source + 4 * i));
+        break;
+    default:
+        for (u64 i = 0; i < n; i++)
+            store64(target + 8 * i, load64(source + 8 * i));
+        break;
+    }
+}
+
+static void fill_elements(u8 *target, u64 value, u64 n, unsigned osz)
+{
+    switch (osz) {
+    case OSZ_8: memset(target, (u8)value, n); break;
+    case OSZ_16:
+        for (u64 i = 0; i < n; i++)
+            store16(target + 2 * i, (u16)value);
+        break;
+    case OSZ_32:
+        for (u64 i = 0; i < n; i++)
+            store32(target + 4 * i, (u32)value);
+        break;
+    default:
+        for (u64 i = 0; i < n; i++)
+            store64(target + 8 * i, value);
+        break;
+    }
+}
+
 /* How many of the next `count` iterations were done as one copy: forward, and the TLB has the pages. */
 static u64 movs_run(struct cpu *cpu, const struct insn *in, const struct string *s, u64 count)
 {
@@ -132,11 +174,7 @@ static u64 movs_run(struct cpu *cpu, const struct insn *in, const struct string 
     u64 bytes = n * s->bytes;
     u8 *source = tlb_host(read, from), *target = tlb_host(write, to);
     if (source < target + bytes && target < source + bytes && source < target)
-        for (u64 i = 0; i < n; i++) {  /* overlapping forward copies repeat a pattern, element by element */
-            u64 element;
-            memcpy(&element, source + i * s->bytes, s->bytes);
-            memcpy(target + i * s->bytes, &element, s->bytes);
-        }
+        copy_elements(target, source, n, in->osz);     /* overlapping forward copies repeat a pattern */
     else
         memmove(target, source, bytes);
     advance(cpu, in, REG_RSI, bytes);
@@ -154,11 +192,7 @@ static u64 stos_run(struct cpu *cpu, const struct insn *in, const struct string 
     if (write->write != tlb_key(cpu, to, 1))
         return 0;
     u8 *target = tlb_host(write, to);
-    if (s->bytes == 1)
-        memset(target, (u8)cpu->core.rax, n);
-    else
-        for (u64 i = 0; i < n; i++)
-            memcpy(target + i * s->bytes, &cpu->core.rax, s->bytes);
+    fill_elements(target, cpu->core.rax, n, in->osz);
     advance(cpu, in, REG_RDI, n * s->bytes);
     return n;
 }
