@@ -120,7 +120,9 @@ u64 cpu_cr4_allowed(const struct cpu *cpu)
     ALLOW(SSE, CR4_OSXMMEXCPT);
     ALLOW(UMIP, CR4_UMIP);
     ALLOW(LA57, CR4_LA57);
-    ALLOW(VMX, CR4_VMXE);
+    /* [SDM3 "Protection of CR4.VMXE in SMM"] */
+    if (!cpu->smm.active || cpu->smm.dual_monitor)
+        ALLOW(VMX, CR4_VMXE);
     ALLOW(FSGSBASE, CR4_FSGSBASE);
     ALLOW(PCID, CR4_PCIDE);
     ALLOW(XSAVE, CR4_OSXSAVE);

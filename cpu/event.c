@@ -15,6 +15,7 @@
 #include "cpu/mode.h"
 #include "cpu/model.h"
 #include "cpu/segment.h"
+#include "cpu/smm.h"
 #include "cpu/table.h"
 #include "cpu/task.h"
 #include "cpu/trace.h"
@@ -289,7 +290,7 @@ static void forget_events(struct cpu *cpu)
     cpu->event.attention &= ~(u32)ATT_EVENT;
 }
 
-static void shut_down(struct cpu *cpu)
+void cpu_shut_down(struct cpu *cpu)
 {
     forget_events(cpu);
     cpu->event.activity = ACTIVITY_SHUTDOWN;
@@ -339,7 +340,7 @@ static enum flow deliver(struct cpu *cpu)
                 forget_events(cpu);
                 if (vmx_nonroot(cpu) && vmx_triple_fault(cpu))
                     return FLOW_EXIT;
-                shut_down(cpu);
+                cpu_shut_down(cpu);
                 return FLOW_END;
             }
             if ((first == CLASS_CONTRIBUTORY && second == CLASS_CONTRIBUTORY) || (first == CLASS_PAGE_FAULT && second != CLASS_BENIGN)) {
@@ -419,6 +420,8 @@ static void wait_for_sipi(struct cpu *cpu)
 static enum flow take_init(struct cpu *cpu)
 {
     struct cpu_event *e = &cpu->event;
+    if (cpu->smm.active)
+        return FLOW_NEXT;
     if (vmx_nonroot(cpu) || cpu->vmx.frame[0].vmxon) {
         enum vmx_event_result result = vmx_init(cpu);
         if (result == VMX_EVENT_BLOCKED)
@@ -490,6 +493,15 @@ static enum flow take_nmi(struct cpu *cpu)
     return FLOW_EVENT;
 }
 
+/* Only the boundary behind an I/O instruction belongs to it. An exit of a frame's virtual APIC that is due as a trap comes first where the SMI is a VM exit. */
+static enum flow take_smi(struct cpu *cpu)
+{
+    enum flow flow = smm_take_smi(cpu);
+    if (flow == FLOW_NEXT)
+        cpu->smm.io_state = 0;
+    return flow;
+}
+
 /* The end of MWAIT, UMWAIT or TPAUSE. */
 static void wake(struct cpu *cpu)
 {
@@ -548,6 +560,7 @@ static enum flow service_once(struct cpu *cpu)
 {
     struct cpu_event *e = &cpu->event;
     if (e->attention & ATT_EVENT) {
+        cpu->smm.io_state = 0;
         if (!e->valid) {
             e->attention &= ~(u32)ATT_EVENT;
             return FLOW_EVENT;
@@ -574,7 +587,8 @@ static enum flow service_once(struct cpu *cpu)
         if (e->monitor_armed & MONITOR_OS_LIMIT)
             flags_set_status(cpu, FL_CF);
     }
-    e->attention &= ~(u32)ATT_SMI;  /* there is no SMM: nothing would answer */
+    if (e->attention & ATT_SMI)
+        FLOW(take_smi(cpu));
     bool armed = e->attention & ATT_VMX;
     bool shutdown = e->activity == ACTIVITY_SHUTDOWN;
     if (armed && vmx_attention(cpu, VMX_STAGE_TPR_MTF))

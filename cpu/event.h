@@ -26,6 +26,9 @@ enum flow cpu_service_events(struct cpu *cpu);
  * instruction (NULL: it could not be fetched); cpu->block_rip is where it began. */
 void cpu_after_step(struct cpu *cpu, enum flow flow, const struct insn *in);
 
+/* The processor shuts down: after a triple fault, or because RSM found no state to go back to. */
+void cpu_shut_down(struct cpu *cpu);
+
 /* The board raises (level = true) or withdraws one of the lines ATT_INTR, ATT_NMI, ATT_INIT, ATT_SIPI, ATT_SMI, ATT_STOP. sipi_vector counts for ATT_SIPI.
  * The running block ends after the current instruction. */
 void cpu_signal(struct cpu *cpu, u32 att_bit, u8 sipi_vector, bool level);

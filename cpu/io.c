@@ -11,6 +11,7 @@
 #include "cpu/flags.h"
 #include "cpu/insn.h"
 #include "cpu/operand.h"
+#include "cpu/smm.h"
 #include "cpu/trace.h"
 #include "mmu/bus.h"
 #include "vmx/vmx.h"
@@ -107,6 +108,17 @@ static void port_write(struct cpu *cpu, u16 port, unsigned size, u32 value)
     check_breakpoints(cpu, port, size);
 }
 
+/* The I/O state field of the SMM save map for an access; `kind` as in the exit qualification, whose bits stand one higher there. */
+static u32 smm_state(u16 port, unsigned size, unsigned kind)
+{
+    return SMM_IO | size << SMM_IO_SIZE_SHIFT | kind << 1 | (u32)port << SMM_IO_PORT_SHIFT;
+}
+
+static void note_smi(struct cpu *cpu, u16 port, unsigned size, unsigned kind)
+{
+    smm_note_io(cpu, smm_state(port, size, kind), cpu->core.rip, cpu->core.rcx, cpu->core.rsi, cpu->core.rdi, 0);
+}
+
 /* ---- IN and OUT ------------------------------------------------------------------------------------------------ */
 
 static enum flow port_in(struct cpu *cpu, const struct insn *in, u16 port, unsigned kind)
@@ -116,6 +128,7 @@ static enum flow port_in(struct cpu *cpu, const struct insn *in, u16 port, unsig
     if (flow != FLOW_NEXT)
         return flow;
     u32 value = port_read(cpu, port, size);
+    note_smi(cpu, port, size, kind | IO_IN);
     if (size == 1)
         reg8_set(cpu, 0, (u8)value);
     else if (size == 2)
@@ -132,6 +145,7 @@ static enum flow port_out(struct cpu *cpu, const struct insn *in, u16 port, unsi
     if (flow != FLOW_NEXT)
         return flow;
     port_write(cpu, port, size, reg32(cpu, REG_RAX) & (u32)mask_low(8 * size));
+    note_smi(cpu, port, size, kind | IO_OUT);
     return flow_end(cpu, in);
 }
 
@@ -185,9 +199,8 @@ static enum flow string_io(struct cpu *cpu, const struct insn *in, bool input)
         limit = 1;
     u32 answer = 0;                        /* this iteration's, when a hypervisor has carried the port access out */
     bool carried = vmx_nonroot(cpu) && vmx_carried_port(cpu, port, size, input, &answer);
-    enum flow flow = carried ? FLOW_NEXT
-                             : io_checks(cpu, in, port, size, IO_STRING | (input ? IO_IN : IO_OUT) | (repeated ? IO_REP : 0),
-                                         string_la_unchecked(cpu, in, seg, cpu->core.r[reg] & mask));
+    unsigned kind = IO_STRING | (input ? IO_IN : IO_OUT) | (repeated ? IO_REP : 0);
+    enum flow flow = carried ? FLOW_NEXT : io_checks(cpu, in, port, size, kind, string_la_unchecked(cpu, in, seg, cpu->core.r[reg] & mask));
     if (flow != FLOW_NEXT)
         return flow;
 
@@ -205,6 +218,7 @@ static enum flow string_io(struct cpu *cpu, const struct insn *in, bool input)
             if (!carried)
                 port_write(cpu, port, size, load32(data));
         }
+        smm_note_io(cpu, smm_state(port, size, kind), cpu->core.rip, cpu->core.rcx, cpu->core.rsi, cpu->core.rdi, la);
         index_add(cpu, reg, asz, step);
         if (!repeated)
             return flow_end(cpu, in);

@@ -12,6 +12,7 @@
 #include "cpu/flags.h"
 #include "cpu/model.h"
 #include "cpu/pmu.h"
+#include "mmu/bus.h"
 #include "mmu/tlb.h"
 
 /* What the breakpoints enabled in DR7 watch: bit 0 code, bit 1 data. I/O breakpoints (cpu/io.c) need neither: ports are
@@ -106,6 +107,17 @@ void cpu_mode_update_cpl(struct cpu *cpu)
     update_privilege(cpu);
 }
 
+/* [SDM3 "System-Management Range Registers (SMRR)"]: PHYSBASE and PHYSMASK are 4-KiB aligned addresses below 4 GiB, a power of two
+ * in size. A mask that is none covers from its lowest bit on. */
+void cpu_select_bus_view(struct cpu *cpu)
+{
+    const struct cpu_smm *smm = &cpu->smm;
+    u64 mask = smm->smrr_mask & 0xfffff000;
+    bool valid = smm->smrr_mask & BIT(11) && mask;
+    if (cpu->bus)
+        bus_set_view(cpu->bus, smm->active, smm->smrr_base & mask, valid ? mask & -mask : 0);
+}
+
 unsigned cpu_physical_bits(const struct cpu *cpu)
 {
     return cpu_model_of(cpu)->physical_bits;
@@ -152,6 +164,9 @@ static void reset_power_on(struct cpu *cpu)
     fpu->ftw_full = 0x5555;
     fpu->mxcsr = 0x1f80;
 
+    memset(&cpu->smm, 0, sizeof cpu->smm);
+    cpu_select_bus_view(cpu);
+
     memset(&cpu->vmx, 0, sizeof cpu->vmx);
     for (unsigned k = 0; k < VMX_MAX_FRAMES; k++) {
         cpu->vmx.frame[k].vmcs_ptr = VMX_NO_VMCS;
@@ -179,7 +194,9 @@ void cpu_reset(struct cpu *cpu, bool init)
     sys->dr7 = DR7_FIXED;
     sys->debugctl = 0;
 
+    u8 smi_blocking = init ? cpu->event.blocking & BLOCK_SMI : 0;
     memset(&cpu->event, 0, sizeof cpu->event);
+    cpu->event.blocking = smi_blocking;
     cpu->event.attention = lines;
     if (!(sys->apic_base & APIC_BASE_BSP)) {
         cpu->event.activity = ACTIVITY_WAIT_SIPI;

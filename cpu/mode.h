@@ -13,6 +13,10 @@ void cpu_mode_update(struct cpu *cpu);
 /* The cheap part of the same, for changes of CPL or RFLAGS.AC/TF/RF alone. */
 void cpu_mode_update_cpl(struct cpu *cpu);
 
+/* The bus answers as this processor sees it: SMRAM in SMM, nothing at its SMRR outside. Call it when the processor's turn begins,
+ * and when what it depends on has changed (then the processor's TLB goes, too). */
+void cpu_select_bus_view(struct cpu *cpu);
+
 /* Power-on (init = false) or INIT (init = true) state [SDM3 "Processor State After Reset"]. */
 void cpu_reset(struct cpu *cpu, bool init);
 

@@ -42,7 +42,7 @@ static u64 arch_capabilities(const struct cpu *cpu)
 
 static u64 mtrr_cap(const struct cpu *cpu)
 {
-    return cpu_model_of(cpu)->mtrrs | 1u << 8 /* fixed-range */ | 1u << 10 /* WC */;
+    return cpu_model_of(cpu)->mtrrs | 1u << 8 /* fixed-range */ | 1u << 10 /* WC */ | 1u << 11 /* SMRR */;
 }
 
 static u64 mcg_cap(const struct cpu *cpu)
@@ -310,6 +310,23 @@ static bool mtrr_def_type_write(struct cpu *cpu, u32 msr, u64 value)
     if (value & ~0xcffull || !mtrr_type_valid(value & 0xff))
         return false;
     cpu->sys.mtrr_def_type = value;
+    return true;
+}
+
+/* [SDM3 "System-Management Range Registers (SMRR)"]: written in SMM alone. */
+static bool smrr_read(struct cpu *cpu, u32 msr, u64 *value)
+{
+    *value = msr & 1 ? cpu->smm.smrr_mask : cpu->smm.smrr_base;
+    return true;
+}
+
+static bool smrr_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    bool mask = msr & 1;
+    if (!cpu->smm.active || value & ~(mask ? 0xfffff800ull : 0xfffff0ffull) || (!mask && !mtrr_type_valid(value & 0xff)))
+        return false;
+    *(mask ? &cpu->smm.smrr_mask : &cpu->smm.smrr_base) = value;
+    cpu_select_bus_view(cpu);
     return true;
 }
 

@@ -189,6 +189,28 @@ struct cpu_event {
     u8 pad1[2];
 };
 
+/* ---- system-management mode --------------------------------------------------------------------------------------- */
+
+/* Of event.blocking: what the SMI found, which RSM restores; and what a processor keeps to itself, not in SMRAM [SDM3 "Default
+ * Treatment of SMI Delivery"]. */
+struct cpu_smm {
+    u8 active;                 /* the processor is in SMM */
+    u8 dual_monitor;           /* the dual-monitor treatment is active: SMIs are VM exits */
+    u8 blocking, activity;     /* BLOCK_*, enum cpu_activity at the SMI */
+    u8 vmxon, vmxe;            /* the processor was in VMX operation; CR4.VMXE */
+    u8 ss_dpl, rflags_vm;      /* the mode that RSM goes back to in VMX operation */
+    u32 depth;                 /* VMX frames that were entered */
+    /* The I/O instruction that retired immediately before the SMI, with the registers as they were before it. */
+    u32 io_state;              /* the I/O state field of the save map; 0: there was none */
+    u64 io_rip, io_rcx, io_rsi, io_rdi;
+    u64 io_la;                 /* of the operand of INS and OUTS */
+    u64 pending_debug;         /* event.pending_debug at the SMI */
+    u64 count;                 /* SMIs taken: MSR_SMI_COUNT */
+    u64 monitor_ctl;           /* IA32_SMM_MONITOR_CTL */
+    u64 smrr_base, smrr_mask;  /* IA32_SMRR_PHYSBASE, IA32_SMRR_PHYSMASK */
+    u64 transfer_vmcs;         /* SMM-transfer VMCS pointer, meant while dual_monitor */
+};
+
 /* ---- derived from the above, recomputed by cpu_mode_update() (cpu/mode.h) ----------------------------------------- */
 
 enum cpu_bits { BITS_16, BITS_32, BITS_64 };
@@ -278,6 +300,7 @@ struct cpu {
     struct cpu_sys sys;
     struct cpu_fpu fpu;
     struct cpu_event event;
+    struct cpu_smm smm;
     struct vmx_state vmx;
     struct {
         u64 now;               /* the machine's instruction count at the start of the running block */

@@ -77,8 +77,10 @@ static void control_write(void *dev, unsigned cpu, u64 off, unsigned size, u64 v
     struct acpipm *pm = dev;
     (void)cpu;
     u16 written = (u16)access_insert(pm->control, (unsigned)off, size, value);
-    /* SCI_EN belongs to the SMI command port; SLP_EN and GBL_RLS are write-only. */
-    pm->control = (u16)((pm->control & SCI_EN) | (written & 0x1c02));
+    /* SCI_EN belongs to the SMI command port, or to the firmware behind it; SLP_EN and GBL_RLS are write-only. */
+    u16 enabled = pm->smi && pm->smi(pm->smi_arg, false) ? written : pm->control;
+    pm->control = (u16)((enabled & SCI_EN) | (written & 0x1c02));
+    sync(pm);
     if ((written & SLP_EN) && (written >> 10 & 7) == ACPIPM_SLP_TYP_S5)
         pm->host->power_off(pm->host->arg);
 }
@@ -108,8 +110,10 @@ static void smi_write8(void *dev, u64 off, u8 value)
         pm->smi_status = value;
         return;
     }
-    /* What a BIOS would do in its SMI handler. */
     pm->smi_command = value;
+    if (pm->smi && pm->smi(pm->smi_arg, true))
+        return;
+    /* What a BIOS would do in its SMI handler. */
     if (value == ACPIPM_ENABLE)
         pm->control |= SCI_EN;
     else if (value == ACPIPM_DISABLE)

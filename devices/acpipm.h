@@ -36,6 +36,10 @@ struct acpipm {
     const struct host *host;
     struct irq_line sci;
     unsigned timer;
+    /* Does the chipset make SMIs of writes to the SMI command port? With `written`: one is made now. NULL: it does not, and
+     * the port does itself what firmware would. */
+    bool (*smi)(void *arg, bool written);
+    void *smi_arg;
 };
 
 /* `wide`: the FADT announces TMR_VAL_EXT. */

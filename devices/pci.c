@@ -5,7 +5,11 @@
 enum { CFG_VENDOR = 0, CFG_DEVICE = 2, CFG_COMMAND = 4, CFG_STATUS = 6, CFG_REVISION = 8, CFG_CLASS = 9,
        CFG_HEADER = 14, CFG_BAR = 16, CFG_LINE = 0x3c, CFG_PIN = 0x3d };
 enum { COMMAND_IO = 1, COMMAND_MEMORY = 2, COMMAND_NO_INTX = 0x400 };
-enum { PIIX3_PIRQ_ROUTE = 0x60 };
+enum { PIIX3_PIRQ_ROUTE = 0x60, PIIX3_SMICNTL = 0xa0, PIIX3_SMIEN = 0xa2, PIIX3_SMIREQ = 0xaa };
+enum { SMICNTL_GATE = 1 << 0, SMIEN_APMC = 1 << 7, SMI_EVENTS = 0x1ff };
+/* 82441FX SMRAM control: where it is (fixed), whether there is any, locked, open. D_CLS (bit 5) would hide it from data accesses of
+ * SMM itself; it is not there. */
+enum { HOST_SMRAM = 0x72, SMRAM_BASE_A0000 = 2, SMRAM_ENABLED = 1 << 3, SMRAM_LOCKED = 1 << 4, SMRAM_OPEN = 1 << 6 };
 
 /* ---- Interrupts ---- */
 
@@ -212,10 +216,71 @@ void pci_set_reset_control(struct pci *pci, const struct bus_ops *ops, void *dev
     pci->reset_control_dev = dev;
 }
 
+/* ---- System management ---- */
+
+/* SMI# is asserted while an enabled event has asked for it and the gate is open: the handler closes the gate, clears the requests and opens it
+ * again [82371SB data sheet, "SMICNTL", "SMIEN", "SMIREQ"]. */
+static void update_smi(struct pci *pci)
+{
+    const u8 *config = pci->isa_bridge.config;
+    bool level = config[PIIX3_SMICNTL] & SMICNTL_GATE && load16(&config[PIIX3_SMIEN]) & pci->smi_request;
+    store16(&pci->isa_bridge.config[PIIX3_SMIREQ], pci->smi_request);
+    if (level != pci->smi_level) {
+        pci->smi_level = level;
+        irq_set(&pci->smi, level);
+    }
+}
+
+bool pci_apm_smi_enabled(const struct pci *pci)
+{
+    const u8 *config = pci->isa_bridge.config;
+    return config[PIIX3_SMICNTL] & SMICNTL_GATE && load16(&config[PIIX3_SMIEN]) & SMIEN_APMC;
+}
+
+void pci_apm_written(struct pci *pci)
+{
+    pci->smi_request |= SMIEN_APMC;
+    update_smi(pci);
+}
+
+/* The lock lasts until the next reset; it closes the SMRAM and keeps everything but the lock itself from being changed. */
+static void update_smram(struct pci *pci)
+{
+    struct pci_function *host = &pci->host_bridge;
+    u8 *control = &host->config[HOST_SMRAM];
+    if (*control & SMRAM_LOCKED)
+        *control &= (u8)~SMRAM_OPEN;
+    host->writable[HOST_SMRAM] = *control & SMRAM_LOCKED ? 0 : SMRAM_OPEN | SMRAM_LOCKED | SMRAM_ENABLED;
+    if (pci->smram)
+        pci->smram(pci->smram_arg, !(*control & SMRAM_ENABLED) ? BUS_SMRAM_NONE : *control & SMRAM_OPEN ? BUS_SMRAM_OPEN : BUS_SMRAM_CLOSED);
+}
+
+static void host_bridge_written(void *arg, unsigned off, unsigned size)
+{
+    if (off + size > HOST_SMRAM && off <= HOST_SMRAM)
+        update_smram(arg);
+}
+
+void pci_set_smm(struct pci *pci, struct irq_line smi, void (*smram)(void *arg, enum bus_smram smram), void *arg)
+{
+    pci->smi = smi;
+    pci->smram = smram;
+    pci->smram_arg = arg;
+}
+
 static void isa_bridge_written(void *arg, unsigned off, unsigned size)
 {
+    struct pci *pci = arg;
     if (off + size > PIIX3_PIRQ_ROUTE && off < PIIX3_PIRQ_ROUTE + PCI_PIRQS)
-        update_isa(arg);
+        update_isa(pci);
+    /* Requests are cleared by writing 0 to them; nothing sets one. */
+    for (unsigned at = off; at < off + size; at++)
+        if (at == PIIX3_SMIREQ || at == PIIX3_SMIREQ + 1) {
+            unsigned shift = 8 * (at - PIIX3_SMIREQ);
+            pci->smi_request &= (u16)(pci->isa_bridge.config[at] << shift | 0xff00u >> shift);
+        }
+    if (off + size > PIIX3_SMICNTL && off <= PIIX3_SMIREQ + 1)
+        update_smi(pci);
 }
 
 static void reset_bridges(struct pci *pci)
@@ -224,12 +289,17 @@ static void reset_bridges(struct pci *pci)
     store16(&host->config[CFG_COMMAND], 0x0006);
     store16(&host->config[CFG_STATUS], 0x0280);
     memset(&host->config[0x59], 0, 7); /* PAM0-PAM6: the board's memory below 1 MiB is always RAM */
-    host->config[0x72] = 0x02;         /* SMRAM control */
+    host->config[HOST_SMRAM] = SMRAM_BASE_A0000;
+    update_smram(pci);
     store16(&isa->config[CFG_COMMAND], 0x0007);
     store16(&isa->config[CFG_STATUS], 0x0200);
     for (unsigned i = 0; i < PCI_PIRQS; i++)
         isa->config[PIIX3_PIRQ_ROUTE + i] = 0x80;
     update_isa(pci);
+    isa->config[PIIX3_SMICNTL] = 0;
+    store16(&isa->config[PIIX3_SMIEN], 0);
+    pci->smi_request = 0;
+    update_smi(pci);
 }
 
 void pci_reset(struct pci *pci)
@@ -259,11 +329,14 @@ void pci_init(struct pci *pci, struct irq_line isa, struct irq_line gsi)
     pci->gsi = gsi;
     pci_function_init(&pci->host_bridge, 0x8086, 0x1237, 0x060000, 2, pci);
     memset(&pci->host_bridge.writable[0x59], 0xff, 7);
-    pci->host_bridge.writable[0x72] = 0x7f;
+    pci->host_bridge.config_written = host_bridge_written;
     pci_add_function(pci, &pci->host_bridge, PCI_DEVFN(0, 0));
     pci_function_init(&pci->isa_bridge, 0x8086, 0x7000, 0x060100, 0, pci);
     pci->isa_bridge.config[CFG_HEADER] = 0x80; /* one of several functions: IDE may stand beside it */
     memset(&pci->isa_bridge.writable[PIIX3_PIRQ_ROUTE], 0x8f, PCI_PIRQS);
+    pci->isa_bridge.writable[PIIX3_SMICNTL] = 0x1f;
+    store16(&pci->isa_bridge.writable[PIIX3_SMIEN], SMI_EVENTS);
+    store16(&pci->isa_bridge.writable[PIIX3_SMIREQ], SMI_EVENTS);
     pci->isa_bridge.config_written = isa_bridge_written;
     pci_add_function(pci, &pci->isa_bridge, PCI_DEVFN(1, 0));
     reset_bridges(pci);

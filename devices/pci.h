@@ -48,11 +48,16 @@ struct pci {
     u32 address;            /* port 0xcf8 */
     u8 pirq_count[PCI_PIRQS]; /* how many functions assert each PIRQ */
     u16 isa_level;          /* ISA interrupts driven high by PIRQs */
+    u16 smi_request;        /* PIIX3 SMIREQ: what has asked for an SMI */
+    bool smi_level;         /* SMI# is asserted */
     /* wiring (functions are saved one by one, up to their own wiring) */
     struct pci_function host_bridge, isa_bridge;
     struct pci_function *function[256];
     struct irq_line isa;    /* called with pin = ISA interrupt that a PIRQ is routed to */
     struct irq_line gsi;    /* called with pin = 16 + PIRQ */
+    struct irq_line smi;    /* SMI#; may be empty */
+    void (*smram)(void *arg, enum bus_smram smram);    /* the host bridge's SMRAM register decides anew; may be NULL */
+    void *smram_arg;
     const struct bus_ops *reset_control; /* what answers bytes at port 0xcf9; may be NULL */
     void *reset_control_dev;
 };
@@ -62,6 +67,13 @@ void pci_init(struct pci *pci, struct irq_line isa, struct irq_line gsi);
 void pci_reset(struct pci *pci);
 /* Port 0xcf9 lies inside the address register: bytes there go to `ops` (acpipm_reset_ops). */
 void pci_set_reset_control(struct pci *pci, const struct bus_ops *ops, void *dev);
+
+/* Who hears of SMI# and of the SMRAM register. */
+void pci_set_smm(struct pci *pci, struct irq_line smi, void (*smram)(void *arg, enum bus_smram smram), void *arg);
+/* The APM control port can make SMIs: the PIIX3's SMIEN and SMICNTL say so. */
+bool pci_apm_smi_enabled(const struct pci *pci);
+/* It was written: asks for one, which comes as soon as SMIEN and SMICNTL let it. */
+void pci_apm_written(struct pci *pci);
 
 /* Starts a function: identity in configuration space, command register writable. `class_code` is 24 bits. */
 void pci_function_init(struct pci_function *f, u16 vendor, u16 device, u32 class_code, u8 revision, void *arg);

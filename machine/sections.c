@@ -47,6 +47,14 @@ static const struct section_member event_members[] = {
 };
 #undef EVENT
 
+#define SMM(m) MEMBER(cpu_smm, m)
+static const struct section_member smm_members[] = {
+    SMM(active), SMM(dual_monitor), SMM(blocking), SMM(activity), SMM(vmxon), SMM(vmxe), SMM(ss_dpl), SMM(rflags_vm),
+    SMM(depth), SMM(io_state), SMM(io_rip), SMM(io_rcx), SMM(io_rsi), SMM(io_rdi), SMM(io_la), SMM(pending_debug),
+    SMM(count), SMM(monitor_ctl), SMM(smrr_base), SMM(smrr_mask), SMM(transfer_vmcs),
+};
+#undef SMM
+
 static const struct section_member vmx_members[] = {   /* the frames are sections of their own */
     MEMBER(vmx_state, depth), MEMBER(vmx_state, entering), MEMBER(vmx_state, tsc), MEMBER(vmx_state, carried), MEMBER(vmx_state, stuck_since), MEMBER(vmx_state, spare),
 };
@@ -141,7 +149,7 @@ static const struct section_member hpet_members[] = {
 #undef COMPARATOR
 
 static const struct section_member pci_members[] = {
-    MEMBER(pci, address), MEMBER(pci, pirq_count), MEMBER(pci, isa_level),
+    MEMBER(pci, address), MEMBER(pci, pirq_count), MEMBER(pci, isa_level), MEMBER(pci, smi_request), MEMBER(pci, smi_level),
 };
 
 #define PCI_F(m) MEMBER(pci_function, m)
@@ -175,12 +183,12 @@ static bool fill(struct section *s, const void *base, const struct section_membe
 
 #define FILL(base, list) fill(s, base, list, ARRAY_SIZE(list))
 
-enum { CPU_CORE, CPU_SEG, CPU_SYS, CPU_FPU, CPU_EVENT, CPU_RETIRED, CPU_LAPIC, CPU_VMX, CPU_FRAMES,
+enum { CPU_CORE, CPU_SEG, CPU_SYS, CPU_FPU, CPU_EVENT, CPU_SMM, CPU_RETIRED, CPU_LAPIC, CPU_VMX, CPU_FRAMES,
        CPU_SECTIONS = CPU_FRAMES + VMX_MAX_FRAMES };
 
 static bool cpu_section(const struct machine *m, unsigned n, unsigned which, struct section *s)
 {
-    static const char *const name[] = {"core", "seg", "sys", "fpu", "event", "time", "lapic", "vmx"};
+    static const char *const name[] = {"core", "seg", "sys", "fpu", "event", "smm", "time", "lapic", "vmx"};
     const struct cpu *cpu = &m->cpu[n];
     if (which < CPU_FRAMES)
         snprintf(s->name, sizeof(s->name), "cpu%u.%s", n, name[which]);
@@ -192,6 +200,7 @@ static bool cpu_section(const struct machine *m, unsigned n, unsigned which, str
     case CPU_SYS:     return FILL(&cpu->sys, sys_members);
     case CPU_FPU:     return FILL(&cpu->fpu, fpu_members);
     case CPU_EVENT:   return FILL(&cpu->event, event_members);
+    case CPU_SMM:     return FILL(&cpu->smm, smm_members);
     case CPU_RETIRED: return FILL(&cpu->time.retired, retired_members);
     case CPU_LAPIC:   return FILL(&m->lapic[n], lapic_members);
     case CPU_VMX:     return FILL(&cpu->vmx, vmx_members);

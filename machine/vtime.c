@@ -14,6 +14,7 @@
 #include "machine/vtime.h"
 
 #include "cpu/interp.h"
+#include "cpu/mode.h"
 #include "cpu/trace.h"
 #include "vmx/vmx.h"
 
@@ -127,6 +128,7 @@ static bool run_slice(struct machine *m)
     /* A deadline that has come but was not taken (a timer of a blocked frame) must not stop the world. */
     cpu->stop_at = stop > start ? stop : start + 1;
     m->time.running = true;
+    cpu_select_bus_view(cpu);
     m->run(cpu);
     m->time.running = false;
     m->time.icount = cpu->time.now;

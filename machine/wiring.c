@@ -274,6 +274,28 @@ static void a20_set(void *arg, bool on)
     bus_set_a20(&((struct machine *)arg)->bus, on);
 }
 
+/* SMI# goes to all processors. */
+static void smi_set(void *arg, unsigned pin, bool level)
+{
+    struct machine *m = arg;
+    (void)pin;
+    for (unsigned i = 0; level && i < m->cpu_count; i++)
+        cpu_signal(&m->cpu[i], ATT_SMI, 0, true);
+}
+
+static bool smi_command(void *arg, bool written)
+{
+    struct machine *m = arg;
+    if (written)
+        pci_apm_written(&m->pci);
+    return pci_apm_smi_enabled(&m->pci);
+}
+
+static void smram_set(void *arg, enum bus_smram smram)
+{
+    bus_set_smram(&((struct machine *)arg)->bus, smram);
+}
+
 /* In legacy replacement mode the HPET drives IRQ 0 and IRQ 8 instead of the PIT and the RTC. */
 static void hpet_legacy_changed(void *arg, bool on)
 {
@@ -338,6 +360,9 @@ void wiring_init(struct machine *m)
 
     pci_init(&m->pci, isa_irq(m, 0), gsi);
     pci_set_reset_control(&m->pci, &acpipm_reset_ops, &m->acpipm);
+    pci_set_smm(&m->pci, (struct irq_line){.set = smi_set, .arg = m}, smram_set, m);
+    m->acpipm.smi = smi_command;
+    m->acpipm.smi_arg = m;
     map_ports(m, 0xcf8, 8, &pci_ops, &m->pci);
 
     init_fwcfg(m);

@@ -30,6 +30,7 @@ bool bus_init(struct bus *bus, u64 ram_size, u64 low_limit)
 {
     memset(bus, 0, sizeof(*bus));
     bus->a20_mask = ~0ull;
+    bus->a20_on = true;
     bus->ram_size = ram_size & ~(u64)(PAGE_SIZE - 1);
     bus->low_size = bus->ram_size < low_limit ? bus->ram_size : low_limit & ~(u64)(PAGE_SIZE - 1);
     bus->memory_size = bus->ram_size + BUS_ROM_RESERVE;
@@ -75,6 +76,8 @@ void bus_reset(struct bus *bus)
     static const u8 zeros[PAGE_SIZE];
 
     bus_set_a20(bus, true);
+    bus_set_smram(bus, BUS_SMRAM_NONE);
+    bus_set_view(bus, false, 0, 0);
     for (u64 off = 0; off < bus->ram_size; off += PAGE_SIZE) {
         if (bus->page_flags[off / PAGE_SIZE] & PAGE_ROM)
             continue;
@@ -128,6 +131,15 @@ static bool window_add(struct bus_window **windows, unsigned *count, unsigned *c
     return true;
 }
 
+/* What follows from the A20 gate, from SMRAM, and from who is looking. */
+static void update_view(struct bus *bus)
+{
+    bool hidden = bus->smram != BUS_SMRAM_NONE ? bus->smram == BUS_SMRAM_CLOSED && !bus->smm : bus->video;
+    bus->hole_start = VIDEO_START;
+    bus->hole_size = hidden ? VIDEO_END - VIDEO_START : 0;
+    bus->a20_mask = bus->a20_on || bus->smm ? ~0ull : ~BIT(20);
+}
+
 bool bus_map_mmio(struct bus *bus, u64 hpa, u64 size, const struct bus_ops *ops, void *dev)
 {
     if (size && hpa + (size - 1) < hpa)
@@ -140,8 +152,8 @@ bool bus_map_mmio(struct bus *bus, u64 hpa, u64 size, const struct bus_ops *ops,
     if (!window_add(&bus->mmio, &bus->mmio_count, &bus->mmio_capacity, (struct bus_window){hpa, size, ops, dev}))
         return false;
     if (video) {
-        bus->hole_start = VIDEO_START;
-        bus->hole_size = VIDEO_END - VIDEO_START;
+        bus->video = true;
+        update_view(bus);
         flush_all_tlbs(bus);
     }
     return true;
@@ -218,11 +230,30 @@ bool bus_map_rom(struct bus *bus, u64 hpa, const void *data, u64 size)
 
 void bus_set_a20(struct bus *bus, bool on)
 {
-    u64 mask = on ? ~0ull : ~BIT(20);
-    if (mask == bus->a20_mask)
+    if (on == bus->a20_on)
         return;
-    bus->a20_mask = mask;
+    bus->a20_on = on;
+    update_view(bus);
     flush_all_tlbs(bus);
+}
+
+void bus_set_smram(struct bus *bus, enum bus_smram smram)
+{
+    if (bus->smram == smram)
+        return;
+    bus->smram = (u8)smram;
+    update_view(bus);
+    flush_all_tlbs(bus);
+}
+
+void bus_set_view(struct bus *bus, bool smm, u64 secret, u64 size)
+{
+    bus->secret_start = secret;
+    bus->secret_size = smm ? 0 : size;
+    if (bus->smm == smm)
+        return;
+    bus->smm = smm;
+    update_view(bus);
 }
 
 u64 bus_memory_offset(const struct bus *bus, u64 hpa)

@@ -51,6 +51,7 @@ struct bus {
     u64 low_size;        /* bytes of RAM below 4 GiB, at hpa 0 */
     u64 memory_size;     /* RAM and room for ROMs, bytes: limit of all offsets, and of the arrays by page below */
     u64 hole_start, hole_size; /* legacy video window: RAM in it is hidden behind devices; size 0 without any */
+    u64 secret_start, secret_size; /* RAM that does not answer the processor that runs (bus_set_view); size 0: none */
     u8 *page_flags;      /* one byte a page */
     u64 *code_map;       /* one word a page: bit n set, the 64-byte chunk n of the page holds decoded code */
     u64 *writers;        /* one word a page: which TLB entries allow writing it (mmu/tlb.c) */
@@ -68,6 +69,11 @@ struct bus {
     struct cpu *cpu[BUS_MAX_CPUS]; /* vCPUs whose TLBs hold translations to this memory; entered by tlb_init */
     unsigned cpu_count;
     u64 a20_mask;        /* ANDed into every hpa: all ones, or bit 20 clear while A20 is masked. Set by bus_set_a20 */
+    /* What the two above follow from. */
+    bool video;          /* a device covers the video window */
+    u8 smram;            /* enum bus_smram */
+    bool a20_on;         /* the A20 gate */
+    bool smm;            /* accesses are those of a processor in SMM (bus_set_view) */
     void *allocation;    /* what ram lies in */
 };
 
@@ -90,6 +96,16 @@ bool bus_set_readonly(struct bus *bus, u64 hpa, u64 size, bool readonly);
 /* A20 gate. */
 void bus_set_a20(struct bus *bus, bool on);
 
+/* The chipset's SMRAM, which is the RAM below the video window. `enabled`: it exists; `open`: outside SMM, too. Without it the
+ * window shows devices, or RAM as long as no device covers it. */
+enum bus_smram { BUS_SMRAM_NONE, BUS_SMRAM_CLOSED, BUS_SMRAM_OPEN };
+void bus_set_smram(struct bus *bus, enum bus_smram smram);
+
+/* Whose accesses come now: those of a processor in SMM (SMRAM answers, A20 is not masked), or of one outside that must not
+ * see [secret, secret + size) (its SMRR; size 0: none). TLBs are the caller's business: each processor's hold what its own
+ * view showed. */
+void bus_set_view(struct bus *bus, bool smm, u64 secret, u64 size);
+
 /* Maps a device's registers. False when the window overlaps another one or RAM, where only 0xa0000-0xbffff (video) may
  * be covered. size 0 makes a hidden window, for bus_move_mmio. */
 bool bus_map_mmio(struct bus *bus, u64 hpa, u64 size, const struct bus_ops *ops, void *dev);
@@ -105,7 +121,7 @@ static inline u64 bus_ram_offset(const struct bus *bus, u64 hpa)
 {
     hpa &= bus->a20_mask;
     if (hpa < bus->low_size)
-        return UNLIKELY(hpa - bus->hole_start < bus->hole_size) ? BUS_NO_RAM : hpa;
+        return UNLIKELY(hpa - bus->hole_start < bus->hole_size || hpa - bus->secret_start < bus->secret_size) ? BUS_NO_RAM : hpa;
     if (hpa >= BIT(32) && hpa - BIT(32) < bus->ram_size - bus->low_size)
         return hpa - BIT(32) + bus->low_size;
     return BUS_NO_RAM;

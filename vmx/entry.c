@@ -376,7 +376,7 @@ static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
     unsigned k = cpu->vmx.depth;
     struct vmx_frame *f = &cpu->vmx.frame[k];
     struct vmcs *v = &f->vmcs;
-    u8 nmi_blocking = cpu->event.blocking & BLOCK_NMI;
+    u8 blocking = cpu->event.blocking & (BLOCK_NMI | BLOCK_SMI);
     struct vmx_check_failure failure;
 
     if (f->vmcs_ptr == VMX_NO_VMCS || bus_read(cpu->bus, cpu->index, f->vmcs_hpa, 4) & VMCS_SHADOW)
@@ -423,7 +423,7 @@ static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
         cpu_mode_update(cpu);  /* what may be loaded depends on it */
         u32 failed = vmx_msr_list_load(cpu, k, v->entry_msr_load_address, (u32)v->entry_msr_load_count);
         if (failed) {
-            cpu->event.blocking = nmi_blocking;
+            cpu->event.blocking = blocking;
             vmx_entry_failure(cpu, k, EXIT_ENTRY_FAIL_MSR_LOADING, failed);
             return FLOW_EXIT;
         }

@@ -132,7 +132,7 @@ static void save_guest(struct cpu *cpu, struct vmx_frame *f, const struct vmx_ex
     v->guest_rflags = saved_rflags(cpu, x);
 
     v->guest_activity = e->activity == ACTIVITY_MWAIT ? ACTIVITY_ACTIVE : e->activity;
-    v->guest_interruptibility = e->blocking;
+    v->guest_interruptibility = cpu->smm.active ? e->blocking : e->blocking & ~BLOCK_SMI;
     v->guest_pending_debug = saved_pending_debug(cpu, x);
 
     if (vmcs_secondary(v, EPT)) {
@@ -281,7 +281,7 @@ void vmx_reset_events(struct cpu *cpu, u8 blocking, u8 activity)
     e->pending_debug = 0;
     e->monitor_armed = 0;
     e->monitor_hpa = 0;
-    e->blocking = blocking;
+    e->blocking = blocking | (e->blocking & BLOCK_SMI);    /* entries and exits leave that alone */
     e->activity = activity;
     e->attention &= ATT_INTR | ATT_NMI | ATT_INIT | ATT_SIPI | ATT_SMI | ATT_STOP | ATT_PMU;
     if (activity != ACTIVITY_ACTIVE)

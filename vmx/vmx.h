@@ -116,6 +116,18 @@ void vmx_memory_exit(struct cpu *cpu);
  * [SDM3 "Virtualization Exceptions"]. FLOW_EVENT: #VE was raised; FLOW_EXIT: an exit was carried out. */
 enum flow vmx_memory_fault(struct cpu *cpu);
 
+/* SMM under the default treatment [SDM3 "Default Treatment of SMIs and SMM with VMX Operation and SMX Operation"]. An SMI: the processor
+ * leaves VMX operation, all frames stay as they are. */
+void vmx_smm_leave(struct cpu *cpu);
+/* The EPT pointer of the running guest, for the save map. False: there is none. */
+bool vmx_smm_eptp(const struct cpu *cpu, u64 *eptp);
+/* RSM, with registers restored and SMM left: back into VMX operation, if the SMI came there. … and, when the mode has been updated,
+ * what the frames armed. */
+void vmx_smm_return(struct cpu *cpu);
+void vmx_smm_resume(struct cpu *cpu);
+/* Blocking and activity from now on; nothing is pending but lines. */
+void vmx_smm_reset_events(struct cpu *cpu, u8 blocking, u8 activity);
+
 /* The VMX instructions' rows are in cpu/insn_vmx.def; their handlers live in cpu/vmx_insn.c (floor 5) and call
  * these. */
 /* VMX capability MSRs and IA32_FEATURE_CONTROL; *known false: not ours. False: #GP(0) */

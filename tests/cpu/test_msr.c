@@ -19,10 +19,10 @@ END_TEST
 START_TEST(constants_are_read_only)
 {
     READS(0x17a, 0);
-    READS(0xfe, 0x50a);
+    READS(0xfe, 0xd0a);
     READS(0x179, 0x10a);
     READS(0x34, 0);
-    WRITE_REFUSED(0xfe, 0x50a);
+    WRITE_REFUSED(0xfe, 0xd0a);
     WRITE_REFUSED(0x10a, 0);
     WRITE_REFUSED(0x34, 0);
     u64 capabilities = 0;

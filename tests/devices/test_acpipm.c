@@ -42,6 +42,37 @@ START_TEST(timer_overflow)
 }
 END_TEST
 
+/* Where the chipset makes SMIs of the command port, switching the mode is the firmware's business. */
+static bool firmware;
+static unsigned smis;
+static bool smi(void *arg, bool written)
+{
+    (void)arg;
+    smis += firmware && written;
+    return firmware;
+}
+
+START_TEST(smi_command)
+{
+    start(false);
+    pm.smi = smi;
+    firmware = false;
+    smis = 0;
+    out8(&acpipm_smi_ops, &pm, 0, ACPIPM_ENABLE);
+    ck_assert_uint_eq(fake_read(&acpipm_control_ops, &pm, 0, 2), 1);
+    out8(&acpipm_smi_ops, &pm, 0, ACPIPM_DISABLE);
+    fake_write(&acpipm_control_ops, &pm, 0, 2, 1);
+    ck_assert_uint_eq(fake_read(&acpipm_control_ops, &pm, 0, 2), 0);
+    firmware = true;
+    out8(&acpipm_smi_ops, &pm, 0, ACPIPM_ENABLE);
+    ck_assert_uint_eq(smis, 1);
+    ck_assert_uint_eq(in8(&acpipm_smi_ops, &pm, 0), ACPIPM_ENABLE);
+    ck_assert_uint_eq(fake_read(&acpipm_control_ops, &pm, 0, 2), 0);
+    fake_write(&acpipm_control_ops, &pm, 0, 2, 1);
+    ck_assert_uint_eq(fake_read(&acpipm_control_ops, &pm, 0, 2), 1);
+}
+END_TEST
+
 START_TEST(modes_and_power)
 {
     start(false);
@@ -79,6 +110,6 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {timer, timer_overflow, modes_and_power, reset_control};
+    const TTest *const tests[] = {timer, timer_overflow, smi_command, modes_and_power, reset_control};
     return fake_run("acpipm", tests, ARRAY_SIZE(tests));
 }

@@ -119,6 +119,60 @@ START_TEST(reset_control_inside)
 }
 END_TEST
 
+/* The PIIX3's SMI# is made by enabled requests behind an open gate, each once; requests are cleared by writing 0. */
+START_TEST(system_management)
+{
+    start();
+    pci_set_smm(&pci, fake_line(5), NULL, NULL);
+    ck_assert(!pci_apm_smi_enabled(&pci));
+    pci_apm_written(&pci);
+    ck_assert(!fake_level[5]);
+    wr(8, 0xa0, 0x00800001);
+    ck_assert(pci_apm_smi_enabled(&pci) && fake_level[5]);       /* the request stood already */
+    ck_assert_uint_eq(rd(8, 0xa8) >> 16, 0x80);
+    pci_apm_written(&pci);
+    ck_assert_uint_eq(fake_rises[5], 1);
+    wr(8, 0xa0, 0x00800000);
+    ck_assert(!pci_apm_smi_enabled(&pci) && !fake_level[5]);
+    wr(8, 0xa8, 0xffffffff);                                     /* ones clear nothing and set nothing */
+    ck_assert_uint_eq(rd(8, 0xa8) >> 16, 0x80);
+    wr(8, 0xa8, 0);
+    ck_assert_uint_eq(rd(8, 0xa8) >> 16, 0);
+    wr(8, 0xa0, 0x00800001);
+    ck_assert(!fake_level[5]);
+    pci_apm_written(&pci);
+    ck_assert_uint_eq(fake_rises[5], 2);
+    pci_reset(&pci);
+    ck_assert(!fake_level[5] && !pci_apm_smi_enabled(&pci));
+}
+END_TEST
+
+/* SMRAM of the 440FX: closed, open, locked until a reset. */
+static unsigned smram_now;
+static void smram(void *arg, enum bus_smram now) { (void)arg; smram_now = now; }
+
+START_TEST(smram_register)
+{
+    start();
+    pci_set_smm(&pci, fake_line(5), smram, NULL);
+    smram_now = 99;
+    wr(0, 0x70, 0x00080000);
+    ck_assert_uint_eq(smram_now, BUS_SMRAM_CLOSED);
+    ck_assert_uint_eq(rd(0, 0x70) >> 16 & 0xff, 0x0a);           /* the base is fixed */
+    wr(0, 0x70, 0x00480000);
+    ck_assert_uint_eq(smram_now, BUS_SMRAM_OPEN);
+    wr(0, 0x70, 0x00580000);
+    ck_assert_uint_eq(smram_now, BUS_SMRAM_CLOSED);              /* locking closes */
+    wr(0, 0x70, 0x00400000);
+    ck_assert_uint_eq(smram_now, BUS_SMRAM_CLOSED);
+    ck_assert_uint_eq(rd(0, 0x70) >> 16 & 0xff, 0x1a);
+    pci_reset(&pci);
+    ck_assert_uint_eq(smram_now, BUS_SMRAM_NONE);
+    wr(0, 0x70, 0x00480000);
+    ck_assert_uint_eq(smram_now, BUS_SMRAM_OPEN);
+}
+END_TEST
+
 START_TEST(survives_anything)
 {
     start();
@@ -131,6 +185,6 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {bridges_and_absent_functions, bars_size_and_move, interrupts, reset_control_inside,
-                                  survives_anything};
+                                  system_management, smram_register, survives_anything};
     return fake_run("pci", tests, ARRAY_SIZE(tests));
 }

@@ -209,6 +209,25 @@ START_TEST(serial_input)
 }
 END_TEST
 
+/* System management: the PIIX3 makes an SMI of a write to port 0xb2, the local APIC one of an IPI to itself. Each time the handler, at
+ * 0x38000, writes S and resumes the program. */
+START_TEST(system_management)
+{
+    RUN(1, 1000000, false, 0xc7, 0x05, 0x00, 0x80, 0x03, 0x00, 0xba, 0xf8, 0x03, 0xb0,      /* 38000: mov $0x3f8, %dx; mov $'S', %al */
+        0xc7, 0x05, 0x04, 0x80, 0x03, 0x00, 0x53, 0xee, 0x0f, 0xaa,                         /* out %al, (%dx); rsm */
+        0xba, 0xf8, 0x0c, 0x00, 0x00, 0xb8, 0xa0, 0x08, 0x00, 0x80, 0xef,                   /* SMICNTL and SMIEN of 00:01.0 */
+        0xb8, 0x01, 0x00, 0x80, 0x00, 0x66, 0xba, 0xfc, 0x0c, 0xef,                         /* the gate, APMC writes */
+        0xe6, 0xb2,                                                                         /* out %al, $0xb2 */
+        0xba, 0xf8, 0x03, 0x00, 0x00, 0xb0, 0x31, 0xee,                                     /* 1 */
+        0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x00, 0x02, 0x04, 0x00,                         /* ICR: self, SMI */
+        0xb0, 0x32, 0xee, 0xb0, 0x05, 0xe6, 0xf4, 0xeb, 0xfe);                              /* 2 */
+    ck_assert_int_eq(machine_run(m), MACHINE_DEBUG_EXIT);
+    ck_assert_str_eq(output, "S1S2");
+    ck_assert_uint_eq(m->cpu[0].smm.count, 2);
+    machine_free(m);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("run");
@@ -224,6 +243,7 @@ int main(void)
     tcase_add_test(tc, same_run_twice);
     tcase_add_test(tc, second_processor);
     tcase_add_test(tc, serial_input);
+    tcase_add_test(tc, system_management);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
