@@ -493,7 +493,7 @@ static enum flow take_nmi(struct cpu *cpu)
     return FLOW_EVENT;
 }
 
-/* Only the boundary behind an I/O instruction belongs to it. An exit of a frame's virtual APIC that is due as a trap comes first where the SMI is a VM exit. */
+/* Only the boundary behind an I/O instruction belongs to it. */
 static enum flow take_smi(struct cpu *cpu)
 {
     enum flow flow = smm_take_smi(cpu);

@@ -151,9 +151,13 @@ enum flow smm_take_smi(struct cpu *cpu)
 
     if (e->blocking & (BLOCK_SMI | BLOCK_STI | BLOCK_MOV_SS) || e->activity == ACTIVITY_WAIT_SIPI)
         return FLOW_NEXT;
+    if (vmx_smi_waits(cpu))
+        return FLOW_NEXT;
     e->attention &= ~(u32)ATT_SMI;
     smm->count++;
     trace_switch(cpu, "smi");
+    if (vmx_smi(cpu))
+        return FLOW_EXIT;
     smm->blocking = e->blocking;
     smm->activity = e->activity == ACTIVITY_MWAIT ? ACTIVITY_ACTIVE : e->activity;
     smm->pending_debug = e->attention & ATT_PENDING_DB ? e->pending_debug : 0;

@@ -70,10 +70,17 @@ static inline bool offered(const struct cpu *cpu, unsigned feature)
     return feature == FEATURE_BASE || (feature != FEATURE_NEVER && cpu_has(cpu, feature));
 }
 
+static inline bool is_dual_monitor(unsigned control)
+{
+    return control == CTL_VMENTRY_ENTRY_TO_SMM || control == CTL_VMENTRY_DEACTIVATE_DUAL_MONITOR;
+}
+
 bool vmx_control_supported(const struct cpu *cpu, unsigned control)
 {
     if (control >= CTL_COUNT)
         return control == CTL_ALWAYS;
+    if (is_dual_monitor(control) && cpu->vmx.depth)
+        return false;
     return offered(cpu, controls[control].feature) && vmx_control_in_generation(control, generation(cpu)) &&
            !(cpu->vmx_withheld[control / 64] >> (control % 64) & 1);
 }
@@ -106,7 +113,15 @@ u64 vmx_allowed_1(const struct cpu *cpu, enum vmx_control_word word)
         for (unsigned n = 0; n < CTL_COUNT; n++)
             if (cpu->vmx_withheld[n / 64] >> (n % 64) & 1)
                 allowed[controls[n].word] &= ~(1ull << controls[n].bit);
+    if (cpu->vmx.depth)
+        allowed[VMX_WORD_VMENTRY] &= ~(u64)(VMENTRY_ENTRY_TO_SMM | VMENTRY_DEACTIVATE_DUAL_MONITOR);
     return allowed[word] | vmx_allowed_0(word);
+}
+
+bool vmx_dual_monitor_supported(const struct cpu *cpu)
+{
+    return cpu_has(cpu, FEATURE_VMX) && vmx_control_supported(cpu, CTL_VMENTRY_ENTRY_TO_SMM)
+           && vmx_control_supported(cpu, CTL_VMENTRY_DEACTIVATE_DUAL_MONITOR);
 }
 
 static u64 basic(const struct cpu *cpu)
@@ -118,12 +133,14 @@ static u64 basic(const struct cpu *cpu)
            | BIT(54)                       /* VM exits on INS and OUTS report instruction information */
            | BIT(55)                       /* the TRUE MSRs exist */
            /* Exceptions may be injected with or without error code: there is one more that has it, #CP. */
-           | (cet ? VMX_BASIC_ANY_ERROR_CODE : 0);
+           | (cet ? VMX_BASIC_ANY_ERROR_CODE : 0)
+           | (vmx_dual_monitor_supported(cpu) ? VMX_BASIC_DUAL_MONITOR : 0);
 }
 
 static u64 misc(const struct cpu *cpu)
 {
-    return VMX_TIMER_RATE | VMX_MISC_STORE_LMA | VMX_MISC_ACTIVITY_HLT | VMX_MISC_ACTIVITY_SHUTDOWN
+    u64 smm = VMX_MISC_SMBASE | VMX_MISC_SMI_UNBLOCKING | (u64)VMX_MSEG_REVISION << 32;
+    return (vmx_dual_monitor_supported(cpu) ? smm : 0) | VMX_TIMER_RATE | VMX_MISC_STORE_LMA | VMX_MISC_ACTIVITY_HLT | VMX_MISC_ACTIVITY_SHUTDOWN
            | VMX_MISC_ACTIVITY_WAIT_SIPI | (u64)VMX_CR3_TARGETS << 16 | (VMX_MSR_LIST_MAX / 512 - 1) << 25
            | (vmx_control_supported(cpu, CTL_SECONDARY_VMCS_SHADOWING) ? VMX_MISC_VMWRITE_ALL : 0)
            | (generation(cpu) >= GENERATION_SKYLAKE ? VMX_MISC_ZERO_LENGTH : 0);
@@ -240,6 +257,24 @@ bool vmx_msr_write_level(const struct cpu *cpu, u64 *feature_control, u32 msr, u
     return true;
 }
 
+/* [SDM3 "Enabling the Dual-Monitor Treatment"]: of the processor, so L1's alone; written in SMM alone. */
+static bool is_smm_msr(u32 msr) { return msr == MSR_IA32_SMM_MONITOR_CTL || msr == MSR_IA32_SMBASE; }
+
+static bool smm_msr_read(const struct cpu *cpu, u32 msr, u64 *value)
+{
+    *value = msr == MSR_IA32_SMBASE ? cpu->sys.smbase : cpu->smm.monitor_ctl;
+    return vmx_dual_monitor_supported(cpu) && (msr != MSR_IA32_SMBASE || cpu->smm.active);
+}
+
+static bool smm_msr_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    u64 defined = 0xfffff000ull | SMM_MONITOR_VALID | SMM_MONITOR_KEEP_BLOCKING;
+    if (!vmx_dual_monitor_supported(cpu) || msr == MSR_IA32_SMBASE || !cpu->smm.active || value & ~defined)
+        return false;
+    cpu->smm.monitor_ctl = value;
+    return true;
+}
+
 /* IA32_FEATURE_CONTROL as the running level has it: the processor's, or the one that goes with L0's offer. */
 static u64 *running_feature_control(struct cpu *cpu)
 {
@@ -297,6 +332,10 @@ bool vmx_msr_read_below(struct cpu *cpu, unsigned k, u32 msr, u64 *value, bool *
 {
     if (msr == MSR_IA32_SPEC_CTRL && k)
         return spec_ctrl_read(cpu, k, value, known);
+    if (is_smm_msr(msr)) {
+        *known = true;
+        return !k && smm_msr_read(cpu, msr, value);
+    }
     return vmx_msr_read_level(cpu, running_feature_control(cpu), msr, value, known);
 }
 
@@ -311,5 +350,9 @@ bool vmx_msr_write_below(struct cpu *cpu, unsigned k, u32 msr, u64 value, bool *
 {
     if (msr == MSR_IA32_SPEC_CTRL && k)
         return spec_ctrl_write(cpu, k, value, known);
+    if (is_smm_msr(msr)) {
+        *known = true;
+        return !k && smm_msr_write(cpu, msr, value);
+    }
     return vmx_msr_write_level(cpu, running_feature_control(cpu), msr, value, known);
 }

@@ -31,7 +31,11 @@ enum {
     MSR_IA32_VMX_VMFUNC,
     MSR_IA32_VMX_PROCBASED_CTLS3,
     MSR_IA32_VMX_EXIT_CTLS2,
+    MSR_IA32_SMM_MONITOR_CTL = 0x9b,
+    MSR_IA32_SMBASE = 0x9e,
 };
+/* IA32_SMM_MONITOR_CTL: the MSEG base stands in bits 31:12. */
+enum { SMM_MONITOR_VALID = 1 << 0, SMM_MONITOR_KEEP_BLOCKING = 1 << 2 };
 
 /* IA32_FEATURE_CONTROL [SDM4 "Architectural MSRs"]. */
 enum { FEATURE_CONTROL_LOCKED = 1 << 0, FEATURE_CONTROL_VMX_IN_SMX = 1 << 1, FEATURE_CONTROL_VMX = 1 << 2 };
@@ -39,12 +43,17 @@ enum { FEATURE_CONTROL_LOCKED = 1 << 0, FEATURE_CONTROL_VMX_IN_SMX = 1 << 1, FEA
 /* IA32_VMX_BASIC */
 #define VMX_BASIC_ANY_ERROR_CODE BIT(56)   /* hardware exceptions can be injected with or without error code, whatever the vector */
 
+#define VMX_BASIC_DUAL_MONITOR BIT(49)     /* the dual-monitor treatment of SMIs and SMM is there */
+
 /* IA32_VMX_MISC. */
 #define VMX_TIMER_RATE 5                   /* the VMX-preemption timer counts down when bit 5 of the TSC changes */
 #define VMX_MISC_STORE_LMA BIT(5)          /* VM exits store IA32_EFER.LMA into the "IA-32e mode guest" entry control */
 #define VMX_MISC_ACTIVITY_HLT BIT(6)
 #define VMX_MISC_ACTIVITY_SHUTDOWN BIT(7)
 #define VMX_MISC_ACTIVITY_WAIT_SIPI BIT(8)
+#define VMX_MISC_SMBASE BIT(15)            /* IA32_SMBASE can be read in SMM */
+#define VMX_MISC_SMI_UNBLOCKING BIT(28)    /* IA32_SMM_MONITOR_CTL[2]: VMXOFF leaves SMIs blocked */
+#define VMX_MSEG_REVISION 0x4e53u          /* bits 63:32: MSEG revision identifier */
 #define VMX_MISC_VMWRITE_ALL BIT(29)       /* VMWRITE may write the VM-exit information fields */
 #define VMX_MISC_ZERO_LENGTH BIT(30)       /* software events may be injected with instruction length 0 */
 #define VMX_CR3_TARGETS 4u
@@ -81,6 +90,9 @@ u64 vmx_allowed_1(const struct cpu *cpu, enum vmx_control_word word);
 bool vmx_control_supported(const struct cpu *cpu, unsigned control);
 /* Processors of this generation (enum cpu_generation) have the control. For controls proper only. */
 bool vmx_control_in_generation(unsigned control, unsigned generation);
+
+/* The dual-monitor treatment is offered to the running level: to L1 alone, for SMM is below all levels. */
+bool vmx_dual_monitor_supported(const struct cpu *cpu);
 
 /* The rows of controls.def, by number. */
 struct vmx_control_info {

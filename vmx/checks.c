@@ -17,6 +17,7 @@
 #include "mmu/access.h"
 #include "vmx/capability.h"
 #include "vmx/fields.h"
+#include "vmx/frame.h"
 #include "vmx/stats.h"
 
 #include <stdio.h>
@@ -136,7 +137,7 @@ void vmx_check_note_exit(struct vmx_frame *frame)
 struct facts {
     const struct cpu *cpu;
     const struct vmcs *v;
-    u64 secondary, tertiary;   /* these controls as they count */
+    u64 pin, primary, secondary, tertiary; /* these controls as they count; of a VM entry that returns from SMM: those in force afterwards */
     u64 physical_reserved;     /* bits above the physical-address width */
     unsigned wide;             /* linear-address bits at most */
     bool unrestricted;         /* the unrestricted-guest control */
@@ -147,14 +148,18 @@ struct facts {
     bool inject, inject_error; /* entry interruption information: valid; deliver-error-code */
     u8 inject_type, inject_vector;
     u64 current;               /* gpa of the current VMCS, in the hypervisor's space */
+    bool in_smm;               /* an SMM-transfer monitor enters … */
+    bool returns, to_root;     /* … and leaves SMM so: for VMX root operation */
+    bool executive_launched;   /* the executive VMCS is; the first word of the region */
+    u32 executive_word;
     u8 vtpr;                   /* TPR on the virtual-APIC page */
     u32 link_word;             /* first word of the region at the VMCS link pointer */
     u64 pdpte[4];
 };
 
 #define implies(a, b) (!(a) || (b))
-#define pin(name) ((v->pin_controls & PIN_##name) != 0)
-#define primary(name) ((v->primary_controls & PRIMARY_##name) != 0)
+#define pin(name) ((c->pin & PIN_##name) != 0)
+#define primary(name) ((c->primary & PRIMARY_##name) != 0)
 #define secondary(name) ((c->secondary & SECONDARY_##name) != 0)
 #define tertiary(name) ((c->tertiary & TERTIARY_##name) != 0)
 #define on_exit(name) ((v->exit_controls & VMEXIT_##name) != 0)
@@ -355,6 +360,8 @@ static void gather(const struct cpu *cpu, const struct vmx_frame *frame, struct 
     *c = (struct facts){
         .cpu = cpu,
         .v = v,
+        .pin = v->pin_controls,
+        .primary = v->primary_controls,
         .secondary = vmx_secondary(v),
         .tertiary = vmx_tertiary(v),
         .physical_reserved = ~mask_low(cpu_physical_bits(cpu)),
@@ -417,6 +424,87 @@ static void report(struct cpu *cpu, const struct vmcs *vmcs, const struct vmx_ch
     }
 }
 
+static enum vmx_error error_of(unsigned id)
+{
+    switch (id) {
+    case VMX_CHECK_EXECUTIVE_POINTER_ADDRESS:
+    case VMX_CHECK_EXECUTIVE_POINTER_REVISION: return VMX_ERROR_ENTRY_INVALID_EXECUTIVE_VMCS_POINTER;
+    case VMX_CHECK_EXECUTIVE_NOT_LAUNCHED: return VMX_ERROR_ENTRY_NON_LAUNCHED_EXECUTIVE_VMCS;
+    case VMX_CHECK_EXECUTIVE_NOT_VMXON_POINTER: return VMX_ERROR_ENTRY_EXECUTIVE_VMCS_NOT_VMXON_POINTER;
+    default:
+        return sections[vmx_check_section(id)].group == VMX_CHECK_CONTROLS ? VMX_ERROR_ENTRY_INVALID_CONTROLS
+                                                                           : VMX_ERROR_ENTRY_INVALID_HOST_STATE;
+    }
+}
+
+static void set_failure(struct vmx_check_failure *out, unsigned id)
+{
+    out->id = id;
+    out->group = sections[vmx_check_section(id)].group;
+    out->qualification = checks[id].qualification;
+    out->error = error_of(id);
+}
+
+/* The rows in `due` for facts whose memory is read first. False: *out says which failed, of which VMCS. */
+static bool evaluate(struct cpu *cpu, struct facts *c, u64 due, struct vmx_check_failure *out)
+{
+    u64 with_memory = due;
+    if (!gather_memory(cpu, 0, c, &with_memory)) {
+        out->fault = true;
+        return false;
+    }
+    unsigned id = first_failure(c, due);
+    if (id == VMX_CHECK_COUNT)
+        return true;
+    set_failure(out, id);
+    report(cpu, c->v, out);
+    return false;
+}
+
+/* In SMM nothing is remembered. A VM entry that returns from SMM is checked with the controls that will be in force: those of
+ * the executive VMCS, or none at all [SDM3 "VM Entries that Return from SMM"]. */
+static bool check_entry_in_smm(struct cpu *cpu, struct vmx_frame *f, struct vmx_check_failure *out)
+{
+    const struct vmcs *v = &f->vmcs;
+    struct vmcs executive;
+    struct facts c, of_executive;
+
+    gather(cpu, f, &c);
+    f->checked = 0;
+    c.in_smm = true;
+    c.returns = !on_entry(ENTRY_TO_SMM);
+    if (!c.returns) {
+        bool passes = evaluate(cpu, &c, ALL_SECTIONS, out);
+        memcpy(out->pdpte, c.pdpte, sizeof out->pdpte);
+        return passes;
+    }
+
+    u64 pointer = v->executive_vmcs_pointer;
+    c.to_root = pointer == f->vmxon_ptr;
+    c.executive_word = (u32)bus_read(cpu->bus, cpu->index, pointer & ~c.physical_reserved, 4);
+    vmx_region_read(cpu, pointer & ~c.physical_reserved, &executive);
+    c.executive_launched = executive.launched;
+    c.pin = c.to_root ? 0 : executive.pin_controls;
+    c.primary = c.to_root ? 0 : executive.primary_controls;
+    c.secondary = c.to_root ? 0 : vmx_secondary(&executive);
+    c.tertiary = c.to_root ? 0 : vmx_tertiary(&executive);
+    c.unrestricted = (c.secondary & SECONDARY_UNRESTRICTED_GUEST) != 0;
+    if (!evaluate(cpu, &c, BIT(VMX_SECTION_EXECUTIVE), out))
+        return false;
+    if (!c.to_root) {
+        of_executive = c;
+        of_executive.v = &executive;
+        if (!evaluate(cpu, &of_executive, BIT(VMX_SECTION_EXECUTION), out)) {
+            out->error = VMX_ERROR_ENTRY_INVALID_EXECUTION_CONTROLS_IN_EXECUTIVE_VMCS;
+            return false;
+        }
+    }
+    if (!evaluate(cpu, &c, ALL_SECTIONS & ~(BIT(VMX_SECTION_EXECUTIVE) | BIT(VMX_SECTION_EXECUTION)), out))
+        return false;
+    memcpy(out->pdpte, c.pdpte, sizeof out->pdpte);
+    return true;
+}
+
 bool vmx_check_entry(struct cpu *cpu, unsigned frame, struct vmx_check_failure *out)
 {
     struct vmx_frame *f = &cpu->vmx.frame[frame];
@@ -424,6 +512,8 @@ bool vmx_check_entry(struct cpu *cpu, unsigned frame, struct vmx_check_failure *
     u64 due = ALL_SECTIONS & ~f->checked;
 
     *out = (struct vmx_check_failure){0};
+    if (UNLIKELY(cpu->smm.active) && frame == 0)
+        return check_entry_in_smm(cpu, f, out);
     gather(cpu, f, &c);
     if (!gather_memory(cpu, frame, &c, &due)) {
         out->fault = true;
@@ -438,9 +528,7 @@ bool vmx_check_entry(struct cpu *cpu, unsigned frame, struct vmx_check_failure *
     /* What comes before the failing section has passed. */
     unsigned section = vmx_check_section(id);
     f->checked = mask_low(section) | (f->checked & ~BIT(section));
-    out->id = id;
-    out->group = sections[section].group;
-    out->qualification = checks[id].qualification;
+    set_failure(out, id);
     report(cpu, &f->vmcs, out);
     return false;
 }

@@ -4,6 +4,7 @@
 #ifndef NESTOR_VMX_CHECKS_H
 #define NESTOR_VMX_CHECKS_H
 
+#include "vmx/errors.h"
 #include "vmx/state.h"
 
 struct cpu;
@@ -56,6 +57,7 @@ struct vmx_check_failure {
     bool fault;                /* an outer frame's EPT lacks a page that a check reads: cpu->fault tells; nothing was decided */
     unsigned id;               /* enum vmx_check_id, when !fault */
     enum vmx_check_group group;
+    enum vmx_error error;      /* the VM-instruction error, unless it is VMX_CHECK_GUEST */
     u64 qualification;         /* VMX_CHECK_GUEST: of the exit */
     u64 pdpte[4];              /* on success, when the guest uses PAE paging: its PDPTEs (from the VMCS or from memory) */
 };

@@ -91,9 +91,8 @@ static bool guest_pae(const struct cpu *cpu)
 }
 
 /* Interruptibility, activity, pending debug exceptions, the injected event. */
-static void load_events(struct cpu *cpu, struct vmx_frame *f)
+static void load_events(struct cpu *cpu, struct vmx_frame *f, const struct vmcs *v)
 {
-    const struct vmcs *v = &f->vmcs;
     struct cpu_event *e = &cpu->event;
     u32 info = (u32)v->entry_interruption_info;
 
@@ -126,12 +125,11 @@ static void load_events(struct cpu *cpu, struct vmx_frame *f)
 }
 
 /* The VMX-preemption timer starts, and so do the other counts that begin with a VM entry. */
-static void start_timers(struct cpu *cpu, struct vmx_frame *f)
+static void start_timers(struct cpu *cpu, struct vmx_frame *f, u64 timer)
 {
-    const struct vmcs *v = &f->vmcs;
     f->timer_deadline = ~0ull;
-    if (vmcs_pin(v, PREEMPTION_TIMER))
-        f->timer_deadline = ((cpu->vmx.tsc >> VMX_TIMER_RATE) + (u32)v->vmx_preemption_timer) << VMX_TIMER_RATE;
+    if (vmcs_pin(&f->vmcs, PREEMPTION_TIMER))
+        f->timer_deadline = ((cpu->vmx.tsc >> VMX_TIMER_RATE) + (u32)timer) << VMX_TIMER_RATE;
     f->ple_first = f->ple_last = 0;
     f->apic_exit = 0;
     f->mtf_pending = 0;
@@ -176,7 +174,7 @@ bool vmx_pin_frame(struct cpu *cpu, unsigned k)
 
 /* A VMCS that was checked when it was entered, and then lay in memory where software could reach it: what its exit will
  * load must still be a hypervisor's mode that exists. */
-static void trust_host_state(const struct cpu *cpu, struct vmcs *v)
+void vmx_trust_host_state(const struct cpu *cpu, struct vmcs *v)
 {
     v->host_cr0 |= CR0_PE | CR0_NE | (u64)CR0_PG;
     v->host_cr4 = (v->host_cr4 & cpu_cr4_allowed(cpu)) | CR4_VMXE;
@@ -201,7 +199,7 @@ static bool pin_deeper(struct cpu *cpu, unsigned k)
             u64 qualification = f->apic_exit_qualification;
             vmx_region_load(cpu, m, f->vmcs_ptr, hpa);
             if (m < resumed) {
-                trust_host_state(cpu, &f->vmcs);
+                vmx_trust_host_state(cpu, &f->vmcs);
                 f->mtf_pending = mtf_pending;
                 f->apic_exit = apic_exit;
                 f->apic_exit_qualification = qualification;
@@ -254,16 +252,16 @@ bool vmx_msr_list_reachable(struct cpu *cpu, unsigned k, u64 list, u32 count, un
                                         access, &hpa);
 }
 
-/* MSRs that no list may load [SDM3 "Loading MSRs"]. */
+/* MSRs that no list may load [SDM3 "Loading MSRs"]. (Those of SMM say themselves whether it is the time.) */
 static bool list_loadable(const struct msr_entry *entry)
 {
     u32 msr = entry->number;
-    return !entry->reserved && msr != 0xc0000100 && msr != 0xc0000101 && msr >> 8 != 8 && msr != 0x9b && msr != 0x79;
+    return !entry->reserved && msr != 0xc0000100 && msr != 0xc0000101 && msr >> 8 != 8 && msr != 0x79;
 }
 
 static bool list_storable(const struct msr_entry *entry)
 {
-    return !entry->reserved && entry->number >> 8 != 8 && entry->number != 0x9e;
+    return !entry->reserved && entry->number >> 8 != 8;
 }
 
 static bool list_read(struct cpu *cpu, unsigned k, u64 list, u32 n, unsigned access, u64 *hpa, struct msr_entry *entry)
@@ -371,6 +369,54 @@ static bool entry_reachable(struct cpu *cpu, unsigned k)
            vmx_msr_list_reachable(cpu, k, v->entry_msr_load_address, (u32)v->entry_msr_load_count, ACCESS_READ);
 }
 
+/* Deeper levels of the guest that goes on: their structures, and the unit that they are. False: a page is missing, the exit was made. */
+static bool go_deeper(struct cpu *cpu, unsigned k)
+{
+    if (k + 1 >= VMX_MAX_FRAMES || !cpu->vmx.frame[k + 1].vmxon)
+        return true;
+    if (!pin_deeper(cpu, k)) {
+        vmx_memory_exit(cpu);
+        return false;
+    }
+    if (cpu->vmx.frame[k].unit.valid)
+        vmx_resume_unit(cpu, k);
+    return true;
+}
+
+/* The end of a VM entry that returns from SMM: another VMCS becomes current, that of the executive monitor or of its guest; state and
+ * event are those of the VMCS that was [SDM3 "Updating the Current-VMCS and SMM-Transfer VMCS Pointers"]. */
+static enum flow leave_smm(struct cpu *cpu)
+{
+    struct vmx_frame *f = &cpu->vmx.frame[0];
+    struct vmcs from = f->vmcs;
+    bool root = vmx_smm_switch_back(cpu);
+
+    load_events(cpu, f, &from);
+    if (!vmcs_entry_control(&from, DEACTIVATE_DUAL_MONITOR))
+        cpu->event.blocking |= from.guest_interruptibility & BLOCK_SMI;
+    cpu->vmx.depth = !root;
+    if (!root) {
+        bool mtf = f->mtf_pending;
+        vmx_trust_host_state(cpu, &f->vmcs);
+        vmx_pin_frame(cpu, 0);
+        start_timers(cpu, f, from.vmx_preemption_timer);
+        f->mtf_pending = mtf;
+        check_tpr(cpu, f);
+    }
+    tlb_flush_everything(cpu);
+    cpu_mode_update(cpu);
+    cpu_cut_block(cpu);
+    if (!root) {
+        vmx_virtual_interrupt_entry(cpu, 0);
+        if (!go_deeper(cpu, 0))
+            return FLOW_EXIT;
+    }
+    vmx_rearm(cpu);
+    if (UNLIKELY(cpu->stats != NULL))
+        vmx_stats_entry(cpu, 1, cpu->vmx.depth + 1);
+    return FLOW_EXIT;
+}
+
 static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
 {
     unsigned k = cpu->vmx.depth;
@@ -397,9 +443,7 @@ static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
             return FLOW_EXIT;
         }
         if (failure.group != VMX_CHECK_GUEST)
-            return vmx_fail(cpu, in,
-                            failure.group == VMX_CHECK_CONTROLS ? VMX_ERROR_ENTRY_INVALID_CONTROLS
-                                                                : VMX_ERROR_ENTRY_INVALID_HOST_STATE);
+            return vmx_fail(cpu, in, failure.error);
         vmx_entry_failure(cpu, k, EXIT_ENTRY_FAIL_GUEST_STATE, failure.qualification);
         return FLOW_EXIT;
     }
@@ -413,8 +457,11 @@ static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
     load_guest(cpu, v);
     if (guest_pae(cpu))
         memcpy(cpu->sys.pdpte, failure.pdpte, sizeof cpu->sys.pdpte);
-    cpu->vmx.depth = k + 1;
-    start_timers(cpu, f);
+    bool returns = UNLIKELY(cpu->smm.active) && k == 0 && !vmcs_entry_control(v, ENTRY_TO_SMM);
+    if (LIKELY(!returns)) {
+        cpu->vmx.depth = k + 1;
+        start_timers(cpu, f, v->vmx_preemption_timer);
+    }
     if (!vmcs_secondary(v, VPID))
         tlb_flush_vpid0(cpu, k);
     cpu_cut_block(cpu);
@@ -429,20 +476,16 @@ static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
         }
     }
     v->launched = 1;
-    load_events(cpu, f);
+    if (UNLIKELY(returns))
+        return leave_smm(cpu);
+    load_events(cpu, f, v);
     cpu_mode_update(cpu);
     check_tpr(cpu, f);
     vmx_virtual_interrupt_entry(cpu, k);
     vmx_offer_entered(cpu, k);
 
-    if (k + 1 < VMX_MAX_FRAMES && cpu->vmx.frame[k + 1].vmxon) {
-        if (!pin_deeper(cpu, k)) {
-            vmx_memory_exit(cpu);
-            return FLOW_EXIT;
-        }
-        if (f->unit.valid)
-            vmx_resume_unit(cpu, k);
-    }
+    if (!go_deeper(cpu, k))
+        return FLOW_EXIT;
     vmx_rearm(cpu);
     if (UNLIKELY(cpu->stats != NULL))
         vmx_stats_entry(cpu, k + 1, cpu->vmx.depth + 1);

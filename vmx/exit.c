@@ -84,9 +84,9 @@ static u64 saved_pending_debug(const struct cpu *cpu, const struct vmx_exit_info
     return cpu->core.rflags_rest & FL_TF && !(cpu->sys.debugctl & DEBUGCTL_BTF) ? pending | BIT(14) : pending;
 }
 
-static void save_guest(struct cpu *cpu, struct vmx_frame *f, const struct vmx_exit_info *x)
+/* `ran`: the VMCS whose execution controls were in force, NULL: none were, and its VMX-preemption timer. */
+static void save_guest(struct cpu *cpu, struct vmcs *v, const struct vmx_exit_info *x, const struct vmcs *ran, u64 timer_deadline)
 {
-    struct vmcs *v = &f->vmcs;
     const struct cpu_sys *sys = &cpu->sys;
     const struct cpu_event *e = &cpu->event;
 
@@ -135,17 +135,16 @@ static void save_guest(struct cpu *cpu, struct vmx_frame *f, const struct vmx_ex
     v->guest_interruptibility = cpu->smm.active ? e->blocking : e->blocking & ~BLOCK_SMI;
     v->guest_pending_debug = saved_pending_debug(cpu, x);
 
-    if (vmcs_secondary(v, EPT)) {
+    if (ran && vmcs_secondary(ran, EPT)) {
         bool pae = sys->cr0 & CR0_PG && sys->cr4 & CR4_PAE && !(sys->efer & EFER_LMA);
         v->guest_pdpte0 = pae ? sys->pdpte[0] : 0;
         v->guest_pdpte1 = pae ? sys->pdpte[1] : 0;
         v->guest_pdpte2 = pae ? sys->pdpte[2] : 0;
         v->guest_pdpte3 = pae ? sys->pdpte[3] : 0;
     }
-    if (vmcs_pin(v, PREEMPTION_TIMER) && vmcs_exit_control(v, SAVE_PREEMPTION_TIMER)) {
+    if (ran && vmcs_pin(ran, PREEMPTION_TIMER) && vmcs_exit_control(v, SAVE_PREEMPTION_TIMER)) {
         u64 now = cpu->vmx.tsc;
-        v->vmx_preemption_timer =
-            f->timer_deadline > now ? (u32)((f->timer_deadline >> VMX_TIMER_RATE) - (now >> VMX_TIMER_RATE)) : 0;
+        v->vmx_preemption_timer = timer_deadline > now ? (u32)((timer_deadline >> VMX_TIMER_RATE) - (now >> VMX_TIMER_RATE)) : 0;
     }
     v->entry_controls = (v->entry_controls & ~(u64)VMENTRY_IA32E_MODE_GUEST) |
                         (sys->efer & EFER_LMA ? VMENTRY_IA32E_MODE_GUEST : 0);
@@ -385,7 +384,7 @@ bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *x)
     }
     cpu->vmx.carried.count = 0;
     record_exit(cpu, v, x);
-    save_guest(cpu, f, x);
+    save_guest(cpu, v, x, v, f->timer_deadline);
     vmx_check_note_exit(f);
     if (k + 1 < VMX_MAX_FRAMES && cpu->vmx.frame[k + 1].vmxon)
         vmx_region_store(cpu, k + 1);
@@ -396,6 +395,73 @@ bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *x)
     }
     finish(cpu, k, blocking);
     return true;
+}
+
+/* The fields that SMM VM exits write beside the usual ones [SDM3 "Recording VM-Exit Information"]. */
+static void record_smm_exit(const struct cpu *cpu, struct vmcs *v, u64 executive, u64 current, bool root)
+{
+    const struct cpu_smm *smm = &cpu->smm;
+    bool io = smm->io_state != 0;
+    v->executive_vmcs_pointer = executive;
+    if (root)
+        v->vmcs_link_pointer = current;
+    v->guest_smbase = (u32)cpu->sys.smbase;
+    v->io_rcx = io ? smm->io_rcx : 0;
+    v->io_rsi = io ? smm->io_rsi : 0;
+    v->io_rdi = io ? smm->io_rdi : 0;
+    v->io_rip = io ? smm->io_rip : 0;
+}
+
+void vmx_exit_to_smm(struct cpu *cpu, const struct vmx_exit_info *info, bool activates)
+{
+    struct vmx_frame *f = &cpu->vmx.frame[0];
+    struct vmcs *v = &f->vmcs, ran;
+    struct vmx_exit_info x = *info;
+
+    vmx_note_time(cpu);
+    if (UNLIKELY(cpu->stats != NULL))
+        vmx_stats_exit(cpu, cpu->vmx.depth + 1, info->reason, 1);
+    if (cpu->vmx.depth > 1)
+        vmx_suspend(cpu, 0, 0);
+    bool root = !cpu->vmx.depth;
+    u64 current = f->vmcs_ptr, executive = root ? f->vmxon_ptr : current, deadline = f->timer_deadline;
+    x.reason |= root ? EXIT_REASON_SMM_FROM_ROOT : f->mtf_pending ? EXIT_REASON_SMM_MTF : 0;
+    if (trace_on(cpu, TRACE_VMX_EXIT))
+        trace_emit(cpu, TRACE_VMX_EXIT, vmx_exit_name(info->reason),
+                   TRACE_FIELDS(trace_decimal("reason", info->reason), trace_hex("qualification", x.qualification), trace_text("to", "SMM"),
+                                trace_hex("rip", cpu->core.rip), trace_hex("executive", executive)));
+    ran = *v;
+    f->mtf_pending = 0;
+    if (!activates)
+        vmx_region_release(cpu, 0);
+    cpu->smm.active = 1;
+    cpu_select_bus_view(cpu);
+    if (!activates) {
+        vmx_region_load(cpu, 0, cpu->smm.transfer_vmcs, cpu->smm.transfer_vmcs);
+        vmx_trust_host_state(cpu, v);
+    }
+    cpu->vmx.carried.count = 0;
+    record_exit(cpu, v, &x);
+    record_smm_exit(cpu, v, executive, current, root);
+    save_guest(cpu, v, &x, root ? NULL : &ran, deadline);
+    vmx_check_note_all(f);
+    cpu->smm.io_state = 0;
+    cpu->event.blocking |= BLOCK_SMI;
+    tlb_flush_everything(cpu);
+    if (activates) {
+        cpu->vmx.depth = 0;
+        vmx_smm_load_monitor(cpu);
+        vmx_reset_events(cpu, BLOCK_NMI, ACTIVITY_ACTIVE);
+        cpu_mode_update(cpu);
+        cpu_cut_block(cpu);
+        vmx_rearm(cpu);
+        return;
+    }
+    if (v->exit_msr_store_count && vmx_msr_list_store(cpu, 0, v->exit_msr_store_address, (u32)v->exit_msr_store_count)) {
+        vmx_abort(cpu, 0, ABORT_SAVE_MSR);
+        return;
+    }
+    finish(cpu, 0, BLOCK_NMI);
 }
 
 void vmx_entry_failure(struct cpu *cpu, unsigned k, u32 reason, u64 qualification)

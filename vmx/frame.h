@@ -73,6 +73,9 @@ struct vmx_exit_info {
  * EPT lacks a page that the exit needs; the exit went there instead and what caused this one must come again when
  * the unit goes on. */
 bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *info);
+/* An SMM VM exit: to the SMM-transfer monitor, from L1 or, whichever level ran, from its guest. `activates`: by the VMCALL that activates the
+ * dual-monitor treatment, with the VMCS that is current. */
+void vmx_exit_to_smm(struct cpu *cpu, const struct vmx_exit_info *info, bool activates);
 /* The registers of frame k's host-state area, at depth k. (No MSR list.) False: VMX abort (PDPTEs). */
 bool vmx_load_host_state(struct cpu *cpu, unsigned k);
 /* Its part that "load CET state", "load PKRS" and "load IA32_PERF_GLOBAL_CTRL" are about. */
@@ -90,6 +93,9 @@ void vmx_rearm(struct cpu *cpu);
  * stay. */
 void vmx_reset_events(struct cpu *cpu, u8 blocking, u8 activity);
 
+/* Host state that lay in memory since it was checked becomes that of a hypervisor's mode again. */
+void vmx_trust_host_state(const struct cpu *cpu, struct vmcs *v);
+
 /* Finds the structures of frame k on the bus and the VMCS itself anew. False: an outer EPT lacks one, cpu->fault
  * says which. */
 bool vmx_pin_frame(struct cpu *cpu, unsigned k);
@@ -101,6 +107,15 @@ u32 vmx_msr_list_store(struct cpu *cpu, unsigned k, u64 list, u32 count);
 /* The list can be reached through the EPTs above level k. False: cpu->fault. */
 bool vmx_msr_list_reachable(struct cpu *cpu, unsigned k, u64 list, u32 count, unsigned access);
 
+/* ---- the dual-monitor treatment (vmx/smm.c) ---------------------------------------------------------------------- */
+
+/* SMM is left for the executive monitor or its guest: the VMCS that they had becomes current in frame 0. True: VMX root operation. */
+bool vmx_smm_switch_back(struct cpu *cpu);
+/* VMCALL in VMX root operation of L1. */
+enum flow vmx_smm_vmcall(struct cpu *cpu, const struct insn *in);
+/* Loads what the header of MSEG says, in place of host state: the SMM-transfer monitor begins. */
+void vmx_smm_load_monitor(struct cpu *cpu);
+
 /* ---- VMCS regions (vmx/region.c) --------------------------------------------------------------------------------- */
 
 /* Writes frame k's current VMCS, and all that belongs to its guest, to memory; deeper frames first. */
@@ -109,6 +124,8 @@ void vmx_region_store(struct cpu *cpu, unsigned k);
 void vmx_region_load(struct cpu *cpu, unsigned k, u64 gpa, u64 hpa);
 /* No VMCS is current any more: what was is stored. */
 void vmx_region_release(struct cpu *cpu, unsigned k);
+/* The fields of a region that is not current; none where there is no memory. */
+void vmx_region_read(struct cpu *cpu, u64 hpa, struct vmcs *v);
 /* One field of a region that is not current: a shadow VMCS. */
 u64 vmx_region_field(struct cpu *cpu, u64 hpa, unsigned field);
 void vmx_region_set_field(struct cpu *cpu, u64 hpa, unsigned field, u64 value);

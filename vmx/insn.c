@@ -188,6 +188,10 @@ enum flow vmx_insn_vmxoff(struct cpu *cpu, const struct insn *in)
 {
     struct vmx_frame *f = own_frame(cpu);
     trace_insn(cpu, "vmxoff", 0, 0);
+    if (!cpu->vmx.depth && cpu->smm.dual_monitor)
+        return vmx_fail(cpu, in, VMX_ERROR_VMXOFF_UNDER_DUAL_MONITOR);
+    if (!cpu->vmx.depth && !(cpu->smm.monitor_ctl & SMM_MONITOR_KEEP_BLOCKING))
+        cpu->event.blocking &= ~BLOCK_SMI;
     vmx_stats_vmxoff(cpu, cpu->vmx.depth + 1);
     vmx_region_release(cpu, cpu->vmx.depth);
     f->vmxon = 0;
@@ -331,7 +335,7 @@ enum flow vmx_insn_vmcall(struct cpu *cpu, const struct insn *in)
         return cpu_raise_ud(cpu);
     if (cpu->mode.cpl)
         return cpu_raise_gp(cpu, 0);
-    return vmx_fail(cpu, in, VMX_ERROR_VMCALL_IN_ROOT);
+    return vmx_smm_vmcall(cpu, in);
 }
 
 /* [SDM3 "EPTP Switching"]: the guest chooses another EPT of its hypervisor's list. */

@@ -13,6 +13,8 @@ enum vmx_exit_reason {
 };
 
 #define EXIT_REASON_ENTRY_FAILURE 0x80000000u
+#define EXIT_REASON_SMM_FROM_ROOT 0x20000000u  /* an SMM VM exit from VMX root operation */
+#define EXIT_REASON_SMM_MTF 0x10000000u        /* … from non-root operation, with an MTF VM exit pending */
 
 /* Whose affair an exit is, and which frames are asked (exits.def's class and scope). */
 enum vmx_exit_class { VMX_CLASS_INSTRUCTION, VMX_CLASS_PHYSICAL, VMX_CLASS_TRANSLATION, VMX_CLASS_ARMED, VMX_CLASS_ENTRY };

@@ -171,9 +171,7 @@ void vmx_region_load(struct cpu *cpu, unsigned k, u64 gpa, u64 hpa)
     f->vmcs_ptr = gpa;
     f->vmcs_hpa = hpa;
     f->stale = 0;
-    if (!bus_copy_from(cpu->bus, &f->vmcs, hpa + REGION_FIELDS, sizeof f->vmcs))
-        memset(&f->vmcs, 0, sizeof f->vmcs);
-    vmx_fields_normalise(&f->vmcs);
+    vmx_region_read(cpu, hpa, &f->vmcs);
     vmx_check_note_all(f);
     forget_guest(cpu, k);
     if (vmx_policy_offers(cpu) && k + 1 < VMX_MAX_FRAMES)
@@ -189,6 +187,13 @@ void vmx_region_release(struct cpu *cpu, unsigned k)
     f->vmcs_ptr = VMX_NO_VMCS;
     f->vmcs_hpa = BUS_NO_RAM;
     f->stale = 0;
+}
+
+void vmx_region_read(struct cpu *cpu, u64 hpa, struct vmcs *v)
+{
+    if (!bus_copy_from(cpu->bus, v, hpa + REGION_FIELDS, sizeof *v))
+        memset(v, 0, sizeof *v);
+    vmx_fields_normalise(v);
 }
 
 u64 vmx_region_field(struct cpu *cpu, u64 hpa, unsigned field)

@@ -121,6 +121,10 @@ enum flow vmx_memory_fault(struct cpu *cpu);
 void vmx_smm_leave(struct cpu *cpu);
 /* The EPT pointer of the running guest, for the save map. False: there is none. */
 bool vmx_smm_eptp(const struct cpu *cpu, u64 *eptp);
+/* Under the dual-monitor treatment an SMI is a VM exit, which was carried out: true. */
+bool vmx_smi(struct cpu *cpu);
+/* … and comes only behind the exit of a virtual APIC that is due already. */
+bool vmx_smi_waits(const struct cpu *cpu);
 /* RSM, with registers restored and SMM left: back into VMX operation, if the SMI came there. … and, when the mode has been updated,
  * what the frames armed. */
 void vmx_smm_return(struct cpu *cpu);

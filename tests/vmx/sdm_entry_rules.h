@@ -210,6 +210,7 @@ static void sdm_control_rules(const struct vmcs *v, struct sdm_outcomes *o)
     CONTROL_RULE(sdm_msr_area(v->exit_msr_load_address, v->exit_msr_load_count));
 
     CONTROL_RULE(sdm_allowed(v->entry_controls, MSR_IA32_VMX_TRUE_ENTRY_CTLS));
+    CONTROL_RULE(!sdm_bit(c.on_entry, 10) && !sdm_bit(c.on_entry, 11));   /* outside SMM */
     u64 info = v->entry_interruption_info, vector = sdm_bits(info, 7, 0), type = sdm_bits(info, 10, 8);
     if (sdm_bit(info, 31)) {
         bool protected_mode = !sdm_bit(c.secondary, 7) || sdm_bit(v->guest_cr0, 0), error = sdm_bit(info, 11);

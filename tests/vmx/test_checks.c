@@ -27,6 +27,38 @@ static void host_32_cet(struct vmcs *v)
     v->host_ssp = 0x1000;
 }
 
+/* VMCSs of an SMM-transfer monitor: for a guest in SMM, and to return to VMX root operation or to a guest. */
+#define EXECUTIVE 0x220000u
+#define VMXON_REGION 0x221000u
+static void in_smm(struct vmcs *v)
+{
+    bench_vmcs_64(v);
+    cpu.smm.active = cpu.smm.dual_monitor = 1;
+    cpu.vmx.frame[0].vmxon_ptr = VMXON_REGION;
+    bus_write(&bus, 0, VMXON_REGION, 4, VMCS_REVISION);
+    bus_write(&bus, 0, EXECUTIVE, 4, VMCS_REVISION);
+}
+static void guest_in_smm(struct vmcs *v)
+{
+    in_smm(v);
+    v->entry_controls |= VMENTRY_ENTRY_TO_SMM;
+    v->guest_interruptibility = BLOCK_SMI;
+}
+static void to_root(struct vmcs *v)
+{
+    in_smm(v);
+    v->executive_vmcs_pointer = VMXON_REGION;
+}
+static void to_guest(struct vmcs *v)
+{
+    struct vmcs executive;
+    in_smm(v);
+    bench_vmcs_64(&executive);
+    executive.launched = 1;
+    ck_assert(bus_copy_to(&bus, EXECUTIVE + 8, &executive, sizeof executive));
+    v->executive_vmcs_pointer = EXECUTIVE;
+}
+
 /* An event to inject: type, vector, with error code. */
 #define INJECT(type, vector, error) (0x80000000u | (error) << 11 | (type) << 8 | (vector))
 #define NONCANONICAL 0x0000800000000000ull
@@ -92,7 +124,19 @@ static void host_32_cet(struct vmcs *v)
     BREAK(SAVE_TIMER_WITHOUT_TIMER, bench_vmcs_rich, v->pin_controls &= ~(u64)PIN_PREEMPTION_TIMER)                    \
     BREAK(EXIT_MSR_STORE_ADDRESS, bench_vmcs_rich, v->exit_msr_store_address |= 8)                                     \
     BREAK(EXIT_MSR_LOAD_ADDRESS, bench_vmcs_rich, v->exit_msr_load_address = BEYOND - 16)                              \
-    BREAK(ENTRY_CONTROLS_RESERVED, bench_vmcs_64, v->entry_controls |= VMENTRY_ENTRY_TO_SMM)                           \
+    BREAK(EXECUTIVE_POINTER_ADDRESS, to_guest, v->executive_vmcs_pointer |= 0x800)                                      \
+    BREAK(EXECUTIVE_POINTER_REVISION, to_guest, v->executive_vmcs_pointer = BENCH_SHADOW_VMCS)                          \
+    BREAK(EXECUTIVE_NOT_LAUNCHED, to_guest, vmx_region_clear(&cpu, v->executive_vmcs_pointer))                         \
+    BREAK(EXECUTIVE_NOT_VMXON_POINTER, to_guest, v->entry_controls |= VMENTRY_DEACTIVATE_DUAL_MONITOR)                  \
+    BREAK(ENTRY_TO_SMM_OUTSIDE_SMM, bench_vmcs_64, v->entry_controls |= VMENTRY_ENTRY_TO_SMM)                           \
+    BREAK(DEACTIVATE_OUTSIDE_SMM, bench_vmcs_64, v->entry_controls |= VMENTRY_DEACTIVATE_DUAL_MONITOR)                  \
+    BREAK(ENTRY_TO_SMM_AND_DEACTIVATE, guest_in_smm, v->entry_controls |= VMENTRY_DEACTIVATE_DUAL_MONITOR)              \
+    BREAK(INJECTION_MTF_INTO_ROOT, to_root, v->entry_interruption_info = INJECT(7u, 0u, 0u))                            \
+    BREAK(GUEST_BLOCKING_SMI_IN_SMM, guest_in_smm, v->guest_interruptibility = 0)                                       \
+    BREAK(GUEST_ACTIVITY_IN_SMM, guest_in_smm, v->guest_activity = ACTIVITY_WAIT_SIPI)                                  \
+    BREAK(GUEST_ACTIVITY_INTO_ROOT, to_root, v->guest_activity = ACTIVITY_WAIT_SIPI)                                    \
+    BREAK(LINK_POINTER_EXECUTIVE, to_guest, v->vmcs_link_pointer = EXECUTIVE)                                           \
+    BREAK(ENTRY_CONTROLS_RESERVED, bench_vmcs_64, v->entry_controls |= VMENTRY_LOAD_RTIT_CTL)                          \
     BREAK(INJECTION_TYPE, bench_vmcs_64, v->entry_interruption_info = INJECT(1u, 32u, 0u))                             \
     BREAK(INJECTION_VECTOR, bench_vmcs_64, v->entry_interruption_info = INJECT(2u, 3u, 0u))                            \
     BREAK(INJECTION_ERROR_CODE, bench_vmcs_64, v->entry_interruption_info = INJECT(4u, 14u, 1u))                       \
@@ -253,6 +297,7 @@ START_TEST(every_check_fires)
         const struct vmx_check *check = vmx_check_info(id);
         ck_assert_msg(breaks[id].from != NULL, "no test makes check %s fire", check->name);
         cpu.sys.efer = EFER_LME | EFER_LMA;
+        cpu.smm.active = cpu.smm.dual_monitor = 0;
         breaks[id].from(v);
         vmx_check_note_all(&cpu.vmx.frame[0]);
         ck_assert_msg(entry_passes(), "%s: before the change, %s fired", check->name, vmx_check_info(failure.id)->name);
@@ -495,8 +540,8 @@ START_TEST(failures_are_explained)
     static const struct { unsigned id; make from; unsigned field; u64 value; const char *expected; } row[] = {
         {VMX_CHECK_PIN_CONTROLS_RESERVED, bench_vmcs_64, VMX_FIELD_pin_controls, 0x114,
          "pin_controls: bit8 (IA32_VMX_TRUE_PINBASED_CTLS: must be 1: bit1; must be 0: bit8; may be 1: 0xff)"},
-        {VMX_CHECK_ENTRY_CONTROLS_RESERVED, bench_vmcs_64, VMX_FIELD_entry_controls, 0x95fb,
-         "entry_controls: \"Entry to SMM\" \"Load IA32_EFER\" (IA32_VMX_TRUE_ENTRY_CTLS: must be 0: \"Entry to SMM\"; may be 1: 0x50f3ff)"},
+        {VMX_CHECK_ENTRY_CONTROLS_RESERVED, bench_vmcs_64, VMX_FIELD_entry_controls, 0x491fb,
+         "entry_controls: \"Load IA32_EFER\" \"Load IA32_RTIT_CTL\" (IA32_VMX_TRUE_ENTRY_CTLS: must be 0: \"Load IA32_RTIT_CTL\"; may be 1: 0x50ffff)"},
         {VMX_CHECK_HOST_CR4_FIXED, bench_vmcs_64, VMX_FIELD_host_cr4, 1 << 5, "host_cr4: PAE (IA32_VMX_CR4_FIXED0/1: fixed to 1: VMXE)"},
         {VMX_CHECK_INJECTION_VECTOR, bench_vmcs_64, VMX_FIELD_entry_interruption_info, INJECT(2u, 3u, 1u),
          "entry_interruption_info: NMI, vector 3, with error code"},
