@@ -81,6 +81,12 @@ u32 xsave_size_compacted(u64 mask);
 #define CPU_TSC_HZ 1000000000u
 #define DR6_FIXED 0xffff0ff0ull    /* bits that read as 1; bit 11 may be written where there is bus-lock detection */
 #define DR7_FIXED 0x400ull
+/* DR6 as it stands once `value` was written to it. */
+static inline u64 cpu_dr6_value(const struct cpu *cpu, u64 value)
+{
+    u64 writable = 0xe00f | (cpu_has(cpu, FEATURE_BUS_LOCK_DETECT) ? BIT(11) : 0);
+    return (value & writable) | (DR6_FIXED & ~writable);
+}
 #define APIC_BASE_DEFAULT 0xfee00000ull
 enum { APIC_BASE_BSP = 1 << 8, APIC_BASE_EXTD = 1 << 10, APIC_BASE_ENABLE = 1 << 11 };
 enum { MISC_ENABLE_FAST_STRINGS = 1 << 0, MISC_ENABLE_PERFMON = 1 << 7, MISC_ENABLE_NO_BTS = 1 << 11, MISC_ENABLE_NO_PEBS = 1 << 12,

@@ -241,8 +241,8 @@ static void restore(struct cpu *cpu, const u8 *map, u64 rflags)
     sys->cr3 = load64(map + MAP_CR3);
     sys->cr4 = load64(map + MAP_CR4);
     sys->efer = load64(map + MAP_EFER);
-    sys->dr6 = (load64(map + MAP_DR6) & 0xe80full) | (DR6_FIXED & ~BIT(11));
-    sys->dr7 = (load64(map + MAP_DR7) & 0xffff2bffull) | DR7_FIXED;
+    sys->dr6 = cpu_dr6_value(cpu, load64(map + MAP_DR6));
+    sys->dr7 = (load64(map + MAP_DR7) & 0xffff23ffull) | DR7_FIXED;
     if (cpu_ssp_valid(cpu, load64(map + MAP_SSP)))
         sys->ssp = load64(map + MAP_SSP);
     for (unsigned n = 0; n < 4; n++)

@@ -232,6 +232,7 @@ struct cpu_mode {
     u8 code_key;               /* what decoded blocks depend on: code_bits | CPL 3 << 2 (translation permission) | cet << 3 |
                                   whether locks are watched << 5 */
     u8 pa_bits;                /* physical-address width (MAXPHYADDR) of the model; 0 before the first cpu_mode_update() */
+    u8 vmm_locks;              /* LOCKS_VMM while an entered frame asks for VM exits by bus locks */
     u8 cet;                    /* MODE_SHADOW_STACK, MODE_IBT: what CET does at this CPL */
     u8 locks;                  /* LOCKS_*: who watches locked accesses at this CPL */
     u8 pad[3];

@@ -268,7 +268,6 @@ FAMILY_ONE(smsw, smsw)
 
 /* ---- debug registers ------------------------------------------------------------------------------------------- */
 
-#define DR6_WRITABLE 0xe00full
 #define DR7_WRITABLE 0xffff23ffull
 
 /* What MOV to and from DR check alike. The VM exit comes first: it precedes the checks of CPL and CR4.DE
@@ -308,8 +307,7 @@ static enum flow mov_to_dr(struct cpu *cpu, const struct insn *in)
     } else if (value >> 32) {
         return cpu_raise_gp(cpu, 0);
     } else if (number == 6) {
-        u64 writable = DR6_WRITABLE | (cpu_has(cpu, FEATURE_BUS_LOCK_DETECT) ? DR6_BLD : 0);
-        cpu->sys.dr6 = (value & writable) | (DR6_FIXED & ~writable);
+        cpu->sys.dr6 = cpu_dr6_value(cpu, value);
     } else {
         cpu->sys.dr7 = (value & DR7_WRITABLE) | DR7_FIXED;
         cpu_mode_update_cpl(cpu);
