@@ -127,8 +127,8 @@ void vmx_check_note_write(struct vmx_frame *frame, unsigned field)
 
 void vmx_check_note_exit(struct vmx_frame *frame)
 {
-    frame->checked &= ~(BIT(VMX_SECTION_ENTRY) | BIT(VMX_SECTION_ADDRESS_SPACE) | BIT(VMX_SECTION_GUEST_RIP)
-                        | BIT(VMX_SECTION_GUEST_STATE) | BIT(VMX_SECTION_PDPTES));
+    frame->checked &= ~(BIT(VMX_SECTION_ADDRESS_SPACE) | BIT(VMX_SECTION_GUEST_RIP) | BIT(VMX_SECTION_GUEST_STATE) |
+                        BIT(VMX_SECTION_PDPTES));
 }
 
 /* ---- facts and helpers that the predicates use ------------------------------------------------------------------- */

@@ -79,7 +79,7 @@ bool vmx_eptp_valid(const struct cpu *cpu, u64 eptp);
  * again. */
 void vmx_check_note_write(struct vmx_frame *frame, unsigned field);
 /* A VM exit has saved guest state into the VMCS: the sections that mix guest state with controls are due again; the
- * rest held while the guest ran. */
+ * rest held while the guest ran. The event that was injected is gone, which satisfies the entry controls' rows. */
 void vmx_check_note_exit(struct vmx_frame *frame);
 /* Another VMCS is current, or this one was changed by other means than VMWRITE: everything is due again. */
 static inline void vmx_check_note_all(struct vmx_frame *frame) { frame->checked = 0; }

@@ -18,6 +18,7 @@
 #include "mmu/access.h"
 #include "vmx/capability.h"
 #include "vmx/checks.h"
+#include "vmx/fields.h"
 #include "vmx/stats.h"
 
 
@@ -146,8 +147,11 @@ static void save_guest(struct cpu *cpu, struct vmcs *v, const struct vmx_exit_in
         u64 now = cpu->vmx.tsc;
         v->vmx_preemption_timer = timer_deadline > now ? (u32)((timer_deadline >> VMX_TIMER_RATE) - (now >> VMX_TIMER_RATE)) : 0;
     }
-    v->entry_controls = (v->entry_controls & ~(u64)VMENTRY_IA32E_MODE_GUEST) |
-                        (sys->efer & EFER_LMA ? VMENTRY_IA32E_MODE_GUEST : 0);
+    bool ia32e = sys->efer & EFER_LMA;
+    if (UNLIKELY(ia32e != !!vmcs_entry_control(v, IA32E_MODE_GUEST))) {
+        v->entry_controls ^= VMENTRY_IA32E_MODE_GUEST;
+        vmx_check_note_write(f, VMX_FIELD_entry_controls);
+    }
 }
 
 /* The event whose delivery the exit interrupted: its own delivery, or one that VM entry injected and that has not
