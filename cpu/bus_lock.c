@@ -4,6 +4,7 @@
 #include "cpu/event.h"
 #include "cpu/operand.h"
 #include "cpu/table.h"
+#include "vmx/vmx.h"
 
 #define LINE 64u
 
@@ -42,6 +43,10 @@ static void bus_lock_happened(struct cpu *cpu)
 {
     if (cpu->mode.locks & LOCKS_DEBUG) {
         cpu_pend_debug(cpu, DR6_BLD);
+        cpu_cut_block(cpu);
+    }
+    if (cpu->mode.locks & LOCKS_VMM) {
+        vmx_note_bus_lock(cpu);
         cpu_cut_block(cpu);
     }
 }

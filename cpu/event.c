@@ -568,6 +568,9 @@ static enum flow service_once(struct cpu *cpu)
         deliver(cpu);
         return FLOW_EVENT;
     }
+    bool armed = e->attention & ATT_VMX;
+    if (armed && vmx_attention(cpu, VMX_STAGE_BUS_LOCK))
+        return FLOW_EXIT;
     if (e->attention & ATT_INIT) {
         /* While a start-up IPI is awaited another INIT changes nothing; below a hypervisor it stays pending. */
         if (e->activity != ACTIVITY_WAIT_SIPI)
@@ -589,7 +592,7 @@ static enum flow service_once(struct cpu *cpu)
     }
     if (e->attention & ATT_SMI)
         FLOW(take_smi(cpu));
-    bool armed = e->attention & ATT_VMX;
+    armed = e->attention & ATT_VMX;
     bool shutdown = e->activity == ACTIVITY_SHUTDOWN;
     if (armed && vmx_attention(cpu, VMX_STAGE_TPR_MTF))
         return FLOW_EXIT;

@@ -13,6 +13,7 @@
 #include "cpu/model.h"
 #include "cpu/pmu.h"
 #include "mmu/bus.h"
+#include "mmu/context.h"
 #include "mmu/tlb.h"
 
 /* What the breakpoints enabled in DR7 watch: bit 0 code, bit 1 data. I/O breakpoints (cpu/io.c) need neither: ports are
@@ -46,12 +47,21 @@ static COLD void update_cet(struct cpu *cpu)
 /* Who is told of locked accesses at this privilege level. */
 static u8 locks_watched(const struct cpu *cpu)
 {
-    u8 locks = 0;
+    u8 locks = cpu->mode.vmm_locks;
     if (UNLIKELY(cpu->sys.debugctl & DEBUGCTL_BUS_LOCK_DETECT) && cpu->mode.cpl > 0)
         locks |= LOCKS_DEBUG;
     if (UNLIKELY(cpu->sys.test_ctrl & TEST_CTRL_SPLIT_LOCK_FAULT))
         locks |= LOCKS_SPLIT_FAULT;
     return locks;
+}
+
+/* An entered frame that has "VMM bus-lock detection". */
+static u8 vmm_watches(const struct cpu *cpu)
+{
+    for (u32 k = 0; k < cpu->vmx.depth; k++)
+        if (frame_secondary(&cpu->vmx.frame[k].vmcs) & FRAME_BUS_LOCK_DETECTION)
+            return LOCKS_VMM;
+    return 0;
 }
 
 static void update_privilege(struct cpu *cpu)
@@ -99,6 +109,7 @@ void cpu_mode_update(struct cpu *cpu)
         m->paging = sys->cr4 & CR4_PAE ? PAGING_PAE : PAGING_32;
     m->la_bits = m->paging == PAGING_5LEVEL ? 57 : 48;
     m->pa_bits = (u8)cpu_physical_bits(cpu);
+    m->vmm_locks = vmm_watches(cpu);
     update_privilege(cpu);
 }
 

@@ -235,7 +235,7 @@ struct cpu_mode {
     u8 vmm_locks;              /* LOCKS_VMM while an entered frame asks for VM exits by bus locks */
     u8 cet;                    /* MODE_SHADOW_STACK, MODE_IBT: what CET does at this CPL */
     u8 locks;                  /* LOCKS_*: who watches locked accesses at this CPL */
-    u8 pad[3];
+    u8 pad[2];
 };
 
 /* A memory access that cannot be made, as the MMU describes it; cpu_raise_fault() (cpu/raise.h) turns it into an event

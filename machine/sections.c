@@ -62,7 +62,7 @@ static const struct section_member vmx_members[] = {   /* the frames are section
 #define FRAME(m) MEMBER(vmx_frame, m)
 static const struct section_member frame_members[] = {
     FRAME(checked), FRAME(vmxon), FRAME(offered), FRAME(stale), FRAME(mtf_pending), FRAME(apic_exit), FRAME(held_nmi),
-    FRAME(virtual_interrupt), FRAME(pad), FRAME(vmxon_ptr), FRAME(vmcs_ptr), FRAME(vmcs_hpa), MEMBER(vmx_frame, vmcs.launched),
+    FRAME(virtual_interrupt), FRAME(bus_lock), FRAME(vmxon_ptr), FRAME(vmcs_ptr), FRAME(vmcs_hpa), MEMBER(vmx_frame, vmcs.launched),
 #define FIELD(name, ...) MEMBER(vmx_frame, vmcs.name),
 #include "vmx/fields.def"
 #undef FIELD

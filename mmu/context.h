@@ -163,6 +163,6 @@ static inline u32 frame_secondary(const struct vmcs *vmcs)
     return vmcs->primary_controls >> 31 & 1 ? (u32)vmcs->secondary_controls : 0;
 }
 enum { FRAME_APIC_ACCESSES = 1 << 0, FRAME_EPT = 1 << 1, FRAME_VPID = 1 << 5, FRAME_PML = 1 << 17,
-       FRAME_MODE_BASED_EXECUTE = 1 << 22 };
+       FRAME_MODE_BASED_EXECUTE = 1 << 22, FRAME_BUS_LOCK_DETECTION = 1 << 30 };
 
 #endif

@@ -132,7 +132,7 @@ static void start_timers(struct cpu *cpu, struct vmx_frame *f, u64 timer)
         f->timer_deadline = ((cpu->vmx.tsc >> VMX_TIMER_RATE) + (u32)timer) << VMX_TIMER_RATE;
     f->ple_first = f->ple_last = 0;
     f->apic_exit = 0;
-    f->mtf_pending = 0;
+    f->mtf_pending = f->bus_lock = 0;
 }
 
 /* [SDM3 "VM Exits Induced by the TPR Threshold"] */
@@ -195,12 +195,13 @@ static bool pin_deeper(struct cpu *cpu, unsigned k)
             goto missing;
         if (f->stale) {
             /* exits that are due do not stand in the region */
-            u8 mtf_pending = f->mtf_pending, apic_exit = f->apic_exit;
+            u8 mtf_pending = f->mtf_pending, apic_exit = f->apic_exit, bus_lock = f->bus_lock;
             u64 qualification = f->apic_exit_qualification;
             vmx_region_load(cpu, m, f->vmcs_ptr, hpa);
             if (m < resumed) {
                 vmx_trust_host_state(cpu, &f->vmcs);
                 f->mtf_pending = mtf_pending;
+                f->bus_lock = bus_lock;
                 f->apic_exit = apic_exit;
                 f->apic_exit_qualification = qualification;
             }
@@ -319,7 +320,7 @@ void vmx_rearm(struct cpu *cpu)
     for (u32 k = 0; k < cpu->vmx.depth; k++) {
         const struct vmx_frame *f = &cpu->vmx.frame[k];
         u64 windows = PRIMARY_INTERRUPT_WINDOW_EXITING | PRIMARY_NMI_WINDOW_EXITING | PRIMARY_MONITOR_TRAP_FLAG;
-        if (f->vmcs.primary_controls & windows || f->mtf_pending || f->apic_exit || vmx_has_held(cpu, k))
+        if (f->vmcs.primary_controls & windows || f->mtf_pending || f->apic_exit || f->bus_lock || vmx_has_held(cpu, k))
             armed = true;
         armed |= vmx_carrying(cpu);
         virtual_interrupt |= f->virtual_interrupt;

@@ -329,7 +329,7 @@ static void finish(struct cpu *cpu, unsigned k, u8 blocking)
     struct vmx_frame *f = &cpu->vmx.frame[k];
     struct vmcs *v = &f->vmcs;
     f->timer_deadline = ~0ull;
-    f->mtf_pending = f->apic_exit = f->virtual_interrupt = 0;
+    f->mtf_pending = f->apic_exit = f->virtual_interrupt = f->bus_lock = 0;
     cpu->vmx.depth = k;
     if (!vmx_load_host_state(cpu, k)) {
         vmx_abort(cpu, k, ABORT_LOAD_PDPTE);
@@ -388,6 +388,8 @@ bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *x)
     }
     cpu->vmx.carried.count = 0;
     record_exit(cpu, v, x);
+    if (UNLIKELY(f->bus_lock))
+        v->exit_reason |= EXIT_REASON_BUS_LOCK;
     save_guest(cpu, v, x, v, f->timer_deadline);
     vmx_check_note_exit(f);
     if (k + 1 < VMX_MAX_FRAMES && cpu->vmx.frame[k + 1].vmxon)

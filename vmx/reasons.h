@@ -13,6 +13,7 @@ enum vmx_exit_reason {
 };
 
 #define EXIT_REASON_ENTRY_FAILURE 0x80000000u
+#define EXIT_REASON_BUS_LOCK 0x04000000u       /* a bus lock was asserted that the frame detects */
 #define EXIT_REASON_SMM_FROM_ROOT 0x20000000u  /* an SMM VM exit from VMX root operation */
 #define EXIT_REASON_SMM_MTF 0x10000000u        /* … from non-root operation, with an MTF VM exit pending */
 

@@ -23,7 +23,7 @@ struct nest {
     u64 magic, sum;            /* sum: of all words behind it */
     u64 vmxon, offered, vmxon_ptr, vmcs_ptr, timer_deadline, cr4_vmxe, feature_control, root_cr0, root_cr4, held_nmi;
     u64 held_vectors[4];
-    u64 mtf_pending, apic_exit, apic_exit_qualification;   /* exits of the guest's own guest that are due */
+    u64 mtf_pending, bus_lock, apic_exit, apic_exit_qualification;   /* exits of the guest's own guest that are due */
     struct vmx_pending_cpuid cpuid;
     struct vmx_pending_cr4 cr4;
     struct vmx_unit unit;
@@ -67,7 +67,7 @@ static void forget_guest(struct cpu *cpu, unsigned k)
     memset(&f->cpuid, 0, sizeof f->cpuid);
     memset(&f->cr4, 0, sizeof f->cr4);
     memset(f->held_vectors, 0, sizeof f->held_vectors);
-    f->held_nmi = f->mtf_pending = f->apic_exit = f->virtual_interrupt = 0;
+    f->held_nmi = f->mtf_pending = f->apic_exit = f->virtual_interrupt = f->bus_lock = 0;
     if (k + 1 < VMX_MAX_FRAMES)
         vmx_frames_forget(cpu, k + 1);
 }
@@ -102,6 +102,7 @@ static void nest_store(struct cpu *cpu, unsigned k)
     nest.root_cr0 = next->root_cr0;
     nest.root_cr4 = next->root_cr4;
     nest.mtf_pending = next->mtf_pending;
+    nest.bus_lock = next->bus_lock;
     nest.apic_exit = next->apic_exit;
     nest.apic_exit_qualification = next->apic_exit_qualification;
     nest.held_nmi = f->held_nmi;
@@ -133,6 +134,7 @@ static void nest_load(struct cpu *cpu, unsigned k)
     next->root_cr0 = nest.root_cr0;
     next->root_cr4 = nest.root_cr4;
     next->mtf_pending = nest.mtf_pending != 0;
+    next->bus_lock = nest.bus_lock != 0;
     next->apic_exit = nest.apic_exit < EXIT_REASON_COUNT ? (u8)nest.apic_exit : 0;
     next->apic_exit_qualification = nest.apic_exit_qualification;
     f->held_nmi = nest.held_nmi != 0;

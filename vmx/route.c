@@ -575,6 +575,11 @@ bool vmx_attention(struct cpu *cpu, enum vmx_stage stage)
     if (activity == ACTIVITY_WAIT_SIPI || (activity == ACTIVITY_SHUTDOWN && stage != VMX_STAGE_TIMER))
         return false;
     switch (stage) {
+    case VMX_STAGE_BUS_LOCK:
+        for (u32 k = 0; k < depth; k++)
+            if (cpu->vmx.frame[k].bus_lock)
+                return armed_exit(cpu, k, EXIT_BUS_LOCK);
+        return false;
     case VMX_STAGE_TPR_MTF:
         for (u32 k = 0; k < depth; k++) {
             struct vmx_frame *f = &cpu->vmx.frame[k];
@@ -613,6 +618,16 @@ bool vmx_attention(struct cpu *cpu, enum vmx_stage stage)
         return false;
     }
     return false;
+}
+
+/* [SDM3 "Other Causes of VM Exits": bus locks] */
+void vmx_note_bus_lock(struct cpu *cpu)
+{
+    for (u32 k = 0; k < cpu->vmx.depth; k++)
+        if (vmcs_secondary(vmcs_of(cpu, k), BUS_LOCK_DETECTION)) {
+            cpu->vmx.frame[k].bus_lock = 1;
+            cpu->event.attention |= ATT_VMX;
+        }
 }
 
 bool vmx_no_progress(struct cpu *cpu)

@@ -70,7 +70,7 @@ struct vmx_frame {
     u8 apic_exit;              /* reason of a trap-like exit that is due: TPR threshold, EOI, APIC write; 0: none */
     u8 held_nmi;               /* injected NMI for its guest that could not be delivered yet */
     u8 virtual_interrupt;      /* a pending virtual interrupt is recognised */
-    u8 pad;
+    u8 bus_lock;               /* its guest has locked the bus: a bus-lock exit is due at the instruction boundary */
     u64 vmxon_ptr;             /* gpa in this hypervisor's space */
     u64 vmcs_ptr;              /* gpa in this hypervisor's space, VMX_NO_VMCS when none is current */
     u64 vmcs_hpa;              /* where that region lies on the bus */

@@ -91,9 +91,11 @@ enum vmx_event_result vmx_sipi(struct cpu *cpu, u8 vector);
 /* Between instructions, when ATT_VMX is set: things that frames armed, in their order of priority. `stage` says
  * which part of the priority list the caller is at (cpu/event.c [SDM3 "Priority Among Concurrent Events"]). True: a
  * VM exit was carried out. */
-enum vmx_stage { VMX_STAGE_TPR_MTF /* exits due to the virtual APIC, MTF: before debug traps */, VMX_STAGE_TIMER /* before NMI */, VMX_STAGE_NMI_WINDOW,
+enum vmx_stage { VMX_STAGE_BUS_LOCK /* before INIT and SMIs */, VMX_STAGE_TPR_MTF /* exits due to the virtual APIC, MTF: before debug traps */, VMX_STAGE_TIMER /* before NMI */, VMX_STAGE_NMI_WINDOW,
                 VMX_STAGE_INTERRUPT_WINDOW };
 bool vmx_attention(struct cpu *cpu, enum vmx_stage stage);
+/* The running instruction has locked the bus: VM exits of the frames that detect it are due behind it. */
+void vmx_note_bus_lock(struct cpu *cpu);
 /* When ATT_VIRTUAL_INTR is set, between NMIs and external interrupts: a recognised virtual interrupt is delivered, or goes
  * to the frame that exits for it. True: something was done. */
 bool vmx_virtual_interrupt(struct cpu *cpu);

@@ -3,13 +3,18 @@
  * boundary, pending debug exceptions, canonical addresses by the CPU's width, error codes of injected events, entries
  * that fail half way, VMX aborts, guests that deliver events for ever.
  */
+#include "cpu/bus_lock.h"
+#include "cpu/decode.h"
 #include "cpu/event.h"
 #include "cpu/features.h"
 #include "cpu/msr.h"
+#include "cpu/table.h"
 #include "vmx/insn.h"
 #include "vmx/policy.h"
 
 #include "tests/vmx/bench_vmcs.h"
+
+extern const insn_family h_rsm;
 
 #define HOST_RIP 0x2000u
 #define GUEST_RIP 0x3000u
@@ -488,6 +493,78 @@ START_TEST(pdptes_under_ept)
 }
 END_TEST
 
+/* ---- bus locks ------------------------------------------------------------------------------------------------------ */
+
+/* The guest runs one instruction, as blocks of a mode that watches locks have it. */
+static void run_watched(const char *bytes, unsigned n)
+{
+    struct insn in;
+    insn_table_init();
+    ck_assert_int_eq(insn_decode(cpu.feature, cpu.mode.code_bits, (const u8 *)bytes, n, &in), DECODE_OK);
+    insn_handler *handler = cpu.mode.locks ? bus_lock_handler(&in) : in.handler;
+    ck_assert_int_eq(handler(&cpu, &in), FLOW_NEXT);
+    cpu.core.rip += n;
+}
+#define LOCK_ADD "\xf0\x01\x03"             /* lock add %eax, (%rbx) */
+
+/* "VMM bus-lock detection": the exit comes behind the instruction, before INIT, SMIs and traps, which it saves, and its reason says so twice. */
+START_TEST(bus_lock_exits)
+{
+    bench_model("base");
+    cpu.sys.mtrr_def_type = BIT(11) | 6;
+    cpu.sys.cr0 &= ~(u64)(CR0_CD | CR0_NW);
+    v->secondary_controls |= SECONDARY_BUS_LOCK_DETECTION;
+    enter();
+    ck_assert_uint_eq(cpu.mode.locks, LOCKS_VMM);
+    cpu.core.rax = 1;
+    cpu.core.rbx = 0x9000;
+    run_watched(LOCK_ADD, 3);
+    ck_assert_int_eq(cpu_service_events(&cpu), FLOW_NEXT);      /* within a line: no bus lock */
+    cpu.core.rbx = 0x903e;
+    run_watched("\x01\x03", 2);
+    ck_assert_int_eq(cpu_service_events(&cpu), FLOW_NEXT);      /* not locked */
+    cpu.core.rip = GUEST_RIP;
+    cpu_set_rflags(&cpu, FL_TF);
+    run_watched(LOCK_ADD, 3);
+    cpu_pend_debug(&cpu, DR6_BS);
+    cpu.event.attention |= ATT_INIT | ATT_SMI | ATT_NMI;
+    cpu_service_events(&cpu);
+    ck_assert_uint_eq(v->exit_reason, EXIT_BUS_LOCK | BIT(26));
+    ck_assert_uint_eq(v->guest_rip, GUEST_RIP + 3);
+    ck_assert_uint_eq(v->guest_pending_debug, BIT(14));
+    ck_assert_uint_eq(bench_peek64(0x903e) & 0xffffffff, 2);    /* it was not prevented */
+    ck_assert(cpu.smm.active && cpu.smm.depth == 0);             /* the SMI came behind it */
+    cpu.event.attention &= ~(u32)(ATT_INIT | ATT_NMI);
+    struct insn rsm = bench_insn(OSZ_16);
+    ck_assert_int_eq(bench_run_insn(h_rsm, rsm), FLOW_EXIT);
+    ck_assert(frame->vmxon && !cpu.smm.active);
+    v->guest_pending_debug = 0;
+    v->guest_rflags = FL_R1;
+
+    /* XCHG, and any locked access to memory that is not write-back */
+    enter();
+    cpu.core.rbx = 0x903f;
+    run_watched("\x87\x03", 2);
+    ck_boundary(EXIT_BUS_LOCK | BIT(26));
+    cpu.sys.mtrr_def_type = BIT(11);
+    enter();
+    cpu.core.rbx = 0x9000;
+    run_watched(LOCK_ADD, 3);
+    ck_boundary(EXIT_BUS_LOCK | BIT(26));
+    /* A later exit knows of none, and without the control nobody looks. */
+    enter();
+    ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
+    ck_assert_uint_eq(v->exit_reason, EXIT_CPUID);
+    v->secondary_controls &= ~(u64)SECONDARY_BUS_LOCK_DETECTION;
+    enter();
+    ck_assert_uint_eq(cpu.mode.locks, 0);
+    cpu.core.rbx = 0x903f;
+    run_watched(LOCK_ADD, 3);
+    ck_assert_int_eq(cpu_service_events(&cpu), FLOW_NEXT);
+    ck_assert_uint_eq(cpu.vmx.depth, 1);
+}
+END_TEST
+
 /* ---- guests that get nowhere ------------------------------------------------------------------------------------- */
 
 #define GDT 0x6000u
@@ -533,6 +610,6 @@ int main(void)
     const TTest *const tests[] = {interrupt_taken_by_entry, init_is_held, inactive_guests, windows_of_halted_guests,
                                   priorities, pending_debug_exceptions, pending_bus_lock, canonical_by_the_cpu, injection_rules,
                                   entry_fails_half_way, abort_saving_msrs, abort_host_pdptes, nmi_unblocking,
-                                  launch_state, pdptes_under_ept, instruction_timeout};
+                                  launch_state, pdptes_under_ept, bus_lock_exits, instruction_timeout};
     return bench_run_with("vmx corners", tests, ARRAY_SIZE(tests), setup);
 }

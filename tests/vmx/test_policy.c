@@ -2,6 +2,7 @@
  * what L1 sees while L3 is under L2, what comes back, how injected events travel inwards, and how a guest's VMX state
  * goes with its VMCS.
  */
+#include "cpu/event.h"
 #include "tests/vmx/bench_vmcs.h"
 #include "cpu/msr.h"
 #include "vmx/insn.h"
@@ -706,6 +707,31 @@ START_TEST(test_spec_ctrl_levels)
 }
 END_TEST
 
+/* L3 locks the bus, which L1 and L2 detect: an exit of L2 to L1, then, when L2 goes on, one of L3 to L2. */
+START_TEST(test_bus_lock_levels)
+{
+    started_l3();
+    for (unsigned k = 0; k < 2; k++) {
+        frame[k].vmcs.primary_controls |= PRIMARY_SECONDARY_CONTROLS;
+        frame[k].vmcs.secondary_controls |= SECONDARY_BUS_LOCK_DETECTION;
+    }
+    cpu_mode_update(&cpu);
+    ck_assert_uint_eq(cpu.mode.locks, LOCKS_VMM);
+    vmx_note_bus_lock(&cpu);
+    cpu_service_events(&cpu);
+    ck_level(1);
+    ck_assert_uint_eq(frame[0].vmcs.exit_reason, EXIT_BUS_LOCK | BIT(26));
+    ck_assert_uint_eq(frame[0].vmcs.guest_rip, L2_HOST);
+    enter();
+    ck_level(3);
+    cpu_service_events(&cpu);
+    ck_level(2);
+    ck_assert_uint_eq(frame[1].vmcs.exit_reason, EXIT_BUS_LOCK | BIT(26));
+    ck_assert_uint_eq(frame[1].vmcs.guest_rip, L3_RIP);
+    ck_assert_uint_eq(cpu.core.rip, L2_HOST);
+}
+END_TEST
+
 /* In L2's store list stands L2's time: with L1's offset, without its own. */
 START_TEST(test_tsc_in_store_list_levels)
 {
@@ -970,7 +996,7 @@ int main(void)
                                   test_injected_nmi, test_virtual_interrupt_acknowledged,
                                   test_virtual_interrupt_not_acknowledged, test_virtual_interrupt_reaches_l3,
                                   test_posted_to_l3, test_injected_notification, test_virtual_interrupt_in_unit,
-                                  test_apic_exit_in_unit, test_x2apic_innermost, test_switched_msrs_innermost, test_spec_ctrl_levels,
+                                  test_apic_exit_in_unit, test_x2apic_innermost, test_switched_msrs_innermost, test_spec_ctrl_levels, test_bus_lock_levels,
                                   test_tsc_in_store_list_levels, test_timeout_of_outer_frame,
                                   test_shadowing_of_inner_frame, test_skipped_instruction, test_guest_reset, test_vmcs_switch,
                                   test_migration, test_vmcs_page_moves, test_vmcs_page_missing, test_garbage_region};
