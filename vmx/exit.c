@@ -86,8 +86,9 @@ static u64 saved_pending_debug(const struct cpu *cpu, const struct vmx_exit_info
 }
 
 /* `ran`: the VMCS whose execution controls were in force, NULL: none were, and its VMX-preemption timer. */
-static void save_guest(struct cpu *cpu, struct vmcs *v, const struct vmx_exit_info *x, const struct vmcs *ran, u64 timer_deadline)
+static void save_guest(struct cpu *cpu, struct vmx_frame *f, const struct vmx_exit_info *x, const struct vmcs *ran, u64 timer_deadline)
 {
+    struct vmcs *v = &f->vmcs;
     const struct cpu_sys *sys = &cpu->sys;
     const struct cpu_event *e = &cpu->event;
 
@@ -390,7 +391,7 @@ bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *x)
     record_exit(cpu, v, x);
     if (UNLIKELY(f->bus_lock))
         v->exit_reason |= EXIT_REASON_BUS_LOCK;
-    save_guest(cpu, v, x, v, f->timer_deadline);
+    save_guest(cpu, f, x, v, f->timer_deadline);
     vmx_check_note_exit(f);
     if (k + 1 < VMX_MAX_FRAMES && cpu->vmx.frame[k + 1].vmxon)
         vmx_region_store(cpu, k + 1);
@@ -449,7 +450,7 @@ void vmx_exit_to_smm(struct cpu *cpu, const struct vmx_exit_info *info, bool act
     cpu->vmx.carried.count = 0;
     record_exit(cpu, v, &x);
     record_smm_exit(cpu, v, executive, current, root);
-    save_guest(cpu, v, &x, root ? NULL : &ran, deadline);
+    save_guest(cpu, f, &x, root ? NULL : &ran, deadline);
     vmx_check_note_all(f);
     cpu->smm.io_state = 0;
     cpu->event.blocking |= BLOCK_SMI;
