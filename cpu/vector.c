@@ -82,7 +82,9 @@ bool vec_load(struct cpu *cpu, const struct insn *in, void *data, unsigned n, un
         return rm_read_bytes(cpu, in, to, n);
     for (unsigned i = 0; i < lanes; i++) {
         u64 la;
-        if (mask >> i & 1 && !(vec_element_la(cpu, in, (u64)i * esize, esize, ACCESS_READ, &la) && vec_element_read(cpu, la, to + i * esize, esize)))
+        if (!(mask >> i & 1))
+            continue;
+        if (!vec_element_la(cpu, in, (u64)i * esize, esize, ACCESS_READ, &la) || !vec_element_read(cpu, la, to + i * esize, esize))
             return false;
     }
     return true;

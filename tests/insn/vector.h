@@ -56,7 +56,7 @@ struct user_state {
     u64 r[16];
     u64 rip, rflags;
     u64 fs_base, gs_base;      /* counts in 64-bit code only */
-    u16 selector[8];           /* by SEG_ES … SEG_GS; counts in 16- and 32-bit code only, but for CS and SS, which count after far transfers */
+    u16 selector[8];           /* by SEG_ES … SEG_GS; counts in 16- and 32-bit code, and not for CS; CS and SS after far transfers */
 };
 
 struct outcome {

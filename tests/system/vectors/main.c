@@ -143,7 +143,7 @@ static void make_state(const struct encoded *e)
     if (e->flags & 1)
         for (unsigned q = 0; q < (8); q++) {
             u32 at = vector_at(e->index, q);
-            put64(at, get64(at) & ((r >> 43 & 1) ? 0x3f : 0x0000003f0000003f));
+            put64(at, get64(at) & ((e->flags & 4) || (r >> 43 & 1) ? 0x3f : 0x0000003f0000003f));   /* 4: FLAG_QUADS */
         }
     for (unsigned k = 0; k < 8; k++)
         put64(opmask_at + 8 * k, (rng() & 7) == 0 ? 0 : (rng() & 7) == 0 ? ~0ull : rng());
@@ -152,6 +152,8 @@ static void make_state(const struct encoded *e)
     general[1] &= 7;
     unsigned place = r >> 48 & 15;     /* RBX: aligned, at any byte, or across the page's end */
     general[3] = place < 8 ? PAGE + 0xf00 : place < 12 ? PAGE + 0xf00 + (rng() & 63) : PAGE + 0x1000 - (rng() & 127);
+    if (e->flags & 2)                  /* FLAG_WITHIN */
+        general[3] = PAGE + 0xf00;
     general[16] = 2 | (rng() & 0x8d5);
     u64 *window = (u64 *)WINDOW;
     for (unsigned i = 0; i < WINDOW_BYTES / 8; i++)
