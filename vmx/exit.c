@@ -148,11 +148,8 @@ static void save_guest(struct cpu *cpu, struct vmx_frame *f, const struct vmx_ex
         u64 now = cpu->vmx.tsc;
         v->vmx_preemption_timer = timer_deadline > now ? (u32)((timer_deadline >> VMX_TIMER_RATE) - (now >> VMX_TIMER_RATE)) : 0;
     }
-    bool ia32e = sys->efer & EFER_LMA;
-    if (UNLIKELY(ia32e != !!vmcs_entry_control(v, IA32E_MODE_GUEST))) {
-        v->entry_controls ^= VMENTRY_IA32E_MODE_GUEST;
-        vmx_check_note_write(f, VMX_FIELD_entry_controls);
-    }
+    v->entry_controls = (v->entry_controls & ~(u64)VMENTRY_IA32E_MODE_GUEST) |
+                        (sys->efer & EFER_LMA ? VMENTRY_IA32E_MODE_GUEST : 0);
 }
 
 /* The event whose delivery the exit interrupted: its own delivery, or one that VM entry injected and that has not
@@ -388,11 +385,14 @@ bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *x)
             x = &shown;
     }
     cpu->vmx.carried.count = 0;
+    u64 entry_controls = v->entry_controls;
     record_exit(cpu, v, x);
     if (UNLIKELY(f->bus_lock))
         v->exit_reason |= EXIT_REASON_BUS_LOCK;
     save_guest(cpu, f, x, v, f->timer_deadline);
     vmx_check_note_exit(f);
+    if (UNLIKELY(v->entry_controls != entry_controls))
+        vmx_check_note_write(f, VMX_FIELD_entry_controls);
     if (k + 1 < VMX_MAX_FRAMES && cpu->vmx.frame[k + 1].vmxon)
         vmx_region_store(cpu, k + 1);
     if (UNLIKELY(v->exit_msr_store_count) &&
