@@ -35,6 +35,8 @@ struct emit_insn {
     unsigned index;            /* in the block */
     unsigned offset;           /* of its first byte in the page */
     bool keep_flags;           /* the status flags that it leaves may be wanted from memory: by a fault, a handler, another block */
+    bool late_flags;           /* … and its operands (or its result and one operand) stay in their registers until its flags are dead or the block ends:
+                                * they may be computed from these where they are wanted. Nobody else of the block asks memory for them */
     bool dead_flags;           /* nothing can see the status flags that it leaves */
     u8 pattern;                /* 1 .. EMIT_PATTERNS: the block is a loop, and its memory operands of this number are near each other from turn to
                                 * turn, as a rule on one page; 0: nothing is known */
@@ -126,8 +128,9 @@ struct jit_jump {
 /* Is there a back end for this host? Makes the common routines at the start of the code memory; returns the bytes they take, 0: none. */
 size_t emit_common(struct jit *jit);
 /* Translates into the memory at `at`. Begins with the block's entry. loop_vectors: the block branches to its own start and uses these vector
- * registers, which may then stay where they are from one turn to the next; 0: nothing of the kind. */
-struct emit *emit_open(struct jit *jit, const struct block *block, unsigned count, size_t at, u32 loop_vectors);
+ * registers, which may then stay where they are from one turn to the next; 0: nothing of the kind. start_kills: the status flags at the block's
+ * start are dead. */
+struct emit *emit_open(struct jit *jit, const struct block *block, unsigned count, size_t at, u32 loop_vectors, bool start_kills);
 /* Where the block is entered. */
 const void *emit_entry(const struct emit *e);
 /* The bytes that it took; 0: there was no room. */

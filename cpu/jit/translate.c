@@ -299,14 +299,23 @@ static bool is_rotate(enum action action, unsigned arg)
 struct plan {
     u8 action[BLOCK_INSNS], pattern[BLOCK_INSNS];
     bool loop;                 /* the block branches to its own start */
-    bool keep[BLOCK_INSNS], dead[BLOCK_INSNS];
+    bool keep[BLOCK_INSNS], dead[BLOCK_INSNS], late[BLOCK_INSNS];
+    bool start_kills;          /* nothing sees the flags that were there at the block's start */
 };
+
+static bool writes_all_flags(const struct insn *in, enum action action)
+{
+    const struct row_action *row = &rows[in->row];
+    bool shift = (action == ACT_SHIFT_I || action == ACT_SHIFT_1) && !is_rotate(action, row->arg);
+    return shift || (row->flags & FL_WRITE_ALL && !(row->flags & FL_READ));
+}
 
 /* From the end to the start: who can see the flags that instruction i leaves. `keep`: memory may be asked for them; `dead`: nobody sees any.
  * An instruction that leaves only some flags on the host keeps them in memory unless they are dead. */
 static void plan_block(const struct jit *jit, const struct block *block, unsigned count, struct plan *plan)
 {
     bool keep = true, dead = false;
+    memset(plan->late, 0, sizeof(plan->late));
     for (unsigned i = count; i-- > 0;) {
         const struct insn *in = &block->insn[i];
         enum action action = action_of(jit, in, dead);
@@ -335,6 +344,7 @@ static void plan_block(const struct jit *jit, const struct block *block, unsigne
             dead = false;
         }
     }
+    plan->start_kills = dead;
 }
 
 /* ---- emission ---------------------------------------------------------------------------------------------------------- */
@@ -421,6 +431,65 @@ static bool ends_block(enum action action)
            action == ACT_RET || action == ACT_RET_I;
 }
 
+static u32 bit_of(struct place p) { return p.kind == PLACE_REG ? 1u << p.reg : 0; }
+
+/* What instruction i writes of the general registers, if it is one that flags which are kept late may be carried past. */
+static bool passes(const struct insn *in, enum action action, u32 *written)
+{
+    const struct insn_row *row = &insn_rows[in->row];
+    bool byte = in->osz == OSZ_8, only_flags = rows[in->row].arg == EMIT_CMP || rows[in->row].arg == EMIT_TEST;
+    u32 rm = bit_of(rm_of(in, row->rm_byte || (byte && row->modrm == MODRM_NONE))), reg = bit_of(reg_of(in, row->reg_byte));
+    const struct emit_vector *v = &vectors[in->row];
+    *written = 0;
+    switch (action) {
+    case ACT_NOTHING: case ACT_JUMP_IF: return true;
+    case ACT_ALU_E_G: case ACT_ALU_E_I: *written = only_flags ? 0 : rm; return true;
+    case ACT_ALU_G_E: *written = only_flags ? 0 : reg; return true;
+    case ACT_MOV_E_G: case ACT_MOV_E_I: case ACT_NOT: case ACT_SET: *written = rm; return true;
+    case ACT_MOV_G_E: case ACT_EXTEND: case ACT_LEA: case ACT_MOVE_IF: *written = reg; return true;
+    case ACT_SHIFT_I: case ACT_SHIFT_1: *written = rm; return !is_rotate(action, rows[in->row].arg);
+    case ACT_PUSH_E: case ACT_PUSH_I: *written = 1u << REG_RSP; return true;
+    case ACT_POP_E: *written = 1u << REG_RSP | rm; return true;
+    case ACT_VECTOR: case ACT_VECTOR_WHOLE: case ACT_VECTOR_WHOLE_MEM:
+        return !v->relation && v->reg != PART_GENERAL && (v->rm != PART_GENERAL || !v->writes_rm || in->flags & INSN_MEM);
+    default: return false;
+    }
+}
+
+static bool ends_block(enum action action);
+
+/* Whether the flags of instruction i can be kept late: from it to where they die, its registers stay, and who reads flags finds them on the host. */
+static bool can_be_late(const struct block *block, unsigned count, const struct plan *plan, unsigned i)
+{
+    const struct insn *in = &block->insn[i];
+    const struct insn_row *row = &insn_rows[in->row];
+    enum action action = plan->action[i];
+    enum emit_alu op = (enum emit_alu)rows[in->row].arg;
+    if (!plan->keep[i] || in->flags & INSN_MEM || (action != ACT_ALU_E_G && action != ACT_ALU_G_E && action != ACT_ALU_E_I) || op == EMIT_ADC ||
+        op == EMIT_SBB)
+        return false;
+    u32 rm = bit_of(rm_of(in, row->rm_byte || (in->osz == OSZ_8 && row->modrm == MODRM_NONE))), reg = bit_of(reg_of(in, row->reg_byte)), written;
+    u32 need = action == ACT_ALU_E_I ? rm : rm | reg;
+    bool on_host = true;
+    if ((op == EMIT_ADD || op == EMIT_SUB) && action != ACT_ALU_E_I && rm == reg)
+        return false;
+    for (unsigned k = i + 1; k < count; k++) {
+        const struct insn *next = &block->insn[k];
+        enum action does = plan->action[k];
+        if (ends_block(does))
+            return true;
+        bool reads = rows[next->row].flags & FL_READ || does == ACT_JUMP_IF || does == ACT_SET || does == ACT_MOVE_IF;
+        if ((reads && (!on_host || next->flags & INSN_MEM)) || !passes(next, does, &written))
+            return false;
+        if (writes_all_flags(next, does))
+            return true;
+        if (written & need)
+            return false;
+        on_host &= does == ACT_JUMP_IF || stays_inside(next, does);
+    }
+    return true;
+}
+
 static bool is_loop(const struct block *block, unsigned count, const struct plan *plan)
 {
     i64 offset = 0;
@@ -498,13 +567,15 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full)
     struct plan plan;
     plan_block(jit, block, count, &plan);
     plan.loop = is_loop(block, count, &plan);
+    for (unsigned i = 0; i < count; i++)
+        plan.late[i] = can_be_late(block, count, &plan, i);
     find_patterns(block, count, &plan);
-    struct emit *e = emit_open(jit, block, count, jit->used, loop_vectors(block, count, &plan));
+    struct emit *e = emit_open(jit, block, count, jit->used, loop_vectors(block, count, &plan), plan.start_kills);
     unsigned offset = (unsigned)(block->ram_off & 0xfff), i;
     bool ended = false;
     for (i = 0; i < count && !ended; i++) {
         const struct insn *in = &block->insn[i];
-        struct emit_insn insn = {in, i, offset, plan.keep[i], plan.dead[i], plan.pattern[i]};
+        struct emit_insn insn = {in, i, offset, plan.keep[i], plan.late[i], plan.dead[i], plan.pattern[i]};
         emit_begin(e, &insn);
         emit_one(e, in, (enum action)plan.action[i], offset);
         emit_end(e);
@@ -512,7 +583,7 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full)
         ended = ends_block((enum action)plan.action[i]);
     }
     if (!ended && count < block->count) {
-        struct emit_insn insn = {&block->insn[count], count, offset, true, false, 0};
+        struct emit_insn insn = {&block->insn[count], count, offset, true, false, false, 0};
         emit_begin(e, &insn);
         emit_leave_for(e);
         emit_end(e);

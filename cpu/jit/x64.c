@@ -267,7 +267,7 @@ static void leave_at(struct emit *e, u32 site)
 void x64_slow_if(struct emit *e, unsigned cc, bool leaves)
 {
     struct slow *s = &e->slow[e->slow_count++];
-    *s = (struct slow){.at = x64_jump_if(e, cc), .site = site_before(e), .leaves = leaves, .dirty = e->dirty};
+    *s = (struct slow){.at = x64_jump_if(e, cc), .site = site_before(e), .leaves = leaves, .dirty = e->dirty, .late = e->late};
 }
 
 void x64_vectors_gate(struct emit *e)
@@ -276,7 +276,7 @@ void x64_vectors_gate(struct emit *e)
         return;
     x64_alu_imm(e, 7, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
     struct slow *s = &e->slow[e->slow_count++];
-    *s = (struct slow){.at = x64_jump_if(e, CC_E), .site = site_before(e), .gate = true};
+    *s = (struct slow){.at = x64_jump_if(e, CC_E), .site = site_before(e), .gate = true, .late = e->late};
     s->resume = (u32)emit_at(e);
     e->host = 0;
     e->fp_ready = true;
@@ -306,6 +306,7 @@ static void make_slow(struct emit *e, const struct slow *s)
         x64_call(e, e->stub_recent[s->write]);
         x64_patch(e, x64_jump_if(e, CC_E), s->retry);
     }
+    x64_late_store(e, &s->late);
     x64_vectors_store(e, s->dirty);
     if (s->leaves) {
         leave_at(e, s->site);
@@ -470,6 +471,8 @@ void emit_end(struct emit *e)
             e->slow[i].resume = (u32)emit_at(e);
             e->slow[i].cached = e->cached;
         }
+    if (e->wrote_flags && !e->cur.late_flags)
+        e->late.kind = CC_CORE;
     if (e->wrote_flags) {
         e->flag_slow = slow ? (int)e->slow_count - 1 : -1;
         if (slow)
@@ -481,9 +484,17 @@ void emit_end(struct emit *e)
         e->slow_count = e->slow_first = 0, e->taken_count = 0;
 }
 
+/* The end of what is kept in registers beside the general ones: all is in memory. */
+static void settle_all(struct emit *e)
+{
+    x64_late_store(e, &e->late);
+    e->late.kind = CC_CORE;
+    x64_vectors_flush(e);
+}
+
 void emit_handler(struct emit *e)
 {
-    x64_vectors_flush(e);
+    settle_all(e);
     x64_load_imm(e, R11, site_before(e));
     x64_call(e, e->stub_handler);
     e->host = 0;
@@ -493,7 +504,7 @@ void emit_handler(struct emit *e)
 
 void emit_leave_for(struct emit *e)
 {
-    x64_vectors_flush(e);
+    settle_all(e);
     leave_at(e, site_before(e));
 }
 
@@ -563,21 +574,28 @@ static void make_taken(struct emit *e, const struct taken *t)
     unsigned start = (unsigned)(e->block->ram_off & 0xfff);
     e->cur.in = t->in;
     e->cur.offset = t->offset;
-    if (in_page(t->target) && t->refund == 0 && t->dirty == 0 && e->loop_vectors == 0) {
+    bool late = t->late.kind != CC_CORE;
+    if (in_page(t->target) && t->refund == 0 && t->dirty == 0 && e->loop_vectors == 0 && !late) {
         go_in_page(e, t->target, t->at);
         return;
     }
     x64_here(e, t->at);
-    if (t->refund)
-        x64_lea(e, OSZ_64, LEFT, rm_at(LEFT, (i32)t->refund));
-    if (e->loop_vectors && t->target == (i64)start) {
+    if (late && !(e->start_kills && t->target == (i64)start))
+        x64_late_store(e, &t->late);
+    if ((e->loop_vectors || late) && t->target == (i64)start) {
         x64_vectors_load(e, e->loop_vectors & ~t->cached);
-        x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), (i64)e->count);
-        x64_patch(e, x64_jump_if(e, CC_NS), (u32)e->loop_at);
+        if (!t->spent) {
+            x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), (i64)(e->count - t->refund));
+            x64_patch(e, x64_jump_if(e, CC_NS), (u32)e->loop_at);
+        }
+        if (e->start_kills)
+            x64_late_store(e, &t->late);
         x64_vectors_store(e, e->loop_vectors);
         leave_at(e, x64_site(e, NULL, start, e->count, 0, false));
         return;
     }
+    if (t->refund)
+        x64_lea(e, OSZ_64, LEFT, rm_at(LEFT, (i32)t->refund));
     x64_vectors_store(e, t->dirty);
     if (in_page(t->target)) {
         go_in_page(e, t->target, 0);
@@ -594,13 +612,25 @@ static void make_taken(struct emit *e, const struct taken *t)
 
 void x64_branch_if(struct emit *e, unsigned cc, i64 target)
 {
-    e->taken[e->taken_count++] = (struct taken){.at = x64_jump_if(e, cc), .target = target, .refund = e->count - e->cur.index - 1,
-                                                .in = e->cur.in, .offset = e->cur.offset, .dirty = e->dirty, .cached = e->cached};
+    struct taken *t = &e->taken[e->taken_count++];
+    *t = (struct taken){.target = target, .refund = e->count - e->cur.index - 1, .in = e->cur.in, .offset = e->cur.offset, .dirty = e->dirty,
+                        .cached = e->cached, .late = e->late};
+    if (target == (i64)(e->block->ram_off & 0xfff) && e->late.kind != CC_CORE && e->start_kills && e->loop_vectors == 0) {
+        /* The loop's next turn, here: nothing but its instructions are to be taken off. */
+        u32 over = x64_jump_if(e, cc ^ 1);
+        x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), (i64)(e->count - t->refund));
+        x64_patch(e, x64_jump_if(e, CC_NS), (u32)e->loop_at);
+        t->spent = true;
+        t->at = x64_jump(e);
+        x64_here(e, over);
+        return;
+    }
+    t->at = x64_jump_if(e, cc);
 }
 
 void emit_jump(struct emit *e, i64 target)
 {
-    x64_vectors_flush(e);
+    settle_all(e);
     if (in_page(target)) {
         go_in_page(e, target, 0);
         return;
@@ -612,7 +642,7 @@ void emit_jump(struct emit *e, i64 target)
 
 void emit_continue(struct emit *e, unsigned offset)
 {
-    x64_vectors_flush(e);
+    settle_all(e);
     if (offset < 4096) {
         go_in_page(e, offset, 0);
         return;
@@ -646,7 +676,7 @@ static struct rm return_slot(struct emit *e)
 void emit_call(struct emit *e, i64 target)
 {
     unsigned next = e->cur.offset + e->cur.in->length;
-    x64_vectors_flush(e);
+    settle_all(e);
     struct rm slot = return_slot(e);
     if (in_page(target)) {
         page_plus(e, T1, next);
@@ -673,7 +703,7 @@ static void fetch_target(struct emit *e, struct place target)
 
 void emit_jump_to(struct emit *e, struct place target)
 {
-    x64_vectors_flush(e);
+    settle_all(e);
     fetch_target(e, target);
     look_up_or_leave(e);
     go_to_entry(e);
@@ -681,7 +711,7 @@ void emit_jump_to(struct emit *e, struct place target)
 
 void emit_call_to(struct emit *e, struct place target)
 {
-    x64_vectors_flush(e);
+    settle_all(e);
     x64_lea(e, OSZ_64, T0, return_slot(e));
     x64_store(e, rm_cpu(OFF(jit.save[0])), T0);
     fetch_target(e, target);
@@ -691,7 +721,7 @@ void emit_call_to(struct emit *e, struct place target)
 
 void emit_return(struct emit *e, unsigned release)
 {
-    x64_vectors_flush(e);
+    settle_all(e);
     x64_op(e, 0x8b, e->word, T0, x64_translate(e, x64_stack(e, REG_RSP, 0), (unsigned)x64_word(e), false, true));
     look_up_or_leave(e);
     x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], x64_word(e) + (i32)release);
@@ -703,7 +733,7 @@ void emit_return(struct emit *e, unsigned release)
 /* Before its entry each block has the way out that a dropped block's entry is made to jump to. */
 #define ENTRY_OFFSET 16u
 
-struct emit *emit_open(struct jit *jit, const struct block *block, unsigned count, size_t at, u32 loop_vectors)
+struct emit *emit_open(struct jit *jit, const struct block *block, unsigned count, size_t at, u32 loop_vectors, bool start_kills)
 {
     struct emit *e = jit->emit;
     jit_memory_open(&jit->memory);
@@ -719,6 +749,8 @@ struct emit *emit_open(struct jit *jit, const struct block *block, unsigned coun
     e->slow_count = e->taken_count = 0;
     e->fp_ready = false;
     e->cached = e->dirty = 0;
+    e->late.kind = CC_CORE;
+    e->start_kills = start_kills;
     e->loop_vectors = loop_vectors & ((1u << VECTORS) - 1);
     e->cur = (struct emit_insn){.in = &block->insn[0], .offset = (unsigned)(block->ram_off & 0xfff)};
     unsigned offset = (unsigned)(block->ram_off & 0xfff);
@@ -732,8 +764,8 @@ struct emit *emit_open(struct jit *jit, const struct block *block, unsigned coun
         x64_vectors_gate(e);
         x64_vectors_load(e, e->loop_vectors);
         e->cached = e->dirty = e->loop_vectors;
-        e->loop_at = emit_at(e);
     }
+    e->loop_at = emit_at(e);
     return e;
 }
 

@@ -22,6 +22,14 @@ enum { T0 = R10, T1 = R11, T2 = R12, LEFT = R13, CPU = RBP };
 /* A register or [base + index << scale + disp]. */
 struct rm { bool memory; u8 base, index, scale; i32 disp; };
 
+/* Flags that follow from registers and are not in memory yet. */
+struct late {
+    u8 kind, osz;              /* CC_ADD, CC_SUB, CC_LOGIC; CC_CORE: there are none */
+    bool result, immediate;    /* a holds the result, not the first operand; the second operand is imm */
+    u8 a, b;                   /* guest registers */
+    i64 imm;
+};
+
 struct slow {
     u32 at;                    /* where the branch's distance stands, by offset in the memory */
     u32 resume;
@@ -35,6 +43,7 @@ struct slow {
     bool flags;                /* the host's flags are wanted behind it */
     bool gate;                 /* asks for vector instructions */
     u32 dirty, cached;         /* vector registers: to be stored before it, to be loaded behind it */
+    struct late late;          /* to be stored before it */
 };
 struct taken {
     u32 at;
@@ -43,6 +52,8 @@ struct taken {
     const struct insn *in;
     unsigned offset;
     u32 dirty, cached;         /* vector registers as they are at the branch */
+    struct late late;
+    bool spent;                /* the next turn of the loop has taken its instructions off, and there were not enough */
 };
 
 struct emit {
@@ -70,8 +81,10 @@ struct emit {
     /* Vector registers: guest n in host n, for n < VECTORS. Which are loaded, and which differ from memory. */
     bool fp_ready;             /* vector instructions were found to be allowed */
     u32 cached, dirty;
+    struct late late;
+    bool start_kills;          /* flags are dead at the block's start */
     u32 loop_vectors;          /* those that stay loaded, and count as dirty, from turn to turn of the block's own loop … */
-    size_t loop_at;            /* … which begins here */
+    size_t loop_at;            /* … which begins here, behind the entry */
     bool wrote_flags;
 };
 
@@ -143,6 +156,8 @@ void x64_vectors_store(struct emit *e, u32 set);
 void x64_vectors_load(struct emit *e, u32 set);
 /* The end of what is kept in vector registers: all is in memory. Flags stay. */
 static inline void x64_vectors_flush(struct emit *e) { x64_vectors_store(e, e->dirty); e->dirty = e->cached = 0; }
+/* Flags that are kept late go to memory; T0, T1 and the host's flags change. */
+void x64_late_store(struct emit *e, const struct late *late);
 void x64_branch_if(struct emit *e, unsigned cc, i64 target);
 
 enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G };

@@ -150,6 +150,28 @@ static void keep_operands(struct emit *e, unsigned a, bool immediate, i64 imm, u
         x64_store(e, rm_cpu(OFF(jit.cc_b)), b);
 }
 
+void x64_late_store(struct emit *e, const struct late *late)
+{
+    if (late->kind == CC_CORE)
+        return;
+    unsigned a = value(e, late->a, T0), b = late->immediate ? NO_REG : value(e, late->b, T1);
+    bool logic = late->kind == CC_LOGIC;
+    if (logic != late->result) {       /* TEST, or a sum or difference of which the first operand is wanted: one operation on a copy */
+        enum emit_alu op = logic ? EMIT_AND : late->kind == CC_ADD ? EMIT_SUB : EMIT_ADD;
+        x64_move(e, T0, a);
+        a = T0;
+        if (late->immediate)
+            x64_alu_imm(e, op, OSZ_64, rm_reg(T0), (i32)late->imm);
+        else
+            x64_op(e, (u64)op << 3 | 1, OSZ_64, b, rm_reg(T0));
+    }
+    if (logic)
+        x64_store(e, rm_cpu(OFF(jit.cc_a)), a);
+    else
+        keep_operands(e, a, late->immediate, late->imm, b);
+    x64_store_imm(e, OSZ_32, rm_cpu(OFF(jit.cc_op)), late->kind | late->osz << CC_SIZE_SHIFT);
+}
+
 static void alu_to_memory(struct emit *e, enum emit_alu op, unsigned osz, struct place src)
 {
     bool immediate = src.kind == PLACE_IMM, writes = op != EMIT_CMP && op != EMIT_TEST, keep = e->cur.keep_flags;
@@ -185,7 +207,8 @@ void emit_alu(struct emit *e, enum emit_alu op, unsigned osz, struct place dst, 
         alu_to_memory(e, op, osz, src);
         return;
     }
-    bool immediate = src.kind == PLACE_IMM, memory = src.kind == PLACE_MEM, keep = e->cur.keep_flags;
+    bool immediate = src.kind == PLACE_IMM, memory = src.kind == PLACE_MEM, late = e->cur.late_flags;
+    bool keep = e->cur.keep_flags && !late;
     bool writes = op != EMIT_CMP && op != EMIT_TEST, carry = op == EMIT_ADC || op == EMIT_SBB;
     struct rm at = {0};
     if (memory)
@@ -216,6 +239,9 @@ void emit_alu(struct emit *e, enum emit_alu op, unsigned osz, struct place dst, 
         set_kind(e, kind_of(op), osz, 0);
     else
         e->known = -1;
+    if (late)
+        e->cc_op = -1, e->late = (struct late){.kind = (u8)kind_of(op), .osz = (u8)osz, .result = writes, .immediate = immediate, .a = dst.reg,
+                                .b = src.reg, .imm = src.imm};
     x64_flags_left(e, ALL_FLAGS);
 }
 
