@@ -37,6 +37,7 @@ struct emit_insn {
     bool keep_flags;           /* the status flags that it leaves may be wanted from memory: by a fault, a handler, another block */
     bool late_flags;           /* … and its operands (or its result and one operand) stay in their registers until its flags are dead or the block ends:
                                 * they may be computed from these where they are wanted. Nobody else of the block asks memory for them */
+    bool late_over;            /* … the operands also stay from the block's start on until what was there of flags is dead */
     bool dead_flags;           /* nothing can see the status flags that it leaves */
     u8 pattern;                /* 1 .. EMIT_PATTERNS: the block is a loop, and its memory operands of this number are near each other from turn to
                                 * turn, as a rule on one page; 0: nothing is known */

@@ -59,12 +59,30 @@ static void of_set(struct cpu *cpu, bool of)
     cpu->core.fl_carry = (cpu->core.fl_carry & 8) | cf | (cf ^ (u64)of << 63) >> 1;
 }
 
+/* cc_a and cc_b from the registers that they still stand in. */
+static void fetch_operands(struct cpu *cpu, u32 op)
+{
+    struct cpu_jit *j = &cpu->jit;
+    u64 a = cpu->core.r[op >> CC_A_SHIFT & 15], b = cpu->core.r[op >> CC_B_SHIFT & 15];
+    if (op & CC_IMMEDIATE)
+        b = (u64)(i64)(i8)(op >> CC_IMMEDIATE_SHIFT);
+    switch (op & CC_KIND_MASK) {
+    case CC_LOGIC: a = op & CC_RESULT ? a : a & b; break;
+    case CC_ADD: a = op & CC_RESULT ? a - b : a; break;
+    default: a = op & CC_RESULT ? a + b : a; break;
+    }
+    j->cc_a = a;
+    j->cc_b = b;
+}
+
 void jit_flags_settle(struct cpu *cpu)
 {
     struct cpu_jit *j = &cpu->jit;
     u32 op = j->cc_op;
     if (op == CC_CORE)
         return;
+    if (op & CC_REGISTERS)
+        fetch_operands(cpu, op);
     unsigned osz = op >> CC_SIZE_SHIFT & 3, kind = op & CC_KIND_MASK;
     switch (kind) {
     case CC_CORE: break;

@@ -29,6 +29,11 @@ enum {
     CC_ROTATED_RIGHT = 1 << 11,/* OF is the xor of the two top bits of cc_t */
     CC_ROTATED_SHIFT = 12,
     CC_OVERLAYS = 0x3f00,
+    CC_REGISTERS = 1 << 14,    /* ADD, SUB, LOGIC: the operands still stand in general registers, the first in the one at bit 16 … */
+    CC_RESULT = 1 << 15,       /* … which holds the result; */
+    CC_IMMEDIATE = 1 << 6,     /* the second is the signed byte at bit 24, */
+    CC_A_SHIFT = 16, CC_B_SHIFT = 20,  /* else in the register at bit 20 */
+    CC_IMMEDIATE_SHIFT = 24,
 };
 
 /* Brings the flags into cpu->core. */

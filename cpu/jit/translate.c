@@ -299,7 +299,7 @@ static bool is_rotate(enum action action, unsigned arg)
 struct plan {
     u8 action[BLOCK_INSNS], pattern[BLOCK_INSNS];
     bool loop;                 /* the block branches to its own start */
-    bool keep[BLOCK_INSNS], dead[BLOCK_INSNS], late[BLOCK_INSNS];
+    bool keep[BLOCK_INSNS], dead[BLOCK_INSNS], late[BLOCK_INSNS], late_over[BLOCK_INSNS];
     bool start_kills;          /* nothing sees the flags that were there at the block's start */
 };
 
@@ -315,7 +315,6 @@ static bool writes_all_flags(const struct insn *in, enum action action)
 static void plan_block(const struct jit *jit, const struct block *block, unsigned count, struct plan *plan)
 {
     bool keep = true, dead = false;
-    memset(plan->late, 0, sizeof(plan->late));
     for (unsigned i = count; i-- > 0;) {
         const struct insn *in = &block->insn[i];
         enum action action = action_of(jit, in, dead);
@@ -458,36 +457,46 @@ static bool passes(const struct insn *in, enum action action, u32 *written)
 
 static bool ends_block(enum action action);
 
-/* Whether the flags of instruction i can be kept late: from it to where they die, its registers stay, and who reads flags finds them on the host. */
-static bool can_be_late(const struct block *block, unsigned count, const struct plan *plan, unsigned i)
+enum fate { FATE_DEAD, FATE_END, FATE_LOST };
+
+/* What becomes of flags that follow from the registers `need` and stand before instruction `from`, if nobody stores them: they die, the block ends,
+ * or they would be lost because a register changes, somebody else needs them in memory, or they are read where the host has them no more. */
+static enum fate fate_of(const struct block *block, unsigned count, const struct plan *plan, unsigned from, u32 need, bool on_host)
+{
+    for (unsigned k = from; k < count; k++) {
+        const struct insn *in = &block->insn[k];
+        enum action does = plan->action[k];
+        u32 written;
+        if (ends_block(does))
+            return FATE_END;
+        bool reads = rows[in->row].flags & FL_READ || does == ACT_JUMP_IF || does == ACT_SET || does == ACT_MOVE_IF;
+        if ((reads && (!on_host || in->flags & INSN_MEM)) || !passes(in, does, &written))
+            return FATE_LOST;
+        if (writes_all_flags(in, does))
+            return FATE_DEAD;
+        if (written & need)
+            return FATE_LOST;
+        on_host &= does == ACT_JUMP_IF || stays_inside(in, does);
+    }
+    return FATE_END;
+}
+
+/* Whether the flags of instruction i can be kept late, and over the end of a turn of the block's loop. */
+static void plan_late(const struct block *block, unsigned count, struct plan *plan, unsigned i)
 {
     const struct insn *in = &block->insn[i];
     const struct insn_row *row = &insn_rows[in->row];
     enum action action = plan->action[i];
+    plan->late[i] = plan->late_over[i] = false;
+    if (!plan->keep[i] || in->flags & INSN_MEM || (action != ACT_ALU_E_G && action != ACT_ALU_G_E && action != ACT_ALU_E_I))
+        return;
     enum emit_alu op = (enum emit_alu)rows[in->row].arg;
-    if (!plan->keep[i] || in->flags & INSN_MEM || (action != ACT_ALU_E_G && action != ACT_ALU_G_E && action != ACT_ALU_E_I) || op == EMIT_ADC ||
-        op == EMIT_SBB)
-        return false;
-    u32 rm = bit_of(rm_of(in, row->rm_byte || (in->osz == OSZ_8 && row->modrm == MODRM_NONE))), reg = bit_of(reg_of(in, row->reg_byte)), written;
+    u32 rm = bit_of(rm_of(in, row->rm_byte || (in->osz == OSZ_8 && row->modrm == MODRM_NONE))), reg = bit_of(reg_of(in, row->reg_byte));
     u32 need = action == ACT_ALU_E_I ? rm : rm | reg;
-    bool on_host = true;
-    if ((op == EMIT_ADD || op == EMIT_SUB) && action != ACT_ALU_E_I && rm == reg)
-        return false;
-    for (unsigned k = i + 1; k < count; k++) {
-        const struct insn *next = &block->insn[k];
-        enum action does = plan->action[k];
-        if (ends_block(does))
-            return true;
-        bool reads = rows[next->row].flags & FL_READ || does == ACT_JUMP_IF || does == ACT_SET || does == ACT_MOVE_IF;
-        if ((reads && (!on_host || next->flags & INSN_MEM)) || !passes(next, does, &written))
-            return false;
-        if (writes_all_flags(next, does))
-            return true;
-        if (written & need)
-            return false;
-        on_host &= does == ACT_JUMP_IF || stays_inside(next, does);
-    }
-    return true;
+    if (op == EMIT_ADC || op == EMIT_SBB || ((op == EMIT_ADD || op == EMIT_SUB) && action != ACT_ALU_E_I && rm == reg))
+        return;
+    plan->late[i] = fate_of(block, count, plan, i + 1, need, true) != FATE_LOST;
+    plan->late_over[i] = plan->late[i] && fate_of(block, count, plan, 0, need, false) == FATE_DEAD;
 }
 
 static bool is_loop(const struct block *block, unsigned count, const struct plan *plan)
@@ -568,14 +577,14 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full)
     plan_block(jit, block, count, &plan);
     plan.loop = is_loop(block, count, &plan);
     for (unsigned i = 0; i < count; i++)
-        plan.late[i] = can_be_late(block, count, &plan, i);
+        plan_late(block, count, &plan, i);
     find_patterns(block, count, &plan);
     struct emit *e = emit_open(jit, block, count, jit->used, loop_vectors(block, count, &plan), plan.start_kills);
     unsigned offset = (unsigned)(block->ram_off & 0xfff), i;
     bool ended = false;
     for (i = 0; i < count && !ended; i++) {
         const struct insn *in = &block->insn[i];
-        struct emit_insn insn = {in, i, offset, plan.keep[i], plan.late[i], plan.dead[i], plan.pattern[i]};
+        struct emit_insn insn = {in, i, offset, plan.keep[i], plan.late[i], plan.late_over[i], plan.dead[i], plan.pattern[i]};
         emit_begin(e, &insn);
         emit_one(e, in, (enum action)plan.action[i], offset);
         emit_end(e);
@@ -583,7 +592,7 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full)
         ended = ends_block((enum action)plan.action[i]);
     }
     if (!ended && count < block->count) {
-        struct emit_insn insn = {&block->insn[count], count, offset, true, false, false, 0};
+        struct emit_insn insn = {&block->insn[count], count, offset, true, false, false, false, 0};
         emit_begin(e, &insn);
         emit_leave_for(e);
         emit_end(e);

@@ -580,8 +580,10 @@ static void make_taken(struct emit *e, const struct taken *t)
         return;
     }
     x64_here(e, t->at);
-    if (late && !(e->start_kills && t->target == (i64)start))
+    if (late && t->target != (i64)start)
         x64_late_store(e, &t->late);
+    else if (late && !e->start_kills)
+        x64_late_name(e, &t->late);
     if ((e->loop_vectors || late) && t->target == (i64)start) {
         x64_vectors_load(e, e->loop_vectors & ~t->cached);
         if (!t->spent) {

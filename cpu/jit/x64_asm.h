@@ -25,6 +25,7 @@ struct rm { bool memory; u8 base, index, scale; i32 disp; };
 /* Flags that follow from registers and are not in memory yet. */
 struct late {
     u8 kind, osz;              /* CC_ADD, CC_SUB, CC_LOGIC; CC_CORE: there are none */
+    bool over;                 /* they may stay where they are when the block's loop begins its next turn */
     bool result, immediate;    /* a holds the result, not the first operand; the second operand is imm */
     u8 a, b;                   /* guest registers */
     i64 imm;
@@ -158,6 +159,8 @@ void x64_vectors_load(struct emit *e, u32 set);
 static inline void x64_vectors_flush(struct emit *e) { x64_vectors_store(e, e->dirty); e->dirty = e->cached = 0; }
 /* Flags that are kept late go to memory; T0, T1 and the host's flags change. */
 void x64_late_store(struct emit *e, const struct late *late);
+/* … or memory says in which registers they are, if that is allowed and possible. */
+void x64_late_name(struct emit *e, const struct late *late);
 void x64_branch_if(struct emit *e, unsigned cc, i64 target);
 
 enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G };

@@ -172,6 +172,17 @@ void x64_late_store(struct emit *e, const struct late *late)
     x64_store_imm(e, OSZ_32, rm_cpu(OFF(jit.cc_op)), late->kind | late->osz << CC_SIZE_SHIFT);
 }
 
+void x64_late_name(struct emit *e, const struct late *late)
+{
+    if (!late->over || (late->immediate && late->imm != (i8)late->imm)) {
+        x64_late_store(e, late);
+        return;
+    }
+    u32 b = late->immediate ? CC_IMMEDIATE | (u32)(u8)late->imm << CC_IMMEDIATE_SHIFT : (u32)late->b << CC_B_SHIFT;
+    u32 op = late->kind | (u32)late->osz << CC_SIZE_SHIFT | CC_REGISTERS | (late->result ? CC_RESULT : 0) | (u32)late->a << CC_A_SHIFT | b;
+    x64_store_imm(e, OSZ_32, rm_cpu(OFF(jit.cc_op)), (i32)op);
+}
+
 static void alu_to_memory(struct emit *e, enum emit_alu op, unsigned osz, struct place src)
 {
     bool immediate = src.kind == PLACE_IMM, writes = op != EMIT_CMP && op != EMIT_TEST, keep = e->cur.keep_flags;
@@ -240,7 +251,7 @@ void emit_alu(struct emit *e, enum emit_alu op, unsigned osz, struct place dst, 
     else
         e->known = -1;
     if (late)
-        e->cc_op = -1, e->late = (struct late){.kind = (u8)kind_of(op), .osz = (u8)osz, .result = writes, .immediate = immediate, .a = dst.reg,
+        e->cc_op = -1, e->late = (struct late){.kind = (u8)kind_of(op), .osz = (u8)osz, .over = e->cur.late_over, .result = writes, .immediate = immediate, .a = dst.reg,
                                 .b = src.reg, .imm = src.imm};
     x64_flags_left(e, ALL_FLAGS);
 }
