@@ -732,7 +732,8 @@ void emit_return(struct emit *e, unsigned release)
 
 /* ---- blocks ---------------------------------------------------------------------------------------------------------- */
 
-/* Before its entry each block has the way out that a dropped block's entry is made to jump to. */
+/* Before its entry each block has the way out that a dropped block's entry is made to jump to, until that jump is linked to the block's
+ * successor at the same place: whoever was linked to the old one finds the new one. */
 #define ENTRY_OFFSET 16u
 
 struct emit *emit_open(struct jit *jit, const struct block *block, unsigned count, size_t at, u32 loop_vectors, bool start_kills)
@@ -756,7 +757,7 @@ struct emit *emit_open(struct jit *jit, const struct block *block, unsigned coun
     e->loop_vectors = loop_vectors & ((1u << VECTORS) - 1);
     e->cur = (struct emit_insn){.in = &block->insn[0], .offset = (unsigned)(block->ram_off & 0xfff)};
     unsigned offset = (unsigned)(block->ram_off & 0xfff);
-    leave_at(e, x64_site(e, NULL, offset, 0, 0, false));
+    leave_at(e, x64_site(e, NULL, offset, 0, (u32)e->start + 1, true));
     e->p = jit->memory.write + e->start;
     /* The entry: r13 -= count, and out when there are not so many left. */
     x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), (i64)count);
