@@ -1,4 +1,4 @@
-/* Random bytes as code at every privilege and in every mode: whatever a guest executes, Nestor goes on (and, in the sanitizer build, does nothing
+/* Random bytes as code at every privilege and in every mode, with SMIs whose save maps are scribbled on: whatever a guest executes, Nestor goes on (and, in the sanitizer build, does nothing
  * undefined). Nothing is compared here except that two runs of the same seed end in the same state.
  *
  *     random_code [--seed S] [--rounds N]
@@ -18,7 +18,7 @@
 #define RAM (4u << 20)
 #define STEPS 4000
 
-static u64 random_state, executed;
+static u64 random_state, executed, interrupts;
 
 static u64 next_random(void)
 {
@@ -135,6 +135,10 @@ static void randomise(struct cpu *cpu, struct bus *bus)
         cpu->core.rip &= 0xffff;
     cpu_set_rflags(cpu, (next_random() & (FL_STATUS | FL_DF | FL_IF | (below(16) ? 0 : FL_TF))) | FL_R1);
     cpu->sys.feature_control = 5;
+    /* A handler of SMIs that is RSM alone, or noise. */
+    cpu->sys.smbase = 0x10000 + (below(0x100000) & ~0xffu);
+    if (below(4))
+        store16(bus->ram + cpu->sys.smbase + 0x8000, 0xaa0f);
     cpu_mode_update(cpu);
     tlb_flush_everything(cpu);
 }
@@ -145,6 +149,18 @@ static u64 hash_of(u64 h, const void *data, size_t n)
     for (size_t i = 0; i < n; i++)
         h = (h ^ p[i]) * 0x100000001b3ull;
     return h;
+}
+
+/* Now and then an SMI, and bits of the save map that change while the handler runs. */
+static void disturb(struct cpu *cpu, struct bus *bus)
+{
+    if (below(4) == 0)
+        cpu_signal(cpu, ATT_SMI, 0, true);
+    u64 map = cpu->sys.smbase + 0xfc00;
+    if (!cpu->smm.active || map + 0x400 > RAM)
+        return;
+    for (unsigned n = below(8); n; n--)
+        bus_write(bus, 0, map + below(0x400), 1, next_random());
 }
 
 static u64 run_round(u64 seed)
@@ -165,9 +181,13 @@ static u64 run_round(u64 seed)
         exit(2);
     for (unsigned part = 0; part < 8; part++) {
         randomise(&cpu, &bus);
-        cpu.stop_at = cpu.time.now + STEPS;
-        for (unsigned i = 0; i < 64 && cpu.time.now < cpu.stop_at && cpu.event.activity == ACTIVITY_ACTIVE; i++)
+        u64 end = cpu.time.now + STEPS;
+        for (unsigned i = 0; i < 64 && cpu.time.now < end && cpu.event.activity == ACTIVITY_ACTIVE; i++) {
+            cpu.stop_at = cpu.time.now + 1 + below(STEPS / 16);
             cpu_run(&cpu);
+            disturb(&cpu, &bus);
+        }
+        interrupts += cpu.smm.count;
     }
     executed += cpu.time.retired;
     flags_canonical(&cpu);
@@ -196,7 +216,7 @@ int main(int argc, char **argv)
             printf("seed %llu: two runs end in different states\n", (unsigned long long)(seed + i));
         *(first == second ? &passed : &failed) += 1;
     }
-    printf("%llu instructions dispatched\n", (unsigned long long)executed);
+    printf("%llu instructions dispatched, %llu SMIs taken\n", (unsigned long long)executed, (unsigned long long)interrupts);
     printf("%lu passed, %lu failed\n", passed, failed);
     return failed != 0;
 }
