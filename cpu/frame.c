@@ -87,6 +87,26 @@ static enum flow frame_walk(struct cpu *cpu, struct frame *f, bool write)
 
 enum flow frame_probe(struct cpu *cpu, struct frame *f) { return frame_walk(cpu, f, false); }
 
+/* The values as they lie in memory, the last one lowest. */
+static void frame_image(const struct frame *f, u8 *to)
+{
+    unsigned count = f->count;
+    switch (f->osz) {
+    case OSZ_64:
+        for (unsigned i = 0; i < count; i++)
+            store64(to + (count - 1 - i) * 8, f->value[i]);
+        break;
+    case OSZ_32:
+        for (unsigned i = 0; i < count; i++)
+            store32(to + (count - 1 - i) * 4, (u32)f->value[i]);
+        break;
+    default:
+        for (unsigned i = 0; i < count; i++)
+            store16(to + (count - 1 - i) * 2, (u16)f->value[i]);
+        break;
+    }
+}
+
 enum flow frame_push(struct cpu *cpu, struct frame *f)
 {
     u8 bytes[FRAME_MAX * 8];
@@ -96,15 +116,16 @@ enum flow frame_push(struct cpu *cpu, struct frame *f)
     if ((f->sp & mask) < total)
         return frame_walk(cpu, f, true);
     u64 sp = frame_step(f, f->sp, total);
-    for (unsigned i = 0; i < f->count; i++)
-        memcpy(bytes + (f->count - 1 - i) * n, &f->value[i], n);
     if (!frame_la(cpu, f, sp, total, &la))
         return cpu_raise_ss(cpu, f->error);
     struct tlb_entry *e = tlb_entry_of(cpu, la);
-    if (LIKELY(!f->access && e->write == tlb_key(cpu, la, total)))
-        memcpy(tlb_host(e, la), bytes, total);
-    else if (!mem_write_slow(cpu, la, bytes, total, ACCESS_WRITE | f->access))
-        return frame_walk(cpu, f, true); /* the fault is that of the first value that cannot be pushed: another CR2 */
+    if (LIKELY(!f->access && e->write == tlb_key(cpu, la, total))) {
+        frame_image(f, tlb_host(e, la));
+    } else {
+        frame_image(f, bytes);
+        if (!mem_write_slow(cpu, la, bytes, total, ACCESS_WRITE | f->access))
+            return frame_walk(cpu, f, true); /* the fault is that of the first value that cannot be pushed: another CR2 */
+    }
     f->sp = sp;
     return FLOW_NEXT;
 }
