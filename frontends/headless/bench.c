@@ -20,7 +20,7 @@
 #define MEMORY (128ull << 20)
 #define MESSAGE_MAX 512
 #define ONLY_MAX 32
-#define REPEATS 5
+#define REPEATS 8
 #define CALIBRATION_NS 5e6             /* a run this long tells how long more iterations take */
 #define CHECK_COUNT 2
 #define GUESS_PART 100
