@@ -591,11 +591,69 @@ START_TEST(deeper_levels)
 }
 END_TEST
 
+/* ---- whatever stands in memory ------------------------------------------------------------------------------------ */
+
+static u64 random_bits(void)
+{
+    static u64 state = 4711;
+    state = state * 6364136223846793005ull + 1442695040888963407ull;
+    return state >> 20;
+}
+
+/* Bits of the monitor's VMCS, of the executive one in memory and of MSEG's header that flip: entries fail or not, SMIs and exits come, and
+ * nothing worse happens than that the processor shuts down. */
+START_TEST(random_memory)
+{
+    unsigned returned = 0, failed = 0;
+    for (unsigned n = 0; n < 400; n++) {
+        bench_teardown();
+        setup();
+        if (n % 16 == 15)
+            mseg((unsigned)random_bits() & 7, (u32)random_bits());
+        prepare(TRANSFER, bench_vmcs_64);
+        if (vmcall() != FLOW_EXIT)
+            continue;
+        stm_vmcs();
+        if (n & 1) {
+            go_back_to_root();
+            enter_guest();
+            smi();
+        }
+        for (unsigned step = 0; step < 12 && cpu.event.activity != ACTIVITY_SHUTDOWN; step++) {
+            for (unsigned flips = 1 + random_bits() % 3; cpu.smm.active && flips; flips--) {
+                u64 at = random_bits() % sizeof(struct vmcs);
+                if (random_bits() & 1) {
+                    ((u8 *)v)[at] ^= (u8)(1 << (random_bits() & 7));
+                    vmx_fields_normalise(v);
+                } else {
+                    bus_write(&bus, 0, OWN + 8 + at, 1, bus_read(&bus, 0, OWN + 8 + at, 1) ^ (1u << (random_bits() & 7)));
+                }
+            }
+            if (cpu.smm.active && !cpu.vmx.depth) {
+                cpu.event.valid = 0;
+                cpu.event.blocking &= BLOCK_SMI;
+                vmx_insn_enter(&cpu, &insn, !v->launched);
+                *(cpu.smm.active ? &failed : &returned) += 1;
+            }
+            u8 byte;
+            (void)mem_read(&cpu, cpu.core.rsp, &byte, 1);
+            cpu_service_events(&cpu);
+            if (cpu.vmx.depth && step % 3 == 2)
+                (void)vmx_intercept_simple(&cpu, &insn, EXIT_CPUID);
+            else if (!cpu.smm.active)
+                smi();
+        }
+    }
+    ck_assert_uint_gt(returned, 100);
+    ck_assert_uint_gt(failed, 100);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
         capabilities, failures, activation, activation_32, selector_corners, root_round_trip, blocking_and_injection, guest_round_trip, io_smi,
-        failing_returns, guest_in_smm, vmcs_in_smram, deeper_levels,
+        failing_returns, guest_in_smm, vmcs_in_smram, deeper_levels, random_memory,
     };
     return bench_run_with("SMM-transfer monitor", tests, ARRAY_SIZE(tests), setup);
 }
