@@ -23,7 +23,8 @@ enum flow cpu_raise_fault(struct cpu *cpu)
     case FAULT_EPT_VIOLATION:
     case FAULT_EPT_MISCONFIG:
     case FAULT_APIC_ACCESS:
-    case FAULT_EPT_LOG_FULL: {
+    case FAULT_EPT_LOG_FULL:
+    case FAULT_SPP: {
         cpu->fault.kind = kind;
         enum flow flow = vmx_memory_fault(cpu);
         cpu->fault.kind = FAULT_NONE;

@@ -241,7 +241,7 @@ struct cpu_mode {
 /* A memory access that cannot be made, as the MMU describes it; cpu_raise_fault() (cpu/raise.h) turns it into an event
  * or VM exit. */
 enum fault_kind { FAULT_NONE, FAULT_PAGE, FAULT_EPT_VIOLATION, FAULT_EPT_MISCONFIG, FAULT_NONCANONICAL, FAULT_ALIGNMENT,
-                  FAULT_GP0, FAULT_APIC_ACCESS, FAULT_EPT_LOG_FULL, FAULT_DONE };
+                  FAULT_GP0, FAULT_APIC_ACCESS, FAULT_EPT_LOG_FULL, FAULT_SPP, FAULT_DONE };
 
 struct mem_fault {
     u32 kind;                  /* enum fault_kind; FAULT_DONE: event or exit has been raised already */
@@ -336,6 +336,7 @@ struct cpu {
     void *policy_settings;         /* its parameters */
     u64 vmx_withheld[2];           /* VMX controls (bit: number in vmx/controls.def) that the policy does not offer … */
     u64 vmx_emulated[2];           /* … and those that L0 adds to what its hardware is said to have */
+    bool ept_small_pages;          /* EPT maps no pages of 1 GByte */
     struct vmx_stats *stats;
     u32 feature[FEATURE_WORDS];    /* enabled CPUID features, bit index = enum cpu_feature (cpu/features.def) */
     unsigned index;                /* number of this vCPU, also its initial APIC ID */

@@ -32,9 +32,18 @@ struct purpose {
 
 /* ---- locating ---------------------------------------------------------------------------------------------------- */
 
+static enum shadow_use shadow_use(const struct cpu *cpu, unsigned access)
+{
+    if (LIKELY(!(access & ACCESS_SHADOW_STACK)))
+        return SHADOW_NONE;
+    return walk_user_access(cpu, access) ? SHADOW_USER : SHADOW_SUPERVISOR;
+}
+
 static bool leaf_allows(const struct cpu *cpu, u32 flags, unsigned access)
 {
     u32 need = access & ACCESS_EXEC ? LEAF_EXECUTE : access & ACCESS_WRITE ? LEAF_WRITE_THROUGH : LEAF_READ;
+    if (UNLIKELY(shadow_use(cpu, access) == SHADOW_SUPERVISOR))
+        need = access & ACCESS_WRITE ? LEAF_SHADOW_WRITE : LEAF_SHADOW_READ;
     return flags & need && !walk_denied(cpu, flags, access);
 }
 
@@ -46,8 +55,8 @@ static void entry_fill(struct cpu *cpu, const struct tlb_leaf *leaf)
     tlb_entry_put(cpu, leaf->la, leaf->where, cpu->tlb->live_tag & 3, leaf_allows(cpu, leaf->flags, ACCESS_READ), write);
 }
 
-/* The leaf of la's page after walking all tables for this access. NULL: a fault, or *apic_frame is set. */
-static struct tlb_leaf *leaf_walk(struct cpu *cpu, u64 la, unsigned access, enum tlb_side side, int *apic_frame)
+/* The leaf of la's page after walking all tables for this access of n bytes. NULL: a fault, or *apic_frame is set. */
+static struct tlb_leaf *leaf_walk(struct cpu *cpu, u64 la, unsigned n, unsigned access, enum tlb_side side, int *apic_frame)
 {
     struct la_result r;
     struct gpa_result g;
@@ -56,7 +65,8 @@ static struct tlb_leaf *leaf_walk(struct cpu *cpu, u64 la, unsigned access, enum
     if (!walk_translate(cpu, la, access, false, &r))
         return NULL;
     struct gpa_use use = {.access = access & (ACCESS_WRITE | ACCESS_EXEC), .side = (u8)side, .has_la = true, .own = true, .la = la,
-                          .user = r.flags & LEAF_USER};
+                          .user = r.flags & LEAF_USER, .page = r.flags, .unverified = r.unverified, .size = (u16)n,
+                          .shadow = (u8)shadow_use(cpu, access)};
     if (!ept_translate(cpu, cpu->vmx.depth, r.gpa, &use, &g))
         return NULL;
     if (UNLIKELY(g.apic_frame >= 0)) {
@@ -69,6 +79,10 @@ static struct tlb_leaf *leaf_walk(struct cpu *cpu, u64 la, unsigned access, enum
         flags |= LEAF_READ;
     if (r.flags & LEAF_WRITE_THROUGH && g.flags & GPA_WRITE)
         flags |= LEAF_WRITE_THROUGH;
+    if (g.flags & GPA_SHADOW_READ)
+        flags |= LEAF_SHADOW_READ;
+    if (r.flags & LEAF_WRITE_THROUGH && g.flags & GPA_SHADOW_WRITE)
+        flags |= LEAF_SHADOW_WRITE;
     if (r.flags & LEAF_EXECUTE && g.flags & (use.user ? GPA_EXECUTE_USER : GPA_EXECUTE_SUPERVISOR))
         flags |= LEAF_EXECUTE;
     u64 where = bus_memory_offset(cpu->bus, g.hpa);
@@ -127,7 +141,7 @@ static bool page_locate(struct cpu *cpu, u64 la, unsigned n, unsigned access, co
     enum tlb_side side = access & ACCESS_EXEC ? SIDE_FETCH : SIDE_DATA;
     struct tlb_leaf *leaf = tlb_leaf_find(cpu, la, side);
     if (!leaf || !leaf_allows(cpu, leaf->flags, access)) {
-        leaf = leaf_walk(cpu, la, access, side, &t->apic_frame);
+        leaf = leaf_walk(cpu, la, n, access, side, &t->apic_frame);
         if (!leaf) {
             if (t->apic_frame < 0) {
                 const struct mem_fault *fault = &cpu->fault;

@@ -27,14 +27,17 @@ enum tlb_side { SIDE_DATA, SIDE_FETCH, SIDE_COUNT };
 
 /* What matters of one entered frame. */
 struct tlb_place {
-    u64 eptp;                  /* bits 51:12 and 6:3 of the EPT pointer and PLACE_*; 0: no EPT */
+    u64 eptp;                  /* bits 51:12 and 7:3 of the EPT pointer and PLACE_*; 0: no EPT */
     u64 apic_page;             /* APIC-access page, in the hypervisor's physical space; ~0: none */
     u64 vpid;                  /* 0: none */
 };
 #define PLACE_EPT BIT(62)
 #define PLACE_MODE_BASED_EXECUTE BIT(63)
+#define PLACE_PAGING_WRITE BIT(61)
+#define PLACE_VERIFY BIT(60)
 #define PLACE_ROOT_MASK (mask_low(52) & ~0xfffull)
 #define PLACE_ACCESSED_DIRTY BIT(6)
+#define PLACE_SHADOW_STACK BIT(7)
 
 struct tlb_chain {
     u32 depth;
@@ -55,6 +58,8 @@ enum {
     LEAF_MEMORY = 1 << 6,           /* `where` is an offset in bus->ram, not an hpa */
     LEAF_SHADOW_STACK = 1 << 7,     /* a shadow-stack page */
     LEAF_KEY_SHIFT = 8,             /* 4 bits of protection key */
+    LEAF_SHADOW_READ = 1 << 12,     /* the EPTs' say to supervisor shadow-stack accesses, in place of LEAF_READ … */
+    LEAF_SHADOW_WRITE = 1 << 13,    /* … and LEAF_WRITE_THROUGH */
 };
 
 struct tlb_leaf {
@@ -70,7 +75,7 @@ struct tlb_context {
     u32 hash;                       /* of chain and pcid */
     u64 last_used;
     u64 uid;
-    u64 controls, keys;             /* what the entries were made under: see tlb.c */
+    u64 controls, keys, hlat;       /* what the entries were made under: see tlb.c */
     u32 generation;                 /* of entries */
     u32 leaf_generation, global_generation;
     u64 large[16];                  /* bit (la >> 22) % 1024: fragments of large pages may be cached there */
@@ -87,8 +92,13 @@ enum {
     GPA_WRITE = 1 << 1,             /* dirty flags are set, too */
     GPA_EXECUTE_SUPERVISOR = 1 << 2,
     GPA_EXECUTE_USER = 1 << 3,
-    GPA_TABLE = 1 << 4,             /* may be read as a guest paging structure */
-    GPA_ALL = 0x1f,
+    GPA_TABLE = 1 << 4,             /* may be read as a guest paging structure … */
+    GPA_TABLE_WRITE = 1 << 5,       /* … whose flags may be updated */
+    GPA_SHADOW_READ = 1 << 6,       /* supervisor shadow-stack accesses */
+    GPA_SHADOW_WRITE = 1 << 7,
+    GPA_PAGING_WRITE = 1 << 8,      /* verified accesses may use paging structures here */
+    GPA_ALL = 0x1ff,
+    GPA_VERIFY = 1 << 9,            /* not a right: accesses to the page are verified */
 };
 
 struct gpa_entry {
@@ -163,6 +173,12 @@ static inline u32 frame_secondary(const struct vmcs *vmcs)
     return vmcs->primary_controls >> 31 & 1 ? (u32)vmcs->secondary_controls : 0;
 }
 enum { FRAME_APIC_ACCESSES = 1 << 0, FRAME_EPT = 1 << 1, FRAME_VPID = 1 << 5, FRAME_PML = 1 << 17,
-       FRAME_MODE_BASED_EXECUTE = 1 << 22, FRAME_BUS_LOCK_DETECTION = 1 << 30 };
+       FRAME_MODE_BASED_EXECUTE = 1 << 22, FRAME_SPP = 1 << 23, FRAME_BUS_LOCK_DETECTION = 1 << 30 };
+/* Tertiary controls. */
+static inline u64 frame_tertiary(const struct vmcs *vmcs)
+{
+    return vmcs->primary_controls >> 17 & 1 ? vmcs->tertiary_controls : 0;
+}
+enum { FRAME_HLAT = 1 << 1, FRAME_PAGING_WRITE = 1 << 2, FRAME_VERIFY = 1 << 3 };
 
 #endif

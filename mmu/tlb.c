@@ -100,9 +100,14 @@ static struct tlb_place place_read(const struct cpu *cpu, unsigned k)
     u32 secondary = frame_secondary(vmcs);
     struct tlb_place p = {.apic_page = ~0ull};
     if (secondary & FRAME_EPT) {
-        p.eptp = PLACE_EPT | (vmcs->ept_pointer & (PLACE_ROOT_MASK | PLACE_ACCESSED_DIRTY | 7 << 3));
+        u64 tertiary = frame_tertiary(vmcs);
+        p.eptp = PLACE_EPT | (vmcs->ept_pointer & (PLACE_ROOT_MASK | PLACE_SHADOW_STACK | PLACE_ACCESSED_DIRTY | 7 << 3));
         if (secondary & FRAME_MODE_BASED_EXECUTE)
             p.eptp |= PLACE_MODE_BASED_EXECUTE;
+        if (tertiary & FRAME_PAGING_WRITE)
+            p.eptp |= PLACE_PAGING_WRITE;
+        if (tertiary & FRAME_VERIFY)
+            p.eptp |= PLACE_VERIFY;
     }
     if (secondary & FRAME_APIC_ACCESSES)
         p.apic_page = vmcs->apic_access_address & ~0xfffull;
@@ -363,6 +368,18 @@ static u64 keys_of(const struct cpu *cpu)
     return (cpu->sys.cr4 & CR4_PKE ? (u32)cpu->sys.pkru : 0) | (cpu->sys.cr4 & CR4_PKS ? cpu->sys.pkrs << 32 : 0);
 }
 
+/* Which linear addresses the innermost frame translates, through which tables; 0: none. Unlike the processor, which leaves
+ * that to INVVPID and INVEPT, a change is noticed here. */
+static u64 hlat_of(const struct cpu *cpu)
+{
+    if (!cpu->vmx.depth)
+        return 0;
+    const struct vmcs *vmcs = &cpu->vmx.frame[cpu->vmx.depth - 1].vmcs;
+    if (LIKELY(!(frame_tertiary(vmcs) & FRAME_HLAT)))
+        return 0;
+    return (vmcs->hlat_pointer & PLACE_ROOT_MASK) | (vmcs->hlat_prefix_size & 0xff) << 1 | 1;
+}
+
 void tlb_select(struct cpu *cpu)
 {
     struct tlb *t = cpu->tlb;
@@ -387,9 +404,9 @@ void tlb_select(struct cpu *cpu)
         c->last_used = ++t->ticks;
     }
 
-    u64 controls = controls_of(cpu), keys = keys_of(cpu);
-    if (UNLIKELY(c->controls != controls || c->keys != keys)) {
-        if ((c->controls ^ controls) & CONTROLS_HARD) {
+    u64 controls = controls_of(cpu), keys = keys_of(cpu), hlat = hlat_of(cpu);
+    if (UNLIKELY(c->controls != controls || c->keys != keys || c->hlat != hlat)) {
+        if ((c->controls ^ controls) & CONTROLS_HARD || c->hlat != hlat) {
             context_flush(t, c, false);
         } else {
             entries_drop(c);
@@ -398,6 +415,7 @@ void tlb_select(struct cpu *cpu)
         }
         c->controls = controls;
         c->keys = keys;
+        c->hlat = hlat;
     }
     t->live_tag = (u64)c->generation << 2 | tlb_mode_of(cpu, 0);
     u64 tag = UNLIKELY(cpu->tlb_slow) ? TLB_TAG_SLOW : t->live_tag;

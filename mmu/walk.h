@@ -16,8 +16,14 @@ struct gpa_use {
     bool own;                  /* the accessed page itself, not a table on the way to it */
     bool has_la;               /* la is what is being translated */
     bool peek;                 /* touch nothing: no caches, no flags, no log, no fault */
+    bool unverified;           /* own: a paging structure on the way to it is not where guest paging may write */
+    u8 shadow;                 /* enum shadow_use */
+    u16 size;                  /* own: bytes, in one page */
+    u32 page;                  /* own: LEAF_* as the guest's paging structures have them */
     u64 la;
 };
+
+enum shadow_use { SHADOW_NONE, SHADOW_USER, SHADOW_SUPERVISOR };
 
 struct gpa_result {
     u64 hpa;
@@ -39,8 +45,9 @@ void walk_store(struct cpu *cpu, u64 hpa, unsigned size, u64 value);
 struct la_result {
     u64 gpa;
     u32 flags;                 /* LEAF_WRITABLE, _USER, _GLOBAL, _SHADOW_STACK, key; LEAF_EXECUTE: NX is clear; LEAF_WRITE_THROUGH: D is set */
-    unsigned shift;            /* log2 of the page's size */
+    unsigned shift;            /* log2 of the page's size, or less where it may not be cached as so large */
     unsigned pat;              /* the PAT's entry that gives its memory type */
+    bool unverified;           /* see struct gpa_use */
 };
 
 /* la -> gpa of the running level, through its page tables, with the rights of `access` (ACCESS_*); sets A and D.
@@ -49,6 +56,9 @@ bool walk_translate(struct cpu *cpu, u64 la, unsigned access, bool peek, struct 
 
 /* A data access's la (access: ACCESS_*) without what linear-address masking lets a program keep in it. */
 u64 walk_program_la(const struct cpu *cpu, u64 la, unsigned access);
+
+/* An access with these ACCESS_* bits is a user-mode access. */
+bool walk_user_access(const struct cpu *cpu, unsigned access);
 
 /* The error-code bits (P, PK) of the page fault that an access to a page with these LEAF_* flags raises, 0 when it is
  * allowed. */

@@ -46,7 +46,7 @@ const char *vmx_control_word_text(unsigned word)
     static const char *const text[VMX_WORD_COUNT] = {
         "Pin-based VM-execution controls", "Primary processor-based VM-execution controls",
         "Secondary processor-based VM-execution controls", "Tertiary processor-based VM-execution controls",
-        "VM-exit controls", "VM-entry controls",
+        "VM-exit controls", "VM-entry controls", "EPT, as IA32_VMX_EPT_VPID_CAP reports it",
     };
     return word < VMX_WORD_COUNT ? text[word] : "?";
 }
@@ -150,10 +150,9 @@ static u64 ept_vpid(const struct cpu *cpu)
 {
     u64 value = 0;
     if (vmx_control_supported(cpu, CTL_SECONDARY_EPT))
-        value |= VMX_EPT_CAP_EXECUTE_ONLY | VMX_EPT_CAP_WALK_4 | VMX_EPT_CAP_UC | VMX_EPT_CAP_WB | VMX_EPT_CAP_2M
-                 | VMX_EPT_CAP_1G | VMX_EPT_CAP_INVEPT | VMX_EPT_CAP_INVEPT_SINGLE | VMX_EPT_CAP_INVEPT_ALL
-                 | (generation(cpu) >= GENERATION_HASWELL ? VMX_EPT_CAP_ACCESSED_DIRTY : 0)
-                 | (generation(cpu) >= GENERATION_ICELAKE ? VMX_EPT_CAP_WALK_5 : 0);
+        value |= vmx_allowed_1(cpu, VMX_WORD_EPTCAP);
+    if (vmx_control_supported(cpu, CTL_TERTIARY_HLAT))
+        value |= (u64)VMX_HLAT_PREFIX_MAX << VMX_EPT_CAP_HLAT_PREFIX_SHIFT;
     if (vmx_control_supported(cpu, CTL_SECONDARY_VPID))
         value |= VMX_VPID_CAP_INVVPID | VMX_VPID_CAP_ADDRESS | VMX_VPID_CAP_SINGLE | VMX_VPID_CAP_ALL
                  | VMX_VPID_CAP_SINGLE_KEEP_GLOBAL;

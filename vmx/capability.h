@@ -59,23 +59,15 @@ enum { FEATURE_CONTROL_LOCKED = 1 << 0, FEATURE_CONTROL_VMX_IN_SMX = 1 << 1, FEA
 #define VMX_CR3_TARGETS 4u
 #define VMX_MSR_LIST_MAX 512               /* recommended most entries in an MSR area; more are processed all the same */
 
-/* IA32_VMX_EPT_VPID_CAP. */
-#define VMX_EPT_CAP_EXECUTE_ONLY BIT(0)
-#define VMX_EPT_CAP_WALK_4 BIT(6)
-#define VMX_EPT_CAP_WALK_5 BIT(7)
-#define VMX_EPT_CAP_UC BIT(8)
-#define VMX_EPT_CAP_WB BIT(14)
-#define VMX_EPT_CAP_2M BIT(16)
-#define VMX_EPT_CAP_1G BIT(17)
-#define VMX_EPT_CAP_INVEPT BIT(20)
-#define VMX_EPT_CAP_ACCESSED_DIRTY BIT(21)
-#define VMX_EPT_CAP_INVEPT_SINGLE BIT(25)
-#define VMX_EPT_CAP_INVEPT_ALL BIT(26)
+/* IA32_VMX_EPT_VPID_CAP; the bits about EPT are EPTCAP_… of vmx/controls.def. */
 #define VMX_VPID_CAP_INVVPID BIT(32)
 #define VMX_VPID_CAP_ADDRESS BIT(40)
 #define VMX_VPID_CAP_SINGLE BIT(41)
 #define VMX_VPID_CAP_ALL BIT(42)
 #define VMX_VPID_CAP_SINGLE_KEEP_GLOBAL BIT(43)
+
+#define VMX_EPT_CAP_HLAT_PREFIX_SHIFT 48   /* 6 bits: the largest HLAT prefix size */
+#define VMX_HLAT_PREFIX_MAX 1u
 
 /* IA32_VMX_VMFUNC, and the VM-function controls that it allows: bit n is function n. */
 #define VMX_VMFUNC_EPTP_SWITCHING BIT(0)

@@ -206,9 +206,10 @@ static bool eptp_memory_type(u64 eptp)
 
 static bool eptp_reserved_clear(const struct cpu *cpu, u64 eptp)
 {
-    /* Bit 6 enables accessed and dirty flags, where there are such. */
-    bool flags = vmx_capability(cpu, MSR_IA32_VMX_EPT_VPID_CAP) & VMX_EPT_CAP_ACCESSED_DIRTY;
-    return (eptp & (flags ? 0xf80 : 0xfc0)) == 0 && (eptp & ~mask_low(cpu_physical_bits(cpu))) == 0;
+    /* Bit 6 enables accessed and dirty flags, bit 7 the supervisor shadow-stack control, where there are such. */
+    u64 cap = vmx_capability(cpu, MSR_IA32_VMX_EPT_VPID_CAP);
+    u64 reserved = 0xf00 | (cap & EPTCAP_ACCESSED_DIRTY ? 0 : 1 << 6) | (cap & EPTCAP_SHADOW_STACK ? 0 : 1 << 7);
+    return (eptp & reserved) == 0 && (eptp & ~mask_low(cpu_physical_bits(cpu))) == 0;
 }
 
 /* 1 to 15 bytes; 0 where IA32_VMX_MISC says so. */
@@ -223,7 +224,7 @@ static bool eptp_walk_length_(const struct cpu *cpu, u64 eptp)
 {
     unsigned levels = (unsigned)(eptp >> 3 & 7) + 1;
     u64 cap = vmx_capability(cpu, MSR_IA32_VMX_EPT_VPID_CAP);
-    return (levels == 4 && cap & VMX_EPT_CAP_WALK_4) || (levels == 5 && cap & VMX_EPT_CAP_WALK_5);
+    return (levels == 4 && cap & EPTCAP_WALK_4) || (levels == 5 && cap & EPTCAP_WALK_5);
 }
 
 bool vmx_eptp_valid(const struct cpu *cpu, u64 eptp)

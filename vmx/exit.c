@@ -191,7 +191,8 @@ static void record_exit(struct cpu *cpu, struct vmcs *v, const struct vmx_exit_i
          * it restarts the IRET. */
         if (x->interruption_info & INFO_VALID && (x->interruption_info & 0xff) != EXC_DF)
             v->exit_interruption_info |= INFO_NMI_UNBLOCKING;
-        else if ((x->reason & 0xffff) == EXIT_EPT_VIOLATION || (x->reason & 0xffff) == EXIT_PML_FULL)
+        else if ((x->reason & 0xffff) == EXIT_EPT_VIOLATION || (x->reason & 0xffff) == EXIT_PML_FULL ||
+                 (x->reason & 0xffff) == EXIT_SPP_EVENT)
             v->exit_qualification |= INFO_NMI_UNBLOCKING;
     }
     v->entry_interruption_info &= ~(u64)INFO_VALID;
@@ -491,13 +492,18 @@ static void carry(const struct mem_fault *fault, struct vmx_exit_info *x)
                                                 .size = fault->carry_size};
 }
 
+/* Bits 11:9 of that qualification: the linear address is a user-mode one, read/write, not executable. */
+#define VMX_ADVANCED_EPT_BITS (7ull << 9)
+
 /* The exit qualification of the EPT violation in cpu->fault. For a frame that is not the innermost the linear address means
  * nothing: it is not its guest's. */
 static u64 violation_qualification(const struct cpu *cpu)
 {
     u64 qualification = cpu->fault.qualification;
     if (cpu->fault.frame + 1 < cpu->vmx.depth)
-        qualification &= ~(BIT(7) | BIT(8));
+        qualification &= ~(BIT(7) | BIT(8) | VMX_ADVANCED_EPT_BITS);
+    if (!(vmx_capability(cpu, MSR_IA32_VMX_EPT_VPID_CAP) & EPTCAP_ADVANCED_EXITS))
+        qualification &= ~VMX_ADVANCED_EPT_BITS;
     return qualification;
 }
 
@@ -524,6 +530,10 @@ void vmx_memory_exit(struct cpu *cpu)
     case FAULT_APIC_ACCESS:
         x.reason = EXIT_APIC_ACCESS;
         x.gpa = 0;
+        break;
+    case FAULT_SPP:
+        x.reason = EXIT_SPP_EVENT;
+        x.la = k + 1 < cpu->vmx.depth ? 0 : fault->la;
         break;
     case FAULT_EPT_LOG_FULL:
         x.reason = EXIT_PML_FULL;

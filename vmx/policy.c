@@ -67,6 +67,7 @@ static void take_controls(struct cpu *cpu)
         else if (source == NESTOR_EMULATED)
             cpu->vmx_emulated[n / 64] |= BIT(n % 64);
     }
+    cpu->ept_small_pages = !vmx_control_supported(cpu, CTL_EPTCAP_PAGES_1G);
 }
 
 static bool take(struct cpu *cpu, const struct nestor_policy *policy, const char *parameters, char *message,

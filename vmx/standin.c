@@ -19,6 +19,7 @@
 #include "cpu/raise.h"
 #include "cpu/trace.h"
 #include "mmu/access.h"
+#include "vmx/capability.h"
 
 /* Of the lent page: three entries of a table that serves as its own page directory, pointer table and so on, and the
  * instruction in front of them. */
@@ -86,7 +87,7 @@ bool vmx_standin_ask(struct cpu *cpu, unsigned k, struct vmx_exit_info *x)
     } else {
         x->la = cpu->core.rbx = slot_la(SLOT_ACCESS, x->gpa);
         if (x->reason == EXIT_EPT_VIOLATION)
-            x->qualification |= BIT(7) | BIT(8);
+            x->qualification |= BIT(7) | BIT(8) | (vmx_capability(cpu, MSR_IA32_VMX_EPT_VPID_CAP) & EPTCAP_ADVANCED_EXITS ? BIT(10) : 0);
     }
     u->shown_rip = cpu->core.rip;
     u->shown_cr3 = cpu->sys.cr3;

@@ -234,13 +234,24 @@ void vmx_stats_entry(struct cpu *cpu, unsigned by, unsigned level)
     }
 }
 
+/* What of EPT, as far as the EPT pointer tells. */
+static u64 eptp_uses(const struct vmcs *v)
+{
+    u64 eptp = v->ept_pointer;
+    if (!(vmx_secondary(v) & SECONDARY_EPT))
+        return 0;
+    return ((eptp >> 3 & 7) == 4 ? EPTCAP_WALK_5 : EPTCAP_WALK_4) | (eptp >> 6 & 1 ? EPTCAP_ACCESSED_DIRTY : 0) |
+           (eptp >> 7 & 1 ? EPTCAP_SHADOW_STACK : 0);
+}
+
 void vmx_stats_controls(struct cpu *cpu)
 {
     const struct vmcs *v = &cpu->vmx.frame[0].vmcs;
     const u64 word[VMX_WORD_COUNT] = {
         [VMX_WORD_PIN] = v->pin_controls, [VMX_WORD_PRIMARY] = v->primary_controls, [VMX_WORD_SECONDARY] = vmx_secondary(v),
         [VMX_WORD_TERTIARY] = v->primary_controls & PRIMARY_TERTIARY_CONTROLS ? v->tertiary_controls : 0,
-        [VMX_WORD_VMEXIT] = v->exit_controls, [VMX_WORD_VMENTRY] = v->entry_controls};
+        [VMX_WORD_VMEXIT] = v->exit_controls, [VMX_WORD_VMENTRY] = v->entry_controls,
+        [VMX_WORD_EPTCAP] = eptp_uses(v)};
     if (!cpu->stats || !(cpu->vmx_emulated[0] | cpu->vmx_emulated[1] | cpu->vmx_withheld[0] | cpu->vmx_withheld[1]))
         return;
     for (unsigned n = 0; n < CTL_COUNT; n++) {

@@ -83,6 +83,11 @@ void vmx_filter_cpuid(struct cpu *c, u32 leaf, u32 subleaf, u32 regs[4])
     if (leaf == 0x2bad)
         regs[2] = 0xf117e4ed;
 }
+bool vmx_carried_port(const struct cpu *c, u16 port, unsigned size, bool input, u32 *value)
+{
+    (void)c, (void)port, (void)size, (void)input, (void)value;
+    return false;
+}
 enum flow vmx_memory_fault(struct cpu *c)
 {
     (void)c;

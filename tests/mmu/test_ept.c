@@ -41,7 +41,7 @@ static int violation(u64 la, unsigned access)
     if (access & ACCESS_EXEC ? mem_fetch_page(cpu, la, &host, &offset) : mem_probe(cpu, la, 1, access))
         return -1;
     ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_VIOLATION);
-    return (int)cpu->fault.qualification;
+    return (int)(cpu->fault.qualification & ~0xe00ull);      /* test advanced_information is about these */
 }
 
 /* Rights of one frame, all combinations. Guest: no paging (its gpas are the las). */
@@ -672,11 +672,465 @@ START_TEST(frames_without_ept)
 }
 END_TEST
 
+/* ---- what entries say beside rights ------------------------------------------------------------------------------ */
+
+/* The guest's own tables at gpa TABLES.., mapped like everything else one to one by 2 MiB pages, but for single pages that
+ * a test changes: those in the 2 MiB from CHANGED on have entries of their own. */
+#define CHANGED 0x600000ull
+static u64 detail(u64 gpa) { return rig_entry(root[0], 39, 12, gpa, ER | EW | EX | EXU, 0); }
+
+static void one_to_one(u64 eptp_flags, u64 secondary, u64 tertiary)
+{
+    ept_on(0, rig_page(), eptp_flags);
+    vmcs_of(0)->primary_controls |= 1u << 17;
+    vmcs_of(0)->secondary_controls |= secondary;
+    vmcs_of(0)->tertiary_controls = tertiary;
+    for (u64 gpa = 0; gpa < RIG_RAM; gpa += 1 << 21)
+        if (gpa != CHANGED)
+            ept_map(0, gpa, gpa, EALL, 21, 0);
+    for (u64 gpa = CHANGED; gpa < CHANGED + (1 << 21); gpa += 0x1000)
+        ept_map(0, gpa, gpa, EALL, 12, 0);
+}
+
+static void changed(u64 gpa, u64 flags)
+{
+    put64(detail(gpa), gpa | EWB | flags);
+    tlb_invept(cpu, 0, root[0], false);
+}
+
+/* Bits 11:9: what the guest's own paging makes of the page [SDM3 "Exit Qualification for EPT Violations"]. */
+START_TEST(advanced_information)
+{
+    one_to_one(0, 0, 0);
+    cpu->sys.efer |= EFER_NXE;
+    rig_mode(PAGING_4LEVEL, 0);
+    depth(1);
+    changed(CHANGED, 0);
+    for (unsigned n = 0; n < 8; n++) {
+        rig_map(LA, CHANGED, P | (n & 1 ? U : 0) | (n & 2 ? W : 0) | (n & 4 ? NX : 0), 12);
+        tlb_flush_context(cpu, false);
+        violation(LA + 16, ACCESS_READ);
+        ck_assert_uint_eq(cpu->fault.qualification, 0x181 | n << 9);
+    }
+    /* Rights are those of all levels. */
+    rig_map(LA, CHANGED, P | U | W, 12);
+    u64 upper = rig_entry(cpu->sys.cr3, 39, 30, LA, 0, 0);
+    put64(upper, get64(upper) & ~(u64)(W | U));
+    tlb_flush_context(cpu, false);
+    violation(LA, ACCESS_READ);
+    ck_assert_uint_eq(cpu->fault.qualification, 0x181);
+    /* A paging structure is not the page. */
+    put64(upper, CHANGED | P | U | W);
+    tlb_flush_context(cpu, false);
+    violation(LA, ACCESS_READ);
+    ck_assert_uint_eq(cpu->fault.qualification, 0x81);
+    /* Without paging: user-mode, writable, executable. */
+    cpu->sys.cr0 = cpu->sys.cr4 = cpu->sys.efer = 0;
+    rig_mode(PAGING_NONE, 0);
+    violation(CHANGED, ACCESS_WRITE);
+    ck_assert_uint_eq(cpu->fault.qualification, 0x782);
+}
+END_TEST
+
+/* Bit 60 says whether supervisor shadow-stack accesses may be made, and nothing else does but reading and the rights of
+ * the tables on the way; user ones and all others know nothing of it. */
+START_TEST(supervisor_shadow_stacks)
+{
+    one_to_one(1 << 7, 0, 0);
+    cpu->sys.cr0 |= CR0_WP;
+    cpu->sys.cr4 |= CR4_CET;
+    rig_mode(PAGING_4LEVEL, 0);
+    rig_map(LA, CHANGED, P | D, 12);
+    rig_map(LA + 0x1000, CHANGED, P | D | U, 12);
+    u64 upper = rig_entry(root[0], 39, 21, CHANGED, 0, 0), upper_entry = get64(upper);
+    for (unsigned on = 0; on < 2; on++) {
+        vmcs_of(0)->ept_pointer = root[0] | 3 << 3 | 6 | (on ? 1 << 7 : 0);
+        for (unsigned n = 0; n < 16; n++) {
+            u64 leaf = (n & 1 ? ER : 0) | (n & 2 ? EW : 0) | EX;
+            if ((leaf & (ER | EW)) == EW)
+                continue;
+            put64(upper, n & 8 ? upper_entry & ~(u64)EW : upper_entry);
+            changed(CHANGED, leaf | (n & 4 ? BIT(60) : 0));
+            depth(1);
+            u64 all = leaf & (n & 8 ? ER | EX : ER | EW | EX);
+            for (unsigned user = 0; user < 2; user++)
+                for (unsigned write = 0; write < 2; write++) {
+                    bool plain = all & (write ? EW : ER), own = leaf & ER && !(n & 8) && n & 4;
+                    bool want = on && !user ? own : plain;
+                    for (unsigned round = 0; round < 2; round++) {         /* from the tables, from what is cached */
+                        rig_mode(PAGING_4LEVEL, user ? 3 : 0);
+                        int got = violation(user ? LA + 0x1000 : LA, ACCESS_SHADOW_STACK | (write ? ACCESS_WRITE : 0));
+                        int bits = (int)(0x2180 | 1u << write | all << 3 | (on && n & 4 ? 0x4000 : 0));
+                        ck_assert_msg(got == (want ? -1 : bits), "on %u n %u user %u write %u: %x", on, n, user, write, (unsigned)got);
+                    }
+                }
+            rig_mode(PAGING_4LEVEL, 0);
+            ck_assert_int_eq(violation(LA, ACCESS_READ), all & ER ? -1 : (int)(0x181 | all << 3 | (on && n & 4 ? 0x4000 : 0)));
+            depth(0);
+        }
+    }
+}
+END_TEST
+
+/* Two frames: both have to agree to a supervisor shadow-stack access, each by its own rule; the dirty flag of the one
+ * that has flags is set. */
+START_TEST(chain_shadow_stacks)
+{
+    static const unsigned shift[2] = {12, 12};
+    u64 flags[2] = {EALL, EALL}, eptp[2] = {1 << 6, 1 << 7};
+    u64 base = build_chain(2, shift, flags, eptp), t = 0x200000, index = LA, page = 0x3fe000;
+    for (unsigned i = 0; i < 4; i++, index <<= 9)
+        put64(base + t + i * 0x1000 + (index >> 39 & 511) * 8, i < 3 ? (t + (i + 1) * 0x1000) | P | W | A : page | P | D | A);
+    cpu->sys.cr3 = t;
+    cpu->sys.cr0 |= CR0_WP;
+    rig_mode(PAGING_4LEVEL, 0);
+    depth(2);
+    u64 inner = rig_entry(root[1], 39, 12, page, 0, STEP), outer = rig_entry(root[0], 39, 12, page + STEP, 0, 0);
+    u64 inner_entry = get64(inner), outer_entry = get64(outer);
+    ck_assert_int_eq(violation(LA, ACCESS_SHADOW_STACK), 0x21b9);
+    ck_assert_uint_eq(cpu->fault.frame, 1);
+    put64(inner, (inner_entry & ~(u64)EW) | BIT(60));
+    ck_assert_int_eq(violation(LA, ACCESS_SHADOW_STACK), -1);
+    ck_assert_uint_eq(get64(outer) & (EA | ED), EA);
+    ck_assert_int_eq(violation(LA, ACCESS_SHADOW_STACK | ACCESS_WRITE), -1);
+    ck_assert_uint_eq(get64(outer) & (EA | ED), EA | ED);
+    put64(outer, outer_entry & ~(u64)EW);
+    tlb_invept(cpu, 0, 0, true);
+    ck_assert_int_eq(violation(LA, ACCESS_SHADOW_STACK), -1);
+    ck_assert_int_eq(violation(LA, ACCESS_SHADOW_STACK | ACCESS_WRITE), 0x202a);
+    ck_assert_uint_eq(cpu->fault.frame, 0);
+}
+END_TEST
+
+/* Bit 58 lets guest paging set its flags where nothing else may write, and be read with accessed and dirty flags for EPT,
+ * which makes reading count as writing. */
+START_TEST(paging_write)
+{
+    for (unsigned ad = 0; ad < 2; ad++)
+        for (unsigned on = 0; on < 2; on++) {
+            cpu->sys.cr3 = 0;
+            depth(0);
+            one_to_one(ad ? 1 << 6 : 0, 0, on ? 1 << 2 : 0);
+            rig_mode(PAGING_4LEVEL, 0);
+            u64 keep = rig_next;
+            rig_next = CHANGED + 0x10000;              /* the guest's tables */
+            rig_map(LA, 0x800000, P | W, 12);
+            rig_next = keep;
+            u64 pte = rig_entry(cpu->sys.cr3, 39, 12, LA, 0, 0), table = pte & ~0xfffull;
+            changed(table, ER | BIT(58));
+            depth(1);
+            ck_assert_int_eq(violation(LA, ACCESS_WRITE), on ? -1 : ad ? 0x8b : 0x8a);
+            ck_assert_uint_eq(get64(pte) & (A | D), on ? A | D : 0);
+            ck_assert_uint_eq(get64(detail(table)) & (EA | ED), on && ad ? EA | ED : 0);
+            /* Software's own writes are another matter, and so is the bit on other pages. */
+            rig_map(LA + 0x1000, table, P | W | A | D, 12);
+            tlb_flush_context(cpu, false);
+            if (on)
+                ck_assert_int_eq(violation(LA + 0x1000, ACCESS_WRITE), 0x18a);
+            /* Reading must be allowed: that with the bit is a misconfiguration. */
+            changed(table, EX | BIT(58));
+            cpu->fault = (struct mem_fault){0};
+            ck_assert(!mem_probe(cpu, LA, 1, ACCESS_READ));
+            ck_assert_uint_eq(cpu->fault.kind, on ? FAULT_EPT_MISCONFIG : FAULT_EPT_VIOLATION);
+            memset(bus.ram + CHANGED, 0, 1 << 21);
+        }
+}
+END_TEST
+
+/* Pages with bit 57 are reached only through paging structures in pages with bit 58: each of the four in turn has it not. */
+START_TEST(guest_paging_verification)
+{
+    one_to_one(0, 0, 1 << 3);
+    rig_mode(PAGING_4LEVEL, 0);
+    u64 keep = rig_next;
+    rig_next = CHANGED + 0x10000;
+    rig_map(LA, CHANGED, P | W | U | A | D, 12);
+    rig_next = keep;
+    depth(1);
+    ck_assert_int_eq(violation(LA, ACCESS_READ), -1);
+    changed(CHANGED, ER | EW | EX | BIT(57));
+    ck_assert_int_eq(violation(LA + 8, ACCESS_READ), 0x81b9);
+    ck_assert_uint_eq(cpu->fault.gpa, CHANGED + 8);
+    ck_assert_int_eq(violation(LA, ACCESS_WRITE), 0x81ba);
+    ck_assert_int_eq(violation(LA, ACCESS_EXEC), 0x81bc);
+    for (unsigned missing = 0; missing <= 4; missing++) {
+        for (unsigned i = 0; i < 4; i++) {
+            u64 table = rig_entry(cpu->sys.cr3, 39, 39 - 9 * i, LA, 0, 0) & ~0xfffull;
+            changed(table, ER | EW | EX | (i == missing ? 0 : BIT(58)));
+        }
+        static const unsigned access[3] = {ACCESS_READ, ACCESS_WRITE, ACCESS_EXEC};
+        for (unsigned i = 0; i < 3; i++)
+            for (unsigned round = 0; round < 2; round++)
+                ck_assert_int_eq(violation(LA, access[i]), missing == 4 ? -1 : (int)(0x81b8 | 1u << i));
+        /* Rights come first; and one address that was verified says nothing of another that is not. */
+        changed(CHANGED, ER | BIT(57));
+        ck_assert_int_eq(violation(LA, ACCESS_WRITE), 0x18a);
+        changed(CHANGED, ER | EW | EX | BIT(57));
+    }
+    rig_map(LA + (1ull << 39), CHANGED, P | W | U | A | D, 12);      /* through tables outside, but for the first */
+    ck_assert_int_eq(violation(LA, ACCESS_READ), -1);
+    ck_assert_int_eq(violation(LA + (1ull << 39), ACCESS_READ), 0x81b9);
+    ck_assert_int_eq(violation(LA, ACCESS_READ), -1);
+    /* Without the control, and without paging, there is nothing to verify. */
+    vmcs_of(0)->tertiary_controls = 0;
+    depth(1);
+    ck_assert_int_eq(violation(LA + (1ull << 39), ACCESS_READ), -1);
+    vmcs_of(0)->tertiary_controls = 1 << 3;
+    cpu->sys.cr0 = cpu->sys.cr4 = cpu->sys.efer = 0;
+    rig_mode(PAGING_NONE, 0);
+    depth(1);
+    ck_assert_int_eq(violation(CHANGED, ACCESS_READ), -1);
+}
+END_TEST
+
+/* ---- sub-page write permissions ---------------------------------------------------------------------------------- */
+
+static bool write_bytes(u64 la, unsigned n)
+{
+    u8 data[4096];
+    memset(data, 0x5a, sizeof data);
+    cpu->fault = (struct mem_fault){0};
+    return mem_write(cpu, la, data, n);
+}
+
+START_TEST(sub_pages)
+{
+    u64 table[4];
+    one_to_one(1 << 6, 1 << 23, 0);
+    rig_mode(PAGING_NONE, 0);
+    for (unsigned i = 0; i < 4; i++)
+        table[i] = rig_page();
+    u64 at[4];
+    for (unsigned i = 0; i < 4; i++)
+        at[i] = table[i] + (CHANGED >> (39 - 9 * i) & 511) * 8;
+    vmcs_of(0)->sub_page_permission_table_pointer = table[0];
+    changed(CHANGED, ER | EX | BIT(61));
+    depth(1);
+    /* A table that is not there, at each level: a miss; bits that must be 0: a misconfiguration. */
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert(!write_bytes(CHANGED + 4, 1));
+        ck_assert_uint_eq(cpu->fault.kind, FAULT_SPP);
+        ck_assert_uint_eq(cpu->fault.qualification, 1 << 11);
+        ck_assert_uint_eq(cpu->fault.gpa, CHANGED + 4);
+        ck_assert_uint_eq(cpu->fault.la, CHANGED + 4);
+        static const u8 reserved[] = {1, 11, 46, 51, 52, 63};
+        for (unsigned n = 0; n < ARRAY_SIZE(reserved); n++) {
+            put64(at[i], table[i + 1] | 1 | BIT(reserved[n]));
+            ck_assert(!write_bytes(CHANGED, 1));
+            ck_assert_uint_eq(cpu->fault.kind, FAULT_SPP);
+            ck_assert_uint_eq(cpu->fault.qualification, 0);
+        }
+        put64(at[i], table[i + 1] | 1);
+    }
+    for (unsigned n = 1; n < 64; n += 2) {
+        put64(at[3], BIT(n));
+        ck_assert(!write_bytes(CHANGED, 1));
+        ck_assert_uint_eq(cpu->fault.kind, FAULT_SPP);
+        ck_assert_uint_eq(cpu->fault.qualification, 0);
+    }
+    /* Each of the 32 alone; the write that is allowed is made, marks the page dirty, and allows no other. */
+    for (unsigned n = 0; n < 32; n++) {
+        put64(at[3], BIT(2 * n));
+        for (unsigned m = 0; m < 32; m++) {
+            changed(CHANGED, ER | EX | BIT(61));
+            put64(CHANGED + m * 128 + 120, 0);
+            ck_assert_int_eq(write_bytes(CHANGED + m * 128 + 120, 8), m == n);
+            if (m != n) {
+                ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_VIOLATION);
+                ck_assert_uint_eq(cpu->fault.qualification, 0x7aa);
+            }
+            ck_assert_uint_eq(get64(CHANGED + m * 128 + 120), m == n ? 0x5a5a5a5a5a5a5a5aull : 0);
+            ck_assert_uint_eq(get64(detail(CHANGED)) & ED, m == n ? ED : 0);
+            rig_read(CHANGED + m * 128);               /* reading is none of its business, and caches nothing for writing */
+            ck_assert_int_eq(write_bytes(CHANGED + (n + 1) % 32 * 128, 1), 0);
+        }
+    }
+    /* All that is written has to be allowed. */
+    put64(at[3], BIT(0) | BIT(2) | BIT(4) | BIT(62));
+    ck_assert(write_bytes(CHANGED + 100, 200));
+    ck_assert(write_bytes(CHANGED + 0, 384));
+    ck_assert(!write_bytes(CHANGED + 380, 5));
+    ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_VIOLATION);
+    ck_assert(write_bytes(CHANGED + 0xffc, 8));        /* the next page is writable */
+    changed(CHANGED + 0x1000, ER);
+    ck_assert(!write_bytes(CHANGED + 0xffc, 8));
+    ck_assert_uint_eq(cpu->fault.gpa, CHANGED + 0x1000);
+    changed(CHANGED + 0x1000, ER | EW);
+    /* Not eligible: pages that may not be read, larger pages, pages without the bit, no control. */
+    changed(CHANGED, EX | BIT(61));
+    ck_assert(!write_bytes(CHANGED, 1));
+    ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_VIOLATION);
+    changed(CHANGED, ER);
+    ck_assert(!write_bytes(CHANGED, 1));
+    ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_VIOLATION);
+    u64 large = rig_entry(root[0], 39, 21, 0x800000, 0, 0);
+    put64(large, 0x800000 | ER | EWB | EPS | BIT(61));
+    put64(table[2] + 4 * 8, table[3] | 1);
+    put64(table[3], ~0xaaaaaaaaaaaaaaaaull);
+    tlb_invept(cpu, 0, root[0], false);
+    ck_assert(!write_bytes(0x800000, 1));
+    ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_VIOLATION);
+    changed(CHANGED, ER | BIT(61));
+    ck_assert(write_bytes(CHANGED, 1));
+    vmcs_of(0)->secondary_controls &= ~(u64)(1 << 23);
+    ck_assert(!write_bytes(CHANGED, 1));
+    ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_VIOLATION);
+    vmcs_of(0)->secondary_controls |= 1 << 23;
+    /* Guest paging's flags are no such write. */
+    u64 keep = rig_next;
+    rig_next = CHANGED;
+    memset(bus.ram + CHANGED, 0, 4 * PAGE_SIZE);
+    rig_mode(PAGING_4LEVEL, 0);
+    rig_map(LA, 0x900000, P | W, 12);
+    rig_next = keep;
+    put64(at[3], ~0xaaaaaaaaaaaaaaaaull);
+    changed(CHANGED, ER | BIT(61));
+    ck_assert_int_eq(violation(LA, ACCESS_READ), 0x8b);
+}
+END_TEST
+
+/* An outer frame's sub-pages hold for the innermost guest's writes, too; its table lies in its hypervisor's memory. */
+START_TEST(chain_sub_pages)
+{
+    static const unsigned shift[2] = {12, 12};
+    u64 flags[2] = {EALL, EALL}, none[2] = {0}, page = 0x3ff000;
+    build_chain(2, shift, flags, none);
+    rig_mode(PAGING_NONE, 0);
+    for (unsigned k = 0; k < 2; k++) {
+        u64 table = (rig_next = (k * STEP) + (3ull << 20)) - k * STEP, gpa = page + (k ? 0 : STEP);
+        memset(bus.ram + table + k * STEP, 0, 4 * PAGE_SIZE);
+        for (unsigned i = 0; i < 4; i++)
+            put64(table + k * STEP + i * 0x1000 + (gpa >> (39 - 9 * i) & 511) * 8,
+                  i < 3 ? (table + (i + 1) * 0x1000) | 1 : k ? BIT(0) | BIT(2) : BIT(0) | BIT(4));
+        vmcs_of(k)->secondary_controls |= 1 << 23;
+        vmcs_of(k)->sub_page_permission_table_pointer = table;
+        u64 at = rig_entry(root[k], 39, 12, gpa, 0, k * STEP);
+        put64(at, (get64(at) & ~(u64)EW) | BIT(61));
+    }
+    tlb_flush_everything(cpu);
+    depth(2);
+    ck_assert(write_bytes(page, 1));
+    ck_assert(!write_bytes(page + 128, 1));            /* the outer one's table forbids it */
+    ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_VIOLATION);
+    ck_assert_uint_eq(cpu->fault.frame, 0);
+    ck_assert(!write_bytes(page + 256, 1));            /* the inner one's */
+    ck_assert_uint_eq(cpu->fault.frame, 1);
+    put64(3ull << 20, 0);
+    ck_assert(!write_bytes(page, 1));
+    ck_assert_uint_eq(cpu->fault.kind, FAULT_SPP);
+    ck_assert_uint_eq(cpu->fault.frame, 0);
+    ck_assert_uint_eq(cpu->fault.gpa, page + STEP);
+}
+END_TEST
+
+/* ---- hypervisor-managed linear-address translation --------------------------------------------------------------- */
+
+#define HIGH 0xffff800000403000ull
+
+/* A fault's error code, or -1. */
+static int page_fault_of(u64 la, unsigned access)
+{
+    cpu->fault = (struct mem_fault){0};
+    if (mem_probe(cpu, la, 1, access))
+        return -1;
+    ck_assert_uint_eq(cpu->fault.kind, FAULT_PAGE);
+    return (int)cpu->fault.error;
+}
+
+START_TEST(managed_translation)
+{
+    one_to_one(0, 0, 1 << 1);
+    put64(0x900000, 1), put64(0xa00000, 2);
+    rig_mode(PAGING_4LEVEL, 0);
+    /* CR3's tables say 1, the hypervisor's 2. */
+    rig_map(HIGH, 0x900000, P | W | U, 12);
+    rig_map(LA, 0x900000, P | W | U, 12);
+    u64 cr3 = cpu->sys.cr3;
+    cpu->sys.cr3 = 0;
+    rig_map(HIGH, 0xa00000, P | W | U, 12);
+    rig_map(LA, 0xa00000, P | W | U, 12);
+    u64 hlatp = cpu->sys.cr3;
+    cpu->sys.cr3 = cr3;
+    vmcs_of(0)->hlat_pointer = hlatp | 0x18;
+    vmcs_of(0)->hlat_prefix_size = 1;
+    depth(1);
+    ck_assert_uint_eq(rig_read(HIGH), 2);              /* bit 63 is 1 */
+    ck_assert_uint_eq(rig_read(LA), 1);
+    vmcs_of(0)->hlat_prefix_size = 0;                  /* all addresses; the change is noticed */
+    depth(1);
+    ck_assert_uint_eq(rig_read(HIGH), 2);
+    ck_assert_uint_eq(rig_read(LA), 2);
+    vmcs_of(0)->tertiary_controls = 0;
+    depth(1);
+    ck_assert_uint_eq(rig_read(HIGH), 1);
+    vmcs_of(0)->tertiary_controls = 1 << 1;
+    vmcs_of(0)->hlat_prefix_size = 1;
+    depth(1);
+    u64 out;
+    ck_assert(mem_peek_translate(cpu, HIGH + 4, &out));
+    ck_assert_uint_eq(out, 0xa00004);
+    /* Faults of its own have a bit of the error code; those of rights have not [SDM3 "Page-Fault Exceptions"]. */
+    u64 pte = rig_entry(hlatp, 39, 12, HIGH, 0, 0), entry = get64(pte);
+    ck_assert_uint_eq(entry & A, A);
+    put64(pte, 0);
+    tlb_flush_context(cpu, false);
+    ck_assert_int_eq(page_fault_of(HIGH, ACCESS_WRITE), 0x82);
+    put64(pte, entry | BIT(50));
+    ck_assert_int_eq(page_fault_of(HIGH, ACCESS_READ), 0x89);
+    put64(pte, entry & ~(u64)W);
+    cpu->sys.cr0 |= CR0_WP;
+    depth(1);
+    ck_assert_int_eq(page_fault_of(HIGH, ACCESS_WRITE), 3);
+    put64(pte, entry);
+    /* Bit 11 at any level: from the start with CR3's tables, the rights of those alone; the entry that says so is
+     * accessed, not dirty; what is reserved faults all the same. */
+    for (unsigned shift = 12; shift <= 39; shift += 9) {
+        u64 at = rig_entry(hlatp, 39, shift, HIGH, 0, 0), kept = get64(at);
+        put64(at, (kept & ~(u64)(A | D | W)) | BIT(11));
+        tlb_flush_context(cpu, false);
+        ck_assert_uint_eq(rig_read(HIGH), 1);
+        rig_write(HIGH + 8, 7);
+        ck_assert_uint_eq(get64(0x900008), 7);
+        ck_assert_uint_eq(get64(at) & (A | D), A);
+        put64(at, kept | BIT(11) | BIT(50));
+        tlb_flush_context(cpu, false);
+        ck_assert_int_eq(page_fault_of(HIGH, ACCESS_READ), 0x89);
+        put64(at, (kept & ~(u64)(A | P)) | BIT(11));
+        ck_assert_int_eq(page_fault_of(HIGH, ACCESS_READ), 0x80);
+        /* A fault of the ordinary tables is an ordinary one, and has marked nothing. */
+        put64(at, (kept & ~(u64)A) | BIT(11));
+        u64 ordinary = rig_entry(cr3, 39, 12, HIGH, 0, 0), ordinary_entry = get64(ordinary);
+        put64(ordinary, 0);
+        ck_assert_int_eq(page_fault_of(HIGH, ACCESS_READ), 0);
+        ck_assert_uint_eq(get64(at) & A, 0);
+        put64(ordinary, ordinary_entry);
+        put64(at, kept);
+    }
+    tlb_flush_context(cpu, false);
+    ck_assert_uint_eq(rig_read(HIGH), 2);
+    /* Its tables are reached through EPT like CR3's. */
+    u64 page = ept_map(0, CHANGED + 0x5000, hlatp, ER | EWB, 12, 0);
+    vmcs_of(0)->hlat_pointer = CHANGED + 0x5000;
+    tlb_invept(cpu, 0, 0, true);
+    depth(1);
+    ck_assert_uint_eq(rig_read(HIGH), 2);
+    put64(page, 0);
+    tlb_invept(cpu, 0, 0, true);
+    ck_assert_int_eq(violation(HIGH, ACCESS_READ), 0x81);
+    ck_assert_uint_eq(cpu->fault.gpa, CHANGED + 0x5000 + (HIGH >> 39 & 511) * 8);
+    /* In root operation and under 32-bit paging there is none of it. */
+    depth(0);
+    ck_assert_uint_eq(rig_read(HIGH), 1);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {rights, misconfigurations, guest_tables, pdptes_and_physical_accesses,
                                   large_pages_and_five_levels, beyond_the_top, mode_based_execution, mode_based_rights,
                                   modification_log,
-                                  apic_access_page, chains, chain_faults, chain_flags, chain_mode_based, frames_without_ept};
+                                  apic_access_page, chains, chain_faults, chain_flags, chain_mode_based, frames_without_ept,
+                                  advanced_information, supervisor_shadow_stacks, chain_shadow_stacks, paging_write,
+                                  guest_paging_verification, sub_pages, chain_sub_pages, managed_translation};
     return rig_run("ept", tests, ARRAY_SIZE(tests));
 }

@@ -65,7 +65,8 @@ static inline void bench_vmcs_64(struct vmcs *v)
 
 /* What cannot be without EPT, and EPT itself. */
 #define BENCH_EPT_CONTROLS                                                                                             \
-    (SECONDARY_EPT | SECONDARY_PML | SECONDARY_UNRESTRICTED_GUEST | SECONDARY_MODE_BASED_EXECUTE | SECONDARY_VM_FUNCTIONS)
+    (SECONDARY_EPT | SECONDARY_PML | SECONDARY_UNRESTRICTED_GUEST | SECONDARY_MODE_BASED_EXECUTE | SECONDARY_VM_FUNCTIONS | \
+     SECONDARY_SPP)
 
 /* Everything turned on that goes together. */
 static inline void bench_vmcs_rich(struct vmcs *v)
@@ -78,6 +79,7 @@ static inline void bench_vmcs_rich(struct vmcs *v)
     v->ve_information_address = BENCH_PAGE + 0x3000;
     v->vm_function_controls = VMX_VMFUNC_EPTP_SWITCHING;
     v->eptp_list_address = BENCH_PAGE + 0x7000;
+    v->sub_page_permission_table_pointer = BENCH_PAGE + 0x2000;
     v->exit_controls |= VMEXIT_SAVE_PREEMPTION_TIMER | VMEXIT_ACKNOWLEDGE_INTERRUPT;
     v->io_bitmap_a_address = v->io_bitmap_b_address = v->msr_bitmap_address = v->virtual_apic_address =
         v->apic_access_address = v->pml_address = BENCH_PAGE;
@@ -108,6 +110,16 @@ static inline void bench_vmcs_apicv(struct vmcs *v)
     v->vmcs_link_pointer = BENCH_SHADOW_VMCS;
     v->pid_pointer_table_address = BENCH_PAGE + 0x2000;
     v->last_pid_pointer_index = 3;
+}
+
+/* The guest's page tables under its hypervisor's eyes. */
+static inline void bench_vmcs_hlat(struct vmcs *v)
+{
+    bench_vmcs_rich(v);
+    v->primary_controls |= PRIMARY_TERTIARY_CONTROLS;
+    v->tertiary_controls = TERTIARY_HLAT | TERTIARY_EPT_PAGING_WRITE | TERTIARY_GUEST_PAGING_VERIFICATION;
+    v->hlat_pointer = BENCH_TABLES | 0x18;
+    v->hlat_prefix_size = 1;
 }
 
 /* Shadow stacks and protection keys of supervisor pages on both sides. */

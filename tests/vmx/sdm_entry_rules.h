@@ -196,8 +196,12 @@ static void sdm_control_rules(const struct vmcs *v, struct sdm_outcomes *o)
         CONTROL_RULE(sdm_within_pa(v->pid_pointer_table_address));
         CONTROL_RULE(sdm_within_pa(v->pid_pointer_table_address + (v->last_pid_pointer_index << 3)));
     }
-    if (sdm_bit(c.tertiary, 1))
+    if (sdm_bit(c.tertiary, 1)) {
         CONTROL_RULE(ept);
+        /* As CR3, but that what CR3 ignores is reserved; no LAM bits. */
+        CONTROL_RULE(sdm_bits(v->hlat_pointer, 2, 0) == 0 && sdm_bits(v->hlat_pointer, 11, 5) == 0 && sdm_within_pa(v->hlat_pointer));
+        CONTROL_RULE(v->hlat_prefix_size <= sdm_bits(cap, 53, 48));
+    }
     if (sdm_bit(c.tertiary, 2))
         CONTROL_RULE(ept);
     if (sdm_bit(c.tertiary, 3))

@@ -100,7 +100,7 @@ START_TEST(what_kvm_needs)
     ck_assert_uint_eq(rdmsr(MSR_IA32_VMX_EXIT_CTLS) >> 32 & need, need);
     need = VMENTRY_LOAD_DEBUG_CONTROLS | VMENTRY_IA32E_MODE_GUEST;
     ck_assert_uint_eq(rdmsr(MSR_IA32_VMX_ENTRY_CTLS) >> 32 & need, need);
-    need = VMX_EPT_CAP_WALK_4 | VMX_EPT_CAP_WB | VMX_EPT_CAP_INVEPT | VMX_EPT_CAP_INVEPT_ALL | VMX_VPID_CAP_INVVPID;
+    need = EPTCAP_WALK_4 | EPTCAP_WRITE_BACK | EPTCAP_INVEPT | EPTCAP_INVEPT_ALL | VMX_VPID_CAP_INVVPID;
     ck_assert_uint_eq(ept & need, need);
     /* Controls that must come in pairs of entry and exit. */
     u64 on_exit = rdmsr(MSR_IA32_VMX_EXIT_CTLS) >> 32, on_entry = rdmsr(MSR_IA32_VMX_ENTRY_CTLS) >> 32;
@@ -369,7 +369,7 @@ START_TEST(generations)
     ck_assert(vmx_control_supported(&cpu, CTL_SECONDARY_EPT) && vmx_control_supported(&cpu, CTL_SECONDARY_VPID));
     ck_assert(!vmx_control_supported(&cpu, CTL_SECONDARY_UNRESTRICTED_GUEST));
     ck_assert(!vmx_control_supported(&cpu, CTL_SECONDARY_PML));
-    ck_assert(!(rdmsr(MSR_IA32_VMX_EPT_VPID_CAP) & (VMX_EPT_CAP_ACCESSED_DIRTY | VMX_EPT_CAP_WALK_5)));
+    ck_assert(!(rdmsr(MSR_IA32_VMX_EPT_VPID_CAP) & (EPTCAP_ACCESSED_DIRTY | EPTCAP_WALK_5)));
     ck_assert(!(rdmsr(MSR_IA32_VMX_MISC) & VMX_MISC_ZERO_LENGTH));
     ck_assert(!vmx_eptp_valid(&cpu, 0x1000 | 6 | 3 << 3 | 1 << 6));
     ck_assert(vmx_eptp_valid(&cpu, 0x1000 | 6 | 3 << 3));

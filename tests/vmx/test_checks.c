@@ -109,7 +109,7 @@ static void to_guest(struct vmcs *v)
     BREAK(VPID_ZERO, bench_vmcs_rich, v->virtual_processor_identifier = 0)                                             \
     BREAK(EPTP_MEMORY_TYPE, bench_vmcs_rich, v->ept_pointer ^= 6 ^ 4)                                                  \
     BREAK(EPTP_WALK_LENGTH, bench_vmcs_rich, v->ept_pointer ^= (3 ^ 2) << 3)                                           \
-    BREAK(EPTP_RESERVED, bench_vmcs_rich, v->ept_pointer |= 0x80)                                                      \
+    BREAK(EPTP_RESERVED, bench_vmcs_rich, v->ept_pointer |= 0x100)                                                      \
     BREAK(PML_WITHOUT_EPT, bench_vmcs_64, v->secondary_controls |= SECONDARY_PML)                                      \
     BREAK(PML_ADDRESS, bench_vmcs_rich, v->pml_address |= 8)                                                           \
     BREAK(UNRESTRICTED_GUEST_WITHOUT_EPT, bench_vmcs_64, v->secondary_controls |= SECONDARY_UNRESTRICTED_GUEST)        \
@@ -119,6 +119,16 @@ static void to_guest(struct vmcs *v)
           (v->secondary_controls |= SECONDARY_VM_FUNCTIONS, v->vm_function_controls = 1))                              \
     BREAK(EPTP_LIST_ADDRESS, bench_vmcs_rich, v->eptp_list_address |= 8)                                               \
     BREAK(VE_INFORMATION_ADDRESS, bench_vmcs_rich, v->ve_information_address |= BEYOND)                                \
+    BREAK(SPP_WITHOUT_EPT, bench_vmcs_64, v->secondary_controls |= SECONDARY_SPP)                                      \
+    BREAK(SPP_TABLE_POINTER, bench_vmcs_rich, v->sub_page_permission_table_pointer |= 0x10)                            \
+    BREAK(HLAT_WITHOUT_EPT, bench_vmcs_64,                                                                             \
+          (v->primary_controls |= PRIMARY_TERTIARY_CONTROLS, v->tertiary_controls = TERTIARY_HLAT))                    \
+    BREAK(HLAT_POINTER, bench_vmcs_hlat, v->hlat_pointer |= 0x20)                                                      \
+    BREAK(HLAT_PREFIX_SIZE, bench_vmcs_hlat, v->hlat_prefix_size = 2)                                                  \
+    BREAK(PAGING_WRITE_WITHOUT_EPT, bench_vmcs_64,                                                                     \
+          (v->primary_controls |= PRIMARY_TERTIARY_CONTROLS, v->tertiary_controls = TERTIARY_EPT_PAGING_WRITE))        \
+    BREAK(PAGING_VERIFICATION_WITHOUT_EPT, bench_vmcs_64,                                                              \
+          (v->primary_controls |= PRIMARY_TERTIARY_CONTROLS, v->tertiary_controls = TERTIARY_GUEST_PAGING_VERIFICATION)) \
     BREAK(TSC_MULTIPLIER_ZERO, bench_vmcs_rich, v->tsc_multiplier = 0)                                                 \
     BREAK(EXIT_CONTROLS_RESERVED, bench_vmcs_64, v->exit_controls |= VMEXIT_CLEAR_RTIT_CTL)                            \
     BREAK(SAVE_TIMER_WITHOUT_TIMER, bench_vmcs_rich, v->pin_controls &= ~(u64)PIN_PREEMPTION_TIMER)                    \
@@ -317,7 +327,7 @@ END_TEST
 
 /* ---- what must pass ---------------------------------------------------------------------------------------------- */
 
-static const make valid[] = {bench_vmcs_64, bench_vmcs_rich, bench_vmcs_apicv, bench_vmcs_cet, flat_32, pae_in_ept, bench_vmcs_real, bench_vmcs_v8086,
+static const make valid[] = {bench_vmcs_64, bench_vmcs_rich, bench_vmcs_apicv, bench_vmcs_hlat, bench_vmcs_cet, flat_32, pae_in_ept, bench_vmcs_real, bench_vmcs_v8086,
                              bench_vmcs_pae_in_memory};
 
 /* A change to a valid VMCS that leaves it valid. */
@@ -347,7 +357,7 @@ static const struct { const char *what; make from; struct { bool set; unsigned f
     CASE("all of the address space", bench_vmcs_64, TO(guest_rip, 0xffff800000000000ull),
          TO(host_rip, 0xffffffffffffffffull), TO(guest_cr3, 0x3fffffffffffull))
     CASE("RIP at the hole's edge", bench_vmcs_64, TO(guest_rip, 0x0000800000000000ull))
-    CASE("EPT with 5 levels and flags, uncacheable", bench_vmcs_rich, TO(ept_pointer, BENCH_PAGE | 1 << 6 | 4 << 3))
+    CASE("EPT with 5 levels and flags, uncacheable", bench_vmcs_rich, TO(ept_pointer, BENCH_PAGE | 1 << 7 | 1 << 6 | 4 << 3))
     CASE("secondary controls without their activation", bench_vmcs_64, TO(secondary_controls, 0xffffffff),
          TO(primary_controls, 0x04006172))
     CASE("bits of PDPTEs that are not present", pae_in_ept, TO(guest_pdpte0, ~1ull), TO(guest_pdpte3, 0x1019))

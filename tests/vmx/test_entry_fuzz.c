@@ -8,7 +8,7 @@
 typedef void (*make)(struct vmcs *v);
 static void pae_in_ept(struct vmcs *v) { bench_vmcs_32(v, true); }
 static void flat_32(struct vmcs *v) { bench_vmcs_32(v, false); }
-static const make valid[] = {bench_vmcs_64, bench_vmcs_rich, bench_vmcs_apicv, bench_vmcs_cet, flat_32, pae_in_ept,
+static const make valid[] = {bench_vmcs_64, bench_vmcs_rich, bench_vmcs_apicv, bench_vmcs_hlat, bench_vmcs_cet, flat_32, pae_in_ept,
                              bench_vmcs_real, bench_vmcs_v8086, bench_vmcs_pae_in_memory};
 static const char *const models[] = {"base", "max", "nehalem", "haswell", BENCH_CET_MODEL, "base,+la57"};
 

@@ -1,5 +1,5 @@
-/* What a guest meets of the features around EPT, at two levels: VM functions, virtualization exceptions. The walks
- * themselves are tests/mmu/test_ept.c's.
+/* What a guest meets of the features around EPT, at two levels: VM functions, virtualization exceptions, exits for
+ * sub-pages, linear addresses that the hypervisor translates. The walks themselves are tests/mmu/test_ept.c's.
  *
  * L2's memory is L1's, page by page; L3's is L2's. Each test changes single entries.
  */
@@ -24,6 +24,9 @@
 #define GDT 0x320000ull
 #define IDT 0x321000ull
 #define VE_HANDLER 0x5000u
+#define SPPT 0x340000ull                       /* L1's four tables; L2's behind them */
+#define HLATP 0x350000ull                      /* four tables for the 2 MiB from -2 GiB + 2 MiB on */
+#define HIGH 0xffffffff80200000ull
 #define SUPPRESS BIT(63)
 #define GUEST_RIP 0x3000u
 #define L2_HOST 0x3800u
@@ -344,7 +347,7 @@ START_TEST(ve_which_convert)
     entry_set(0, PAGE_ONE, leaf | 1);
     enter();
     ck_assert_int_eq(access_raises(PAGE_ONE + 8, true), FLOW_EVENT);
-    ck_ve(VE_AREA, 0x18a, PAGE_ONE + 8, PAGE_ONE + 8, 0x1234);
+    ck_ve(VE_AREA, 0x78a, PAGE_ONE + 8, PAGE_ONE + 8, 0x1234);
     ck_assert_uint_eq(cpu.vmx.depth, 1);
     ck_violation(0, PAGE_ONE + 8, true);               /* the last one is not done with */
     ve_done(VE_AREA);
@@ -353,7 +356,7 @@ START_TEST(ve_which_convert)
     entry_set(0, PAGE_ONE, 0);
     tlb_invept(&cpu, 0, 0, true);
     ck_assert_int_eq(access_raises(PAGE_ONE, false), FLOW_EVENT);
-    ck_ve(VE_AREA, 0x181, PAGE_ONE, PAGE_ONE, 0x1234);
+    ck_ve(VE_AREA, 0x781, PAGE_ONE, PAGE_ONE, 0x1234);
     ve_done(VE_AREA);
     entry_set(0, PAGE_ONE, SUPPRESS);
     ck_violation(0, PAGE_ONE, false);
@@ -362,7 +365,7 @@ START_TEST(ve_which_convert)
     bench_poke64(EPT(0) + 0x2008, (EPT(0) + 0x3000) | 7 | SUPPRESS);
     tlb_invept(&cpu, 0, 0, true);
     ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EVENT);
-    ck_ve(VE_AREA, 0x18a, PAGE_ONE, PAGE_ONE, 0x1234);
+    ck_ve(VE_AREA, 0x78a, PAGE_ONE, PAGE_ONE, 0x1234);
     ve_done(VE_AREA);
     bench_poke64(EPT(0) + 0x2008, SUPPRESS);
     tlb_invept(&cpu, 0, 0, true);
@@ -392,7 +395,7 @@ START_TEST(ve_when)
     ck_assert_int_eq(vmfunc(0, 3), FLOW_END);
     ck_assert_uint_eq(v->eptp_index, 3);
     ck_assert_int_eq(access_raises(PAGE_ONE, false), FLOW_EVENT);
-    ck_ve(VE_AREA, 0x181, PAGE_ONE, PAGE_ONE, 3);
+    ck_ve(VE_AREA, 0x781, PAGE_ONE, PAGE_ONE, 3);
     ve_done(VE_AREA);
     /* A page table that is not there. */
     bench_poke64(0x330000, 0x331007), bench_poke64(0x331000, BENCH_TABLES + 0x2007);
@@ -417,7 +420,7 @@ START_TEST(ve_when)
     enter();
     cpu.event.nmi_unblocking_iret = 1;
     ck_assert_int_eq(access_raises(PAGE_ONE, false), FLOW_EVENT);
-    ck_ve(VE_AREA, 0x1181, PAGE_ONE, PAGE_ONE, 3);
+    ck_ve(VE_AREA, 0x1781, PAGE_ONE, PAGE_ONE, 3);
     ve_done(VE_AREA);
     cpu.event.nmi_unblocking_iret = 0;
     ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
@@ -500,13 +503,13 @@ START_TEST(ve_of_l3)
     entry_set(1, PAGE_ONE, PAGE_ONE | 6 << 3 | 1);
     enter();
     ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EVENT);
-    ck_ve(L2_VE_AREA, 0x18a, PAGE_ONE, PAGE_ONE, 9);
+    ck_ve(L2_VE_AREA, 0x78a, PAGE_ONE, PAGE_ONE, 9);
     ve_done(L2_VE_AREA);
     entry_set(0, PAGE_TWO, PAGE_TWO | 6 << 3 | 1);
     tlb_invept(&cpu, 0, 0, true);
     ck_assert_int_eq(access_raises(PAGE_TWO, true), FLOW_EXIT);
     ck_exit(0, EXIT_EPT_VIOLATION);
-    ck_assert_uint_eq(frame[0].vmcs.exit_qualification, 0x18a);  /* the stand-in's access */
+    ck_assert_uint_eq(frame[0].vmcs.exit_qualification, 0x58a);  /* the stand-in's access */
     ck_assert_uint_eq(bench_peek64(VE_AREA + 24), 0);
     entry_set(0, PAGE_TWO, PAGE_TWO | 6 << 3 | 7);
     enter();
@@ -521,20 +524,227 @@ START_TEST(ve_of_l3)
     enter();
     ck_assert_uint_eq(cpu.vmx.depth, 2);
     ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EVENT);
-    ck_ve(L2_VE_AREA, 0x18a, PAGE_ONE, PAGE_ONE, 9);
+    ck_ve(L2_VE_AREA, 0x78a, PAGE_ONE, PAGE_ONE, 9);
     /* L2 itself gets L1's. */
     ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
     ck_assert_uint_eq(cpu.vmx.depth, 1);
     entry_set(0, PAGE_TWO, 0);
     tlb_invept(&cpu, 0, 0, true);
     ck_assert_int_eq(access_raises(PAGE_TWO, false), FLOW_EVENT);
-    ck_ve(VE_AREA, 0x181, PAGE_TWO, PAGE_TWO, 0x1234);
+    ck_ve(VE_AREA, 0x781, PAGE_TWO, PAGE_TWO, 0x1234);
+}
+END_TEST
+
+/* ---- sub-page write permissions ---------------------------------------------------------------------------------- */
+
+static void sub_page_tables(struct vmcs *v, u64 root, u64 gpa, u64 permissions)
+{
+    v->secondary_controls |= SECONDARY_SPP;
+    v->sub_page_permission_table_pointer = root;
+    for (unsigned n = 0; n < 4; n++)
+        bench_poke64(root + n * 0x1000 + (gpa >> (39 - 9 * n) & 511) * 8, n < 3 ? (root + (n + 1) * 0x1000) | 1 : permissions);
+}
+
+/* [SDM3 "SPP-Related Events"]: exit 66, with a miss told from a misconfiguration, both addresses, and NMIs that IRET has
+ * unblocked; a sub-page that may not be written is an EPT violation. */
+START_TEST(spp_exits)
+{
+    struct vmcs *v = &frame[0].vmcs;
+    sub_page_tables(v, SPPT, PAGE_ONE, BIT(2));
+    entry_set(0, PAGE_ONE, PAGE_ONE | 6 << 3 | 5 | BIT(61));
+    enter();
+    ck_assert(mem_write64(&cpu, PAGE_ONE + 128, 5));
+    ck_assert_uint_eq(bench_peek64(PAGE_ONE + 128), 5);
+    ck_assert_int_eq(access_raises(PAGE_ONE + 8, true), FLOW_EXIT);
+    ck_exit(0, EXIT_EPT_VIOLATION);
+    ck_assert_uint_eq(v->exit_qualification, 0x7aa);
+    for (unsigned miss = 0; miss < 2; miss++) {
+        bench_poke64(SPPT + 0x2000 + 8, miss ? 0 : (SPPT + 0x3000) | 3);
+        enter();
+        cpu.event.nmi_unblocking_iret = (u8)miss;
+        ck_assert_int_eq(access_raises(PAGE_ONE + 0x88, true), FLOW_EXIT);
+        ck_exit(0, EXIT_SPP_EVENT);
+        ck_assert_uint_eq(v->exit_qualification, miss ? 1 << 11 | 1 << 12 : 0);
+        ck_assert_uint_eq(v->guest_linear_address, PAGE_ONE + 0x88);
+        ck_assert_uint_eq(v->guest_physical_address, PAGE_ONE + 0x88);
+        ck_assert_uint_eq(v->guest_rip, GUEST_RIP);
+        ck_assert(v->guest_rflags & FL_RF);
+    }
+}
+END_TEST
+
+/* L3 writes to sub-pages of L2's EPT and of L1's. What L1's table lacks is L1's; the write is made when both agree. */
+START_TEST(spp_of_l3)
+{
+    sub_page_tables(&frame[0].vmcs, SPPT, PAGE_ONE, BIT(0) | BIT(4));
+    start_l3(0);
+    sub_page_tables(&frame[1].vmcs, SPPT + 0x4000, PAGE_ONE, BIT(0) | BIT(2));
+    for (unsigned n = 0; n < 2; n++)
+        entry_set(n, PAGE_ONE, PAGE_ONE | 6 << 3 | 5 | BIT(61));
+    enter();
+    ck_assert(mem_write64(&cpu, PAGE_ONE, 9));
+    ck_assert_int_eq(access_raises(PAGE_ONE + 256, true), FLOW_EXIT);      /* L2's says no */
+    ck_exit(1, EXIT_EPT_VIOLATION);
+    enter();
+    bench_poke64(SPPT + 0x6000 + 8, 0);
+    ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EXIT);
+    ck_exit(1, EXIT_SPP_EVENT);
+    ck_assert_uint_eq(frame[1].vmcs.exit_qualification, 1 << 11);
+    bench_poke64(SPPT + 0x6000 + 8, (SPPT + 0x7000) | 1);
+    enter();
+    u64 rip = cpu.core.rip;
+    bench_poke64(SPPT + 0x2000 + 8, 0);
+    ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EXIT);
+    ck_exit(0, EXIT_SPP_EVENT);
+    ck_assert_uint_eq(frame[0].vmcs.exit_qualification, 1 << 11);
+    ck_assert_uint_eq(frame[0].vmcs.guest_physical_address, PAGE_ONE);
+    bench_poke64(SPPT + 0x2000 + 8, (SPPT + 0x3000) | 1);
+    enter();
+    ck_assert_uint_eq(cpu.vmx.depth, 2);
+    ck_assert_uint_eq(cpu.core.rip, rip);
+    ck_assert(mem_write64(&cpu, PAGE_ONE, 10));
+    ck_assert_uint_eq(bench_peek64(PAGE_ONE), 10);
+}
+END_TEST
+
+/* ---- the hypervisor's own translation, and what goes with it ----------------------------------------------------- */
+
+static void enable_hlat(struct vmcs *v, u64 to)
+{
+    v->primary_controls |= PRIMARY_TERTIARY_CONTROLS;
+    v->tertiary_controls |= TERTIARY_HLAT;
+    v->hlat_pointer = HLATP;
+    v->hlat_prefix_size = 1;
+    for (unsigned n = 0; n < 4; n++)
+        bench_poke64(HLATP + n * 0x1000 + (HIGH >> (39 - 9 * n) & 511) * 8, (n < 3 ? HLATP + (n + 1) * 0x1000 : to) | 7);
+}
+
+/* L3's addresses are L2's to translate, not L1's; a fault of these tables goes through the masks of L2's exception bitmap. */
+START_TEST(hlat_of_l3)
+{
+    enable_hlat(&frame[0].vmcs, PAGE_ONE);
+    bench_poke64(BENCH_TABLES + 0xff8, (BENCH_TABLES + 0x1000) | 7);
+    enter();
+    ck_assert_uint_eq(guest_reads(HIGH), 1);
+    ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
+    start_l3(0);
+    struct vmcs *v = &frame[1].vmcs;
+    enter();
+    ck_assert_int_eq(access_raises(HIGH, false), FLOW_EVENT);
+    ck_assert_uint_eq(cpu.event.vector, EXC_PF);
+    ck_assert_uint_eq(cpu.event.error, 0);
+    bench_clear();
+    ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
+    enable_hlat(v, PAGE_TWO);
+    v->exception_bitmap = BIT(EXC_PF);
+    v->page_fault_error_mask = v->page_fault_error_match = 1 << 7;
+    enter();
+    ck_assert_uint_eq(guest_reads(HIGH), 2);
+    bench_poke64(HLATP + 0x3000, 0);
+    tlb_flush_everything(&cpu);
+    ck_assert_int_eq(access_raises(HIGH + 0x18, true), FLOW_EVENT);
+    cpu_service_events(&cpu);
+    ck_exit(1, EXIT_EXCEPTION_NMI);
+    ck_assert_uint_eq(v->exit_interruption_error_code, 0x82);
+    ck_assert_uint_eq(v->exit_qualification, HIGH + 0x18);
+}
+END_TEST
+
+/* L3's page tables in pages that only paging may write, by L2's word; L1, which sees writes of L2's guest, needs them
+ * writable or has the violation. Verification is the innermost frame's. */
+START_TEST(paging_write_of_l3)
+{
+    start_l3(0);
+    struct vmcs *v = &frame[1].vmcs;
+    v->primary_controls |= PRIMARY_TERTIARY_CONTROLS;
+    v->tertiary_controls = TERTIARY_EPT_PAGING_WRITE | TERTIARY_GUEST_PAGING_VERIFICATION;
+    for (unsigned n = 0; n < 4; n++) {
+        u64 table = HLATP + n * 0x1000;
+        bench_poke64(table + (PAGE_ONE >> (39 - 9 * n) & 511) * 8, (n < 3 ? table + 0x1000 : PAGE_ONE) | 7);
+        entry_set(1, table, table | 6 << 3 | 1 | BIT(58));
+    }
+    entry_set(1, PAGE_ONE, PAGE_ONE | 6 << 3 | 7 | BIT(57));
+    v->guest_cr3 = HLATP;
+    entry_set(0, HLATP, HLATP | 6 << 3 | 1);
+    enter();
+    ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EXIT);
+    ck_exit(0, EXIT_EPT_VIOLATION);
+    ck_assert_uint_eq(frame[0].vmcs.guest_physical_address, HLATP);
+    ck_assert_uint_eq(frame[0].vmcs.exit_qualification & 0x3f, 0xa);
+    entry_set(0, HLATP, HLATP | 6 << 3 | 7);
+    enter();
+    ck_assert(mem_write64(&cpu, PAGE_ONE, 3));
+    ck_assert_uint_eq(bench_peek64(HLATP + 0x3000 + (PAGE_ONE >> 12 & 511) * 8) & 0x60, 0x60);
+    entry_set(1, HLATP + 0x1000, (HLATP + 0x1000) | 6 << 3 | 7);           /* writable, but not for paging alone */
+    tlb_flush_everything(&cpu);
+    ck_assert_int_eq(access_raises(PAGE_ONE, true), FLOW_EXIT);
+    ck_exit(1, EXIT_EPT_VIOLATION);
+    ck_assert_uint_eq(v->exit_qualification, 0x87ba);
+}
+END_TEST
+
+/* ---- models and hardware ----------------------------------------------------------------------------------------- */
+
+static u64 ept_capability(void)
+{
+    bool known;
+    u64 value = 0;
+    ck_assert(vmx_msr_read(&cpu, MSR_IA32_VMX_EPT_VPID_CAP, &value, &known) && known);
+    return value;
+}
+
+static void set_policy(const char *text)
+{
+    char message[256];
+    ck_assert_msg(vmx_policy_set(&cpu, text, message, sizeof message), "%s", message);
+}
+
+/* What EPT can do follows the model, and what the policy says of L0's hardware; it is what the walks do. */
+START_TEST(capabilities)
+{
+    static const struct { const char *model; u64 value; } rows[] = {
+        {"nehalem", 0xf0106114141ull}, {"haswell", 0xf0106334141ull}, {"skylake", 0xf0106734141ull}, {"icelake", 0xf01067341c1ull},
+        {"sapphire-rapids", 0x10f0106f341c1ull}, {"base", 0x10f01067341c1ull}};
+    for (unsigned n = 0; n < ARRAY_SIZE(rows); n++) {
+        bench_model(rows[n].model);
+        ck_assert_msg(ept_capability() == rows[n].value, "%s: %llx", rows[n].model, (unsigned long long)ept_capability());
+    }
+    ck_assert(vmx_eptp_valid(&cpu, EPTP(0) | 1 << 6) && !vmx_eptp_valid(&cpu, EPTP(0) | 1 << 7));
+    set_policy("augmented,hw=nehalem,offer=none");
+    ck_assert_uint_eq(ept_capability(), 0xf0106114141ull);
+    ck_assert(!vmx_eptp_valid(&cpu, EPTP(0) | 1 << 6) && !vmx_eptp_valid(&cpu, EPT(0) | 4 << 3 | 6));
+    set_policy("augmented,hw=nehalem,offer=walk-5+accessed-dirty+pml");
+    ck_assert_uint_eq(ept_capability(), 0xf01063141c1ull);
+    set_policy("augmented,hw=nehalem");
+    ck_assert_uint_eq(ept_capability(), 0x10f01067341c1ull);
+    /* A page of 1 GiB, and the bits about the linear address, where they do not exist. */
+    bench_poke64(EPT(0) + 0x1000, 0 | 1 << 7 | 6 << 3 | 7);
+    struct vmcs *v = &frame[0].vmcs;
+    static const char *const policies[] = {"augmented,hw=nehalem,offer=none", "augmented,hw=haswell,offer=none", "hardware"};
+    for (unsigned n = 0; n < ARRAY_SIZE(policies); n++) {
+        set_policy(policies[n]);
+        tlb_flush_everything(&cpu);
+        v->ept_pointer = EPTP(0);
+        v->launched = 0;
+        enter();
+        u64 value;
+        ck_assert_int_eq(mem_read64(&cpu, PAGE_ONE, &value), n > 0);
+        if (n == 0)
+            ck_assert_uint_eq(cpu.fault.kind, FAULT_EPT_MISCONFIG);
+        ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
+        v->ept_pointer = EPTP(1);
+        entry_set(1, PAGE_ONE, 0);
+        enter();
+        ck_assert_int_eq(access_raises(PAGE_ONE, false), FLOW_EXIT);
+        ck_exit(0, EXIT_EPT_VIOLATION);
+        ck_assert_uint_eq(v->exit_qualification, n == 2 ? 0x781 : 0x181);
+    }
 }
 END_TEST
 
 int main(void)
 {
     const TTest *const tests[] = {vmfunc_order, eptp_switching, eptp_switching_refused, eptp_switching_of_l3, ve_which_convert, ve_when,
-                                  ve_delivery, ve_of_l3};
+                                  ve_delivery, ve_of_l3, spp_exits, spp_of_l3, hlat_of_l3, paging_write_of_l3, capabilities};
     return bench_run_with("EPT features", tests, ARRAY_SIZE(tests), setup);
 }

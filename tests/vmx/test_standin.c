@@ -168,7 +168,7 @@ static void check_read(unsigned size, u64 offset, bool misconfigured)
     ck_assert(!mem_read(&cpu, DEVICE + offset, &value, size));
     ck_asked(misconfigured ? EXIT_EPT_MISCONFIGURATION : EXIT_EPT_VIOLATION);
     if (!misconfigured)
-        ck_assert_uint_eq(frame[0].vmcs.exit_qualification, 0x181);
+        ck_assert_uint_eq(frame[0].vmcs.exit_qualification, 0x581);
     struct emulated e = l1_emulates(answer);
     ck_assert(!e.write && !e.port);
     ck_assert_uint_eq(e.size, size);
@@ -202,7 +202,7 @@ START_TEST(test_writes)
         u64 value = 0xfedcba9876543210ull;
         ck_assert(!mem_write(&cpu, DEVICE + 0x20, &value, size));
         ck_asked(EXIT_EPT_VIOLATION);
-        ck_assert_uint_eq(frame[0].vmcs.exit_qualification, 0x182);
+        ck_assert_uint_eq(frame[0].vmcs.exit_qualification, 0x582);
         struct emulated e = l1_emulates(0);
         ck_assert(e.write && !e.port);
         ck_assert_uint_eq(e.size, size);
