@@ -133,7 +133,8 @@ static uint32_t build_madt(struct tables *tables)
 void acpi_build(struct guest *guest)
 {
     struct tables tables = {.memory = guest->memory, .next_gpa = GPA_ACPI + 64};
-    uint32_t facs = build_facs(&tables), dsdt = build_dsdt(&tables), fadt = build_fadt(&tables, facs, dsdt), madt = build_madt(&tables), gpa;
+    uint32_t facs = build_facs(&tables), dsdt = build_dsdt(&tables), gpa;
+    uint32_t fadt = build_fadt(&tables, facs, dsdt), madt = build_madt(&tables);
     uint8_t *xsdt = take(&tables, HEADER_SIZE + 16, &gpa), *rsdp = guest->memory + GPA_ACPI;
     put64(xsdt + HEADER_SIZE, fadt);
     put64(xsdt + HEADER_SIZE + 8, madt);

@@ -1,8 +1,8 @@
 /*
  * monitor: the smallest KVM user that boots Debian's kernel, or a multiboot kernel such as Xen.
  *
- * One vCPU, one thread. It puts the kernel into a guest's memory (linux.c, multiboot.c), enters it and then serves what the guest asks of the
- * outside world: a 16550 on COM1 (uart.c), an RTC, and the ports by which a PC is reset or switched off. Interrupt controllers and
+ * One vCPU, one thread. It puts the kernel into a guest's memory (linux.c, multiboot.c), enters it and then serves what the
+ * guest asks of the outside world: a 16550 on COM1 (uart.c), an RTC, and the ports by which a PC is reset or switched off. Interrupt controllers and
  * timer are KVM's own. It runs as a hypervisor's user-land at every level of the stacks, so it is linked
  * statically, reads no configuration and writes nothing but the guest's serial output (stdout) and its errors (stderr).
  *
@@ -414,8 +414,10 @@ int main(int argc, char **argv)
     uart_init(&guest.uart, options.prefix);
     guest_create(&guest, options.memory);
     guest.multiboot = multiboot_is_kernel(options.kernel);
-    if (guest.multiboot ? options.initrd != NULL : options.modules > 0)
-        die(1, "%s: %s", options.kernel, guest.multiboot ? "a multiboot kernel takes --module, not --initrd" : "Linux takes --initrd, not --module");
+    if (guest.multiboot && options.initrd)
+        die(1, "%s: a multiboot kernel takes --module, not --initrd", options.kernel);
+    if (!guest.multiboot && options.modules)
+        die(1, "%s: Linux takes --initrd, not --module", options.kernel);
     if (guest.multiboot) {
         multiboot_load(&guest, &options);
         acpi_build(&guest);

@@ -71,8 +71,8 @@ bool multiboot_is_kernel(const char *path)
 static void load_piece(struct guest *guest, int fd, const char *path, uint64_t offset, uint64_t gpa, uint64_t size, uint64_t memory_size)
 {
     if (memory_size < size || gpa < MIB || gpa > guest->size || memory_size > guest->size - gpa)
-        die(1, "%s: a segment of %llu bytes at 0x%llx does not lie between 1 MiB and the memory's end", path, (unsigned long long)memory_size,
-            (unsigned long long)gpa);
+        die(1, "%s: a segment of %llu bytes at 0x%llx does not lie between 1 MiB and the memory's end", path,
+            (unsigned long long)memory_size, (unsigned long long)gpa);
     file_read(fd, path, offset, guest->memory + gpa, size);
     memset(guest->memory + gpa + size, 0, memory_size - size);
 }
@@ -165,10 +165,16 @@ void multiboot_load(struct guest *guest, const struct options *options)
         gpa += size;
     }
 
+    /* What firmware leaves in its data area: the segment where low memory ends, and its KiB. */
+    const uint16_t low_segment = GPA_LOW_END >> 4, low_kib = GPA_LOW_END / 1024;
+    memcpy(guest->memory + 0x40e, &low_segment, 2);
+    memcpy(guest->memory + 0x413, &low_kib, 2);
+
     const struct { uint64_t from, to; uint32_t type; } map[] = {
         {0, GPA_LOW_END, 1}, {GPA_LOW_END, 0xa0000, 2}, {GPA_ACPI, MIB, 2}, {MIB, guest->size, 1}};
     information->map_gpa = GPA_MULTIBOOT_INFO + offsetof(struct boot_area, map);
     information->map_size = sizeof area->map;
     for (unsigned i = 0; i < 4; i++)
-        area->map[i] = (struct map_entry){sizeof area->map[i] - sizeof area->map[i].size, map[i].from, map[i].to - map[i].from, map[i].type};
+        area->map[i] = (struct map_entry){.size = sizeof area->map[i] - sizeof area->map[i].size, .base = map[i].from,
+                                          .length = map[i].to - map[i].from, .type = map[i].type};
 }
