@@ -37,8 +37,9 @@ static void put(char character)
 {
     if (!line_begun) {
         line_begun = true;
-        for (unsigned i = 1; i < self.level; i++)
-            console_put_raw(' '), console_put_raw(' ');
+        /* Many levels are indented by one column each, so that the innermost's lines stay within 80. */
+        for (unsigned i = (self.level - 1) * (self.levels > 6 ? 1 : 2); i > 0; i--)
+            console_put_raw(' ');
         console_put_raw('L');
         if (self.level >= 10)
             console_put_raw('0' + self.level / 10);

@@ -143,7 +143,7 @@ static bool feature_control_enable(void)
 static void vmx_on(void)
 {
     uint64_t basic = rdmsr(MSR_VMX_BASIC);
-    print("VMX revision 0x%x, EPT and VPID capabilities 0x%lx\n", (uint32_t)basic & 0x7fffffff,
+    print("VMX revision 0x%x, EPT and VPID 0x%lx\n", (uint32_t)basic & 0x7fffffff,
           rdmsr(MSR_VMX_PROCBASED_CTLS) >> 63 ? rdmsr(MSR_VMX_EPT_VPID_CAP) : 0);
     uint32_t revision = basic & 0x7fffffff;
     memcpy(vmxon_region, &revision, sizeof revision);
