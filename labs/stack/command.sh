@@ -39,6 +39,11 @@ options_read() {
     done
 }
 
+# Parameters of kvm_intel in $kvm.
+kvm_parameters_check() {
+    [[ $kvm =~ ^([a-z_]+=[^,[:space:]]+(,|$))*$ ]] || die "--kvm $kvm: parameters NAME=VALUE, separated by commas, were expected"
+}
+
 # images_place WORDS: $images, the directory of what the calling script makes of the files that the words name, and of the
 # words that name none (versions of packages). mkcpio, which makes the archives, is put there.
 images_place() {

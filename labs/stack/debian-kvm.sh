@@ -31,7 +31,7 @@ END
 levels=2 policy=transparent kvm="" loglevel=6 with_amd=""
 options_read --kvm=kvm --levels=levels --policy=policy --with-amd:with_amd=1 -- "$@"
 [[ $levels =~ ^[1-6]$ ]] || die "--levels $levels: a number from 1 to 6 was expected"
-[[ $kvm =~ ^([a-z_]+=[^,[:space:]]+(,|$))*$ ]] || die "--kvm $kvm: parameters NAME=VALUE, separated by commas, were expected"
+kvm_parameters_check
 
 # ---- packages ----------------------------------------------------------------------------------------------------
 
