@@ -95,8 +95,10 @@ static void save(const struct cpu *cpu, u8 *map)
     store16(map + MAP_HALT_RESTART, cpu->event.activity == ACTIVITY_HLT);
     store32(map + MAP_REVISION_ID, MAP_REVISION);
     store32(map + MAP_SMBASE, (u32)sys->smbase);
-    if (cpu->vmx.depth && vmx_smm_eptp(cpu, (u64 *)(void *)(map + MAP_EPTP)))
+    u64 eptp = 0;
+    if (cpu->vmx.depth && vmx_smm_eptp(cpu, &eptp))
         map[MAP_EPT] = 1;
+    store64(map + MAP_EPTP, eptp);
     store64(map + MAP_SSP, sys->ssp);
     store32(map + MAP_LDT_BASE, (u32)ldtr->base);
     store32(map + MAP_LDT_BASE_HIGH, (u32)(ldtr->base >> 32));
