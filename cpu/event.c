@@ -493,12 +493,11 @@ static enum flow take_nmi(struct cpu *cpu)
     return FLOW_EVENT;
 }
 
-/* Only the boundary behind an I/O instruction belongs to it. */
 static enum flow take_smi(struct cpu *cpu)
 {
     enum flow flow = smm_take_smi(cpu);
     if (flow == FLOW_NEXT)
-        cpu->smm.io_state = 0;
+        smm_forget_io(cpu);
     return flow;
 }
 
@@ -560,7 +559,7 @@ static enum flow service_once(struct cpu *cpu)
 {
     struct cpu_event *e = &cpu->event;
     if (e->attention & ATT_EVENT) {
-        cpu->smm.io_state = 0;
+        smm_forget_io(cpu);
         if (!e->valid) {
             e->attention &= ~(u32)ATT_EVENT;
             return FLOW_EVENT;

@@ -28,6 +28,13 @@ static inline void smm_note_io(struct cpu *cpu, u32 state, u64 rip, u64 rcx, u64
     smm->io_la = la;
 }
 
+/* Only the boundary behind an I/O instruction belongs to it: an SMI that comes later is not its. (In SMM RSM may still need to know.) */
+static inline void smm_forget_io(struct cpu *cpu)
+{
+    if (!cpu->smm.active)
+        cpu->smm.io_state = 0;
+}
+
 /* An SMI is pending at an instruction boundary. FLOW_NEXT: it is blocked and stays pending; else it was taken. */
 enum flow smm_take_smi(struct cpu *cpu);
 

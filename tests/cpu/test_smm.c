@@ -317,6 +317,12 @@ START_TEST(io_restart)
         ck_assert_uint_eq(map64(0x7fd8), 0x1002);
         ck_assert_uint_eq(map32(0x7fa4), 1 | 1 << 1 | 8 << 4 | 0xb2 << 16);
         ck_assert_uint_eq(map64(0x7de8), 0x1000);
+        /* Neither the handler's own I/O and exceptions nor an SMI that waits make it forget. */
+        ck_assert_int_eq(bench_run_insn(h_out_imm, in), FLOW_END);
+        cpu_service_events(&cpu);
+        cpu_raise_software(&cpu, 3, EVT_SOFTWARE_INT, 2);
+        cpu_service_events(&cpu);
+        cpu.event.attention &= ~(u32)ATT_SMI;
         if (again)
             map_set(0x7f00, 2, 0xff);
         ck_back();
