@@ -125,6 +125,17 @@ static void put_event(struct writer *w, u64 info)
         info >> 11 & 1 ? ", with error code" : "");
 }
 
+static void put_eptp(struct writer *w, const struct cpu *cpu, u64 eptp)
+{
+    u64 cap = vmx_capability(cpu, MSR_IA32_VMX_EPT_VPID_CAP);
+    static const char *const type[8] = {"UC", "WC", "reserved type", "reserved type", "WT", "WP", "WB", "reserved type"};
+    put(w, " %s, page walks of length %u%s%s%s (IA32_VMX_EPT_VPID_CAP:%s%s%s%s%s%s)", type[eptp & 7], (unsigned)(eptp >> 3 & 7) + 1,
+        eptp >> 6 & 1 ? ", accessed and dirty flags" : "", eptp >> 7 & 1 ? ", supervisor shadow-stack control" : "",
+        eptp & 0xf00 ? ", reserved bits 11:8" : "", cap & EPTCAP_UNCACHEABLE ? " UC" : "", cap & EPTCAP_WRITE_BACK ? " WB" : "",
+        cap & EPTCAP_WALK_4 ? ", length 4" : "", cap & EPTCAP_WALK_5 ? ", length 5" : "", cap & EPTCAP_ACCESSED_DIRTY ? ", flags" : "",
+        cap & EPTCAP_SHADOW_STACK ? ", shadow-stack control" : "");
+}
+
 static void explain_field(struct writer *w, const struct cpu *cpu, unsigned field, u64 value)
 {
     static const char *const activity[] = {" active", " HLT", " shutdown", " wait-for-SIPI"};
@@ -136,6 +147,7 @@ static void explain_field(struct writer *w, const struct cpu *cpu, unsigned fiel
     case VMX_FIELD_tertiary_controls: put_control_word(w, cpu, value, VMX_WORD_TERTIARY, "IA32_VMX_PROCBASED_CTLS3"); return;
     case VMX_FIELD_exit_controls: put_control_word(w, cpu, value, VMX_WORD_VMEXIT, "IA32_VMX_TRUE_EXIT_CTLS"); return;
     case VMX_FIELD_entry_controls: put_control_word(w, cpu, value, VMX_WORD_VMENTRY, "IA32_VMX_TRUE_ENTRY_CTLS"); return;
+    case VMX_FIELD_ept_pointer: put_eptp(w, cpu, value); return;
     case VMX_FIELD_vm_function_controls:
         put_fixed(w, value, 0, vmx_capability(cpu, MSR_IA32_VMX_VMFUNC), vm_function_bits, "IA32_VMX_VMFUNC");
         return;

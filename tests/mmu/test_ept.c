@@ -1124,6 +1124,123 @@ START_TEST(managed_translation)
 }
 END_TEST
 
+/* ---- five levels, logs of several frames ------------------------------------------------------------------------- */
+
+/* Guest-physical addresses of 52 bits: each index of the fifth level, its reserved bits, its rights and its flag. */
+START_TEST(five_levels)
+{
+    u64 top = rig_page();
+    root[0] = rig_page();
+    cpu->mode.pa_bits = 52;
+    vmcs_of(0)->primary_controls = 1u << 31;
+    vmcs_of(0)->secondary_controls = 1 << 1;
+    vmcs_of(0)->ept_pointer = top | 4 << 3 | 6 | 1 << 6;
+    for (unsigned n = 0; n < 16; n++) {
+        u64 gpa = (u64)n << 48 | 0x7fff12345000ull;
+        root[0] = rig_page();
+        put64(top + 8 * n, root[0] | ER | EW | EX);
+        ept_map(0, gpa & mask_low(48), 0x900000 + n * 0x1000, EALL, 12, 0);
+        put64(0x900000 + n * 0x1000, n);
+    }
+    depth(1);
+    u64 out;
+    for (unsigned n = 0; n < 16; n++) {
+        u64 gpa = (u64)n << 48 | 0x7fff12345000ull, at = top + 8 * n, entry = get64(at);
+        ck_assert_uint_eq(entry & EA, 0);
+        ck_assert(mem_gpa_to_hpa(cpu, 1, gpa + 8, ACCESS_READ, &out));
+        ck_assert_uint_eq(out, 0x900008 + n * 0x1000);
+        ck_assert_uint_eq(get64(at) & (EA | ED), EA);
+        for (unsigned bit = 3; bit < 8; bit++) {
+            put64(at, entry | BIT(bit));
+            tlb_invept(cpu, 0, top, false);
+            ck_assert(!mem_gpa_to_hpa(cpu, 1, gpa, ACCESS_READ, &out));
+            ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_MISCONFIG);
+        }
+        for (unsigned bit = 8; bit < 12; bit++) {
+            put64(at, entry | BIT(bit));
+            ck_assert(mem_gpa_to_hpa(cpu, 1, gpa, ACCESS_READ, &out));
+        }
+        put64(at, entry & ~(u64)EW);
+        tlb_invept(cpu, 0, top, false);
+        ck_assert(!mem_gpa_to_hpa(cpu, 1, gpa, ACCESS_WRITE, &out));
+        ck_assert_uint_eq(cpu->fault.qualification, 0x2a);
+        put64(at, 0);
+        tlb_invept(cpu, 0, top, false);
+        ck_assert(!mem_gpa_to_hpa(cpu, 1, gpa, ACCESS_READ, &out));
+        ck_assert_uint_eq(cpu->fault.qualification, 1);
+        ck_assert_uint_eq(cpu->fault.gpa, gpa);
+    }
+}
+END_TEST
+
+/* The rights of the fifth level count like all others; without it the same root is a fourth level. */
+START_TEST(walk_length_is_a_tag)
+{
+    u64 top = rig_page();
+    ept_on(0, rig_page(), 0);
+    rig_mode(PAGING_NONE, 0);
+    ept_map(0, 0x5000, 0x900000, EALL, 12, 0);
+    put64(top, root[0] | ER | EW | EX);
+    put64(0x900000, 7), put64(root[0] + 0x18, 0);
+    vmcs_of(0)->ept_pointer = top | 4 << 3 | 6;
+    depth(1);
+    ck_assert_uint_eq(rig_read(0x5000), 7);
+    vmcs_of(0)->ept_pointer = top | 3 << 3 | 6;
+    depth(1);
+    u64 v;
+    ck_assert(!mem_read64(cpu, 0x5000, &v));           /* the PT is taken for a page directory, its entry for another table */
+    ck_assert(cpu->fault.kind == FAULT_EPT_VIOLATION || cpu->fault.kind == FAULT_EPT_MISCONFIG);
+    vmcs_of(0)->ept_pointer = top | 4 << 3 | 6;
+    depth(1);
+    ck_assert_uint_eq(rig_read(0x5000), 7);
+}
+END_TEST
+
+/* Each frame logs the pages that become dirty in its own guest's memory: the inner one what the innermost guest writes, the
+ * outer one that, too, and what the inner one's flags and log make dirty. The log that is full is the one that exits. */
+START_TEST(chain_logs)
+{
+    static const unsigned shift[2] = {12, 12};
+    u64 flags[2] = {EALL, EALL}, ad[2] = {1 << 6, 1 << 6}, page = 0x3ff000;
+    build_chain(2, shift, flags, ad);
+    u64 log[2] = {rig_page(), 0x280000};               /* each in its hypervisor's space */
+    for (unsigned k = 0; k < 2; k++) {
+        vmcs_of(k)->secondary_controls |= 1 << 17;
+        vmcs_of(k)->pml_address = log[k];
+        vmcs_of(k)->pml_index = 511;
+    }
+    rig_mode(PAGING_NONE, 0);
+    depth(2);
+    rig_read(page);
+    ck_assert_uint_eq(vmcs_of(1)->pml_index, 511);
+    u64 after_read = vmcs_of(0)->pml_index;
+    ck_assert_uint_lt(after_read, 511);                /* the inner frame's accessed flags were set */
+    rig_write(page + 8, 1);
+    ck_assert_uint_eq(vmcs_of(1)->pml_index, 510);
+    ck_assert_uint_eq(get64(log[1] + STEP + 511 * 8), page);
+    bool data = false, inner_log = false;
+    for (u64 n = vmcs_of(0)->pml_index + 1; n <= after_read; n++) {
+        data |= get64(log[0] + n * 8) == page + STEP;
+        inner_log |= get64(log[0] + n * 8) == log[1];
+    }
+    ck_assert(data && inner_log);
+    u64 logged = vmcs_of(0)->pml_index;
+    rig_write(page + 16, 1);
+    ck_assert_uint_eq(vmcs_of(0)->pml_index, logged);
+    ck_assert_uint_eq(vmcs_of(1)->pml_index, 510);
+    for (unsigned k = 0; k < 2; k++) {
+        vmcs_of(0)->pml_index = vmcs_of(1)->pml_index = 511;
+        vmcs_of(k)->pml_index = 0xffff;
+        u64 at = rig_entry(root[k], 39, 12, page + 0x1000 + (k ? 0 : STEP), 0, k * STEP);
+        put64(at, get64(at) & ~(u64)ED);
+        tlb_flush_everything(cpu);
+        ck_assert(!mem_write64(cpu, page + 0x1000, 1));
+        ck_assert_uint_eq(cpu->fault.kind, FAULT_EPT_LOG_FULL);
+        ck_assert_uint_eq(cpu->fault.frame, k);
+    }
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {rights, misconfigurations, guest_tables, pdptes_and_physical_accesses,
@@ -1131,6 +1248,7 @@ int main(void)
                                   modification_log,
                                   apic_access_page, chains, chain_faults, chain_flags, chain_mode_based, frames_without_ept,
                                   advanced_information, supervisor_shadow_stacks, chain_shadow_stacks, paging_write,
-                                  guest_paging_verification, sub_pages, chain_sub_pages, managed_translation};
+                                  guest_paging_verification, sub_pages, chain_sub_pages, managed_translation, five_levels,
+                                  walk_length_is_a_tag, chain_logs};
     return rig_run("ept", tests, ARRAY_SIZE(tests));
 }

@@ -556,6 +556,11 @@ START_TEST(failures_are_explained)
         {VMX_CHECK_INJECTION_VECTOR, bench_vmcs_64, VMX_FIELD_entry_interruption_info, INJECT(2u, 3u, 1u),
          "entry_interruption_info: NMI, vector 3, with error code"},
         {VMX_CHECK_GUEST_ACTIVITY, bench_vmcs_64, VMX_FIELD_guest_activity, 4, "guest_activity: no such state"},
+        {VMX_CHECK_VM_FUNCTION_CONTROLS_RESERVED, bench_vmcs_64, VMX_FIELD_vm_function_controls, 3,
+         "primary_controls: \"Activate secondary controls\", vm_function_controls: EPTP-switching bit1 (IA32_VMX_VMFUNC: fixed to 0: bit1)"},
+        {VMX_CHECK_EPTP_RESERVED, bench_vmcs_64, VMX_FIELD_ept_pointer, 0x1d6,
+         "primary_controls: \"Activate secondary controls\", ept_pointer: WB, page walks of length 3, accessed and dirty flags, "
+         "supervisor shadow-stack control, reserved bits 11:8 (IA32_VMX_EPT_VPID_CAP: UC WB, length 4, length 5, flags, shadow-stack control)"},
     };
     struct vmcs *v = &cpu.vmx.frame[0].vmcs;
     char text[1600];

@@ -683,6 +683,46 @@ START_TEST(paging_write_of_l3)
 }
 END_TEST
 
+/* ---- logs -------------------------------------------------------------------------------------------------------- */
+
+/* A full log exits to the hypervisor whose it is, before anything is written: L1's while L3 runs, too. */
+START_TEST(full_logs)
+{
+    struct vmcs *v = &frame[0].vmcs;
+    v->secondary_controls |= SECONDARY_PML;
+    v->pml_address = SPPT;
+    v->pml_index = 511;
+    v->ept_pointer |= 1 << 6;
+    start_l3(SECONDARY_PML);
+    frame[1].vmcs.pml_address = SPPT + 0x1000;
+    frame[1].vmcs.pml_index = 511;
+    frame[1].vmcs.ept_pointer |= 1 << 6;
+    for (unsigned k = 0; k < 2; k++) {
+        u64 page = k ? PAGE_ONE : PAGE_TWO;
+        enter();
+        ck_assert_uint_eq(cpu.vmx.depth, 2);
+        guest_reads(page);
+        frame[k].vmcs.pml_index = 0xffff;
+        u64 before = bench_peek64(page);
+        ck_assert_int_eq(access_raises(page, true), FLOW_EXIT);
+        ck_exit(k, EXIT_PML_FULL);
+        ck_assert_uint_eq(frame[k].vmcs.exit_qualification, 0);
+        ck_assert_uint_eq(bench_peek64(page), before);
+        frame[k].vmcs.pml_index = 511;
+        enter();
+        ck_assert_uint_eq(cpu.vmx.depth, 2);
+        ck_assert(mem_write64(&cpu, page, 0x77));
+        ck_assert_uint_eq(bench_peek64(page), 0x77);
+        bool found = false;
+        for (u64 n = frame[k].vmcs.pml_index + 1; n < 512; n++)
+            found |= bench_peek64(SPPT + k * 0x1000 + 8 * n) == page;
+        ck_assert(found);
+        ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
+        ck_assert_uint_eq(cpu.vmx.depth, 1);
+    }
+}
+END_TEST
+
 /* ---- models and hardware ----------------------------------------------------------------------------------------- */
 
 static u64 ept_capability(void)
@@ -745,6 +785,6 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {vmfunc_order, eptp_switching, eptp_switching_refused, eptp_switching_of_l3, ve_which_convert, ve_when,
-                                  ve_delivery, ve_of_l3, spp_exits, spp_of_l3, hlat_of_l3, paging_write_of_l3, capabilities};
+                                  ve_delivery, ve_of_l3, spp_exits, spp_of_l3, hlat_of_l3, paging_write_of_l3, full_logs, capabilities};
     return bench_run_with("EPT features", tests, ARRAY_SIZE(tests), setup);
 }
