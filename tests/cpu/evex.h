@@ -54,7 +54,7 @@ struct form {
     bool high_index;           /* VSIB: vector 20 instead of 4 */
 };
 
-/* The bytes of a row of EVEX in this form; what follows them in `code` (32 bytes) is 0. */
+/* The bytes of a row of EVEX in this form; what follows them in the first 16 of `code` is 0. */
 static inline unsigned encode(const struct insn_row *row, struct form f, int disp8, u8 *code)
 {
     static const u8 pp[] = {[PREFIX_NP] = 0, [PREFIX_66] = 1, [PREFIX_F3] = 2, [PREFIX_F2] = 3};
@@ -73,7 +73,7 @@ static inline unsigned encode(const struct insn_row *row, struct form f, int dis
         code[n++] = (u8)disp8;
     if (row->imm != IMM_NONE)
         code[n++] = (u8)f.imm;
-    memset(code + n, 0, 32 - n);
+    memset(code + n, 0, 16 - n);
     return n;
 }
 
