@@ -293,15 +293,16 @@ int main(int argc, char **argv)
         program_named(argv[i], strlen(argv[i]))->known = true;
     time_t page = age_of(argv[2]), self = age_of(argv[0]);
     read_runs(argv[3], page > self ? page : self);
-    if (argv[1][2] == 'w') {
-        read_page(argv[2], true);
-        write_page(argv[2]);
-        return 0;
-    }
-    read_page(argv[2], false);
     unsigned runs = 0;
     for (unsigned i = 0; i < program_count; i++)
         runs += programs[i].ran;
+    if (argv[1][2] == 'w') {
+        read_page(argv[2], true);
+        write_page(argv[2]);
+        printf("%s: %u rows; %u programs have run since it and insns_page were made\n", argv[2], insn_row_count, runs);
+        return 0;
+    }
+    read_page(argv[2], false);
     if (problems)
         printf("%u problems: run the tests, then `ninja insns-page`; what is judged by nothing needs a test\n", problems);
     else
