@@ -325,6 +325,7 @@ void cases_segment(void);
 void cases_gate(void);
 void cases_transfer(void);
 void cases_task(void);
+void cases_smm(void);
 void cases_v86(void);
 void cases_io(void);
 void cases_paging(void);
