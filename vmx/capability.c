@@ -75,14 +75,18 @@ static inline bool is_dual_monitor(unsigned control)
     return control == CTL_VMENTRY_ENTRY_TO_SMM || control == CTL_VMENTRY_DEACTIVATE_DUAL_MONITOR;
 }
 
+/* The processor has it and L0 does not withhold it, whichever level runs. */
+static bool processor_has(const struct cpu *cpu, unsigned control)
+{
+    return offered(cpu, controls[control].feature) && vmx_control_in_generation(control, generation(cpu)) &&
+           !(cpu->vmx_withheld[control / 64] >> (control % 64) & 1);
+}
+
 bool vmx_control_supported(const struct cpu *cpu, unsigned control)
 {
     if (control >= CTL_COUNT)
         return control == CTL_ALWAYS;
-    if (is_dual_monitor(control) && cpu->vmx.depth)
-        return false;
-    return offered(cpu, controls[control].feature) && vmx_control_in_generation(control, generation(cpu)) &&
-           !(cpu->vmx_withheld[control / 64] >> (control % 64) & 1);
+    return processor_has(cpu, control) && !(is_dual_monitor(control) && cpu->vmx.depth);
 }
 
 u64 vmx_allowed_0(enum vmx_control_word word)
@@ -118,11 +122,13 @@ u64 vmx_allowed_1(const struct cpu *cpu, enum vmx_control_word word)
     return allowed[word] | vmx_allowed_0(word);
 }
 
-bool vmx_dual_monitor_supported(const struct cpu *cpu)
+static bool processor_has_dual_monitor(const struct cpu *cpu)
 {
-    return cpu_has(cpu, FEATURE_VMX) && vmx_control_supported(cpu, CTL_VMENTRY_ENTRY_TO_SMM)
-           && vmx_control_supported(cpu, CTL_VMENTRY_DEACTIVATE_DUAL_MONITOR);
+    return cpu_has(cpu, FEATURE_VMX) && processor_has(cpu, CTL_VMENTRY_ENTRY_TO_SMM)
+           && processor_has(cpu, CTL_VMENTRY_DEACTIVATE_DUAL_MONITOR);
 }
+
+bool vmx_dual_monitor_supported(const struct cpu *cpu) { return !cpu->vmx.depth && processor_has_dual_monitor(cpu); }
 
 static u64 basic(const struct cpu *cpu)
 {
@@ -256,19 +262,22 @@ bool vmx_msr_write_level(const struct cpu *cpu, u64 *feature_control, u32 msr, u
     return true;
 }
 
-/* [SDM3 "Enabling the Dual-Monitor Treatment"]: of the processor, so L1's alone; written in SMM alone. */
+/* [SDM3 "Enabling the Dual-Monitor Treatment"]: of the processor, for whom its hypervisor lets through to it, but not part of what L0 offers; written
+ * in SMM alone. */
 static bool is_smm_msr(u32 msr) { return msr == MSR_IA32_SMM_MONITOR_CTL || msr == MSR_IA32_SMBASE; }
+
+static bool offered_level(const struct cpu *cpu, unsigned k) { return k && k < VMX_MAX_FRAMES && cpu->vmx.frame[k].offered; }
 
 static bool smm_msr_read(const struct cpu *cpu, u32 msr, u64 *value)
 {
     *value = msr == MSR_IA32_SMBASE ? cpu->sys.smbase : cpu->smm.monitor_ctl;
-    return vmx_dual_monitor_supported(cpu) && (msr != MSR_IA32_SMBASE || cpu->smm.active);
+    return processor_has_dual_monitor(cpu) && (msr != MSR_IA32_SMBASE || cpu->smm.active);
 }
 
 static bool smm_msr_write(struct cpu *cpu, u32 msr, u64 value)
 {
     u64 defined = 0xfffff000ull | SMM_MONITOR_VALID | SMM_MONITOR_KEEP_BLOCKING;
-    if (!vmx_dual_monitor_supported(cpu) || msr == MSR_IA32_SMBASE || !cpu->smm.active || value & ~defined)
+    if (!processor_has_dual_monitor(cpu) || msr == MSR_IA32_SMBASE || !cpu->smm.active || value & ~defined)
         return false;
     cpu->smm.monitor_ctl = value;
     return true;
@@ -333,7 +342,7 @@ bool vmx_msr_read_below(struct cpu *cpu, unsigned k, u32 msr, u64 *value, bool *
         return spec_ctrl_read(cpu, k, value, known);
     if (is_smm_msr(msr)) {
         *known = true;
-        return !k && smm_msr_read(cpu, msr, value);
+        return !offered_level(cpu, k) && smm_msr_read(cpu, msr, value);
     }
     return vmx_msr_read_level(cpu, running_feature_control(cpu), msr, value, known);
 }
@@ -351,7 +360,7 @@ bool vmx_msr_write_below(struct cpu *cpu, unsigned k, u32 msr, u64 value, bool *
         return spec_ctrl_write(cpu, k, value, known);
     if (is_smm_msr(msr)) {
         *known = true;
-        return !k && smm_msr_write(cpu, msr, value);
+        return !offered_level(cpu, k) && smm_msr_write(cpu, msr, value);
     }
     return vmx_msr_write_level(cpu, running_feature_control(cpu), msr, value, known);
 }

@@ -155,7 +155,10 @@ START_TEST(capabilities)
     ck_assert(!(vmx_capability(&cpu, MSR_IA32_VMX_BASIC) & BIT(49)));
     ck_assert_uint_eq(vmx_capability(&cpu, MSR_IA32_VMX_ENTRY_CTLS) >> 42 & 3, 0);
     ck_assert_uint_eq(vmx_capability(&cpu, MSR_IA32_VMX_MISC) >> 32, 0);
+    ck_assert(vmx_msr_read(&cpu, 0x9b, &value, &known) && value == 0x7f0005);    /* as L1 lets it through to the processor */
+    cpu.vmx.frame[1].offered = 1;
     ck_assert(!vmx_msr_read(&cpu, 0x9b, &value, &known) && known);
+    cpu.vmx.frame[1].offered = 0;
     cpu.vmx.depth = 0;
 }
 END_TEST
