@@ -77,8 +77,8 @@ struct nestor_policy {
      * as NESTOR_DEFAULT; so does NESTOR_L0 where Nestor cannot stand in (`nestor dump policies` lists where it can).
      * NULL: always the default. */
     int (*route)(const void *settings, const struct nestor_event *event);
-    /* Where a VMX control that the CPU model has comes from (enum nestor_control_source). Asked once for each, by its name
-     * in `nestor dump controls`, e.g. "SECONDARY_UNRESTRICTED_GUEST". NULL: all are the hardware's. */
+    /* Where a VMX control, or capability of EPT, that the CPU model has comes from (enum nestor_control_source). Asked once for
+     * each, by its name in `nestor dump controls`, e.g. "SECONDARY_UNRESTRICTED_GUEST". NULL: all are the hardware's. */
     int (*control)(const void *settings, const char *name);
 };
 
