@@ -4,6 +4,8 @@
  * L2's memory is L1's, page by page; L3's is L2's. Each test changes single entries.
  */
 #include "cpu/event.h"
+#include "cpu/interp.h"
+#include "cpu/jit/jit.h"
 #include "cpu/raise.h"
 #include "vmx/insn.h"
 #include "vmx/policy.h"
@@ -723,6 +725,86 @@ START_TEST(full_logs)
 }
 END_TEST
 
+/* ---- all engines -------------------------------------------------------------------------------------------------- */
+
+/* A guest that changes its view of memory, writes to a sub-page, and takes a #VE in every round, on the interpreter, on calls of
+ * handlers and on translated code: the same registers, memory and count of instructions. */
+START_TEST(engines)
+{
+    enum { INTERPRETER, CALLS, TRANSLATED, ENGINES, ROUNDS = 3000 };
+    static const u8 guest[] = {
+        0x31, 0xc0,                                              /* xor eax,eax */
+        0x89, 0xd9,                                              /* mov ecx,ebx */
+        0x0f, 0x01, 0xd4,                                        /* vmfunc */
+        0x48, 0x8b, 0x14, 0x25, 0x00, 0x00, 0x30, 0x00,          /* mov rdx,[PAGE_ONE] */
+        0x48, 0x01, 0xd6,                                        /* add rsi,rdx */
+        0x48, 0x89, 0x34, 0x25, 0x80, 0x20, 0x30, 0x00,          /* mov [0x302080],rsi: the second sub-page */
+        0x83, 0xf3, 0x01,                                        /* xor ebx,1 */
+        0x48, 0x89, 0x34, 0x25, 0x00, 0x40, 0x30, 0x00,          /* mov [0x304000],rsi: read-only */
+        0xff, 0xcd,                                              /* dec ebp */
+        0x75, 0xd7,                                              /* jnz */
+        0x0f, 0xa2,                                              /* cpuid */
+    };
+    static const u8 handler[] = {
+        0xc7, 0x04, 0x25, 0x04, 0x20, 0x31, 0x00, 0, 0, 0, 0,    /* mov dword [VE_AREA + 4],0 */
+        0x48, 0x83, 0x04, 0x24, 0x08,                            /* add qword [rsp],8: past the write */
+        0x49, 0xff, 0xc0,                                        /* inc r8 */
+        0x48, 0xcf,                                              /* iretq */
+    };
+    static const u8 host[] = {0xf4};
+    struct cpu_core first = {0};
+    u64 first_now = 0, first_sub_page = 0;
+    for (unsigned engine = 0; engine < ENGINES; engine++) {
+        if (engine) {
+            bench_teardown();
+            setup();
+        }
+        struct interp *interp = interp_new(&bus);
+        ck_assert_ptr_nonnull(interp);
+        cpu.interp = interp;
+        if (engine != INTERPRETER && !jit_attach(interp, &cpu, 1, engine == CALLS)) {
+            interp_free(interp);
+            return;                            /* this host has no translated code */
+        }
+        struct vmcs *v = &frame[0].vmcs;
+        enable_switching(v, LIST);
+        enable_ve(v, VE_AREA);
+        sub_page_tables(v, SPPT, 0x302000, BIT(2));
+        for (unsigned n = 0; n < 2; n++) {
+            entry_set(n, 0x302000, 0x302000 | 6 << 3 | 5 | BIT(61));
+            entry_set(n, 0x304000, 0x304000 | 6 << 3 | 5);
+        }
+        entry_set(1, PAGE_ONE, PAGE_TWO | 6 << 3 | 7);
+        bench_poke64(GDT + 8, 0x00af9b000000ffffull), bench_poke64(GDT + 16, 0x00cf93000000ffffull);
+        bench_poke64(IDT + 16 * EXC_VE, (u64)VE_HANDLER | 8ull << 16 | 0x8eull << 40);
+        v->guest_gdtr_base = GDT, v->guest_idtr_base = IDT;
+        ck_assert(bus_copy_to(&bus, GUEST_RIP, guest, sizeof guest) && bus_copy_to(&bus, VE_HANDLER, handler, sizeof handler) &&
+                  bus_copy_to(&bus, 0x2000, host, sizeof host));
+        cpu.core.rbx = cpu.core.rsi = cpu.core.r8 = 0;
+        cpu.core.rbp = ROUNDS;
+        enter();
+        cpu.stop_at = cpu.time.now + 100 * ROUNDS;
+        cpu_run(&cpu);
+        flags_canonical(&cpu);
+        ck_assert_uint_eq(cpu.event.activity, ACTIVITY_HLT);
+        ck_exit(0, EXIT_CPUID);
+        ck_assert_uint_eq(cpu.core.rsi, ROUNDS / 2 * 3);
+        ck_assert_uint_eq(cpu.core.r8, ROUNDS);
+        ck_assert_uint_eq(bench_peek64(0x304000), 0);
+        if (engine == INTERPRETER) {
+            first = cpu.core, first_now = cpu.time.now, first_sub_page = bench_peek64(0x302080);
+            ck_assert_uint_eq(first_sub_page, ROUNDS / 2 * 3);
+        } else {
+            ck_assert(memcmp(&first, &cpu.core, sizeof first) == 0);
+            ck_assert_uint_eq(cpu.time.now, first_now);
+            ck_assert_uint_eq(bench_peek64(0x302080), first_sub_page);
+        }
+        interp_free(interp);
+        cpu.interp = NULL;
+    }
+}
+END_TEST
+
 /* ---- models and hardware ----------------------------------------------------------------------------------------- */
 
 static u64 ept_capability(void)
@@ -785,6 +867,6 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {vmfunc_order, eptp_switching, eptp_switching_refused, eptp_switching_of_l3, ve_which_convert, ve_when,
-                                  ve_delivery, ve_of_l3, spp_exits, spp_of_l3, hlat_of_l3, paging_write_of_l3, full_logs, capabilities};
+                                  ve_delivery, ve_of_l3, spp_exits, spp_of_l3, hlat_of_l3, paging_write_of_l3, full_logs, engines, capabilities};
     return bench_run_with("EPT features", tests, ARRAY_SIZE(tests), setup);
 }
