@@ -583,7 +583,8 @@ enum flow vmx_memory_fault(struct cpu *cpu)
     if (LIKELY(!is_convertible(cpu)))
         goto leave;
     struct mem_fault fault = cpu->fault;
-    if (!mem_gpa_to_hpa(cpu, fault.frame, frame_innermost(cpu)->vmcs.ve_information_address, ACCESS_WRITE, &hpa))
+    u64 area = frame_innermost(cpu)->vmcs.ve_information_address & ~0xfffull;    /* whatever was done to a VMCS in memory: one page */
+    if (!mem_gpa_to_hpa(cpu, fault.frame, area, ACCESS_WRITE, &hpa))
         goto leave;            /* an outer EPT lacks the area: that comes first */
     cpu->fault = fault;
     if (bus_read(cpu->bus, cpu->index, hpa + 4, 4))

@@ -347,7 +347,7 @@ static enum flow switch_eptp(struct cpu *cpu, const struct insn *in)
     u64 hpa;
     if (index >= VMX_EPTP_LIST_ENTRIES)
         return exit_to_parent(cpu, in, EXIT_VMFUNC, 0);
-    if (!mem_gpa_to_hpa(cpu, k, v->eptp_list_address + 8 * index, ACCESS_READ, &hpa)) {
+    if (!mem_gpa_to_hpa(cpu, k, (v->eptp_list_address & ~0xfffull) + 8 * index, ACCESS_READ, &hpa)) {
         vmx_memory_exit(cpu);
         return FLOW_EXIT;
     }

@@ -353,6 +353,12 @@ START_TEST(ve_which_convert)
     ck_assert_uint_eq(cpu.vmx.depth, 1);
     ck_violation(0, PAGE_ONE + 8, true);               /* the last one is not done with */
     ve_done(VE_AREA);
+    /* An address that no entry check has seen (a VMCS that lay in a guest's memory): the area stays within its page. */
+    v->ve_information_address = VE_AREA | 0xff0;
+    ck_assert_int_eq(access_raises(PAGE_ONE + 8, true), FLOW_EVENT);
+    ck_ve(VE_AREA, 0x78a, PAGE_ONE + 8, PAGE_ONE + 8, 0x1234);
+    v->ve_information_address = VE_AREA;
+    ve_done(VE_AREA);
     entry_set(0, PAGE_ONE, leaf | 1 | SUPPRESS);
     ck_violation(0, PAGE_ONE + 8, true);
     entry_set(0, PAGE_ONE, 0);
