@@ -239,7 +239,8 @@ static bool segments_valid(const struct cpu *cpu, const u8 *map, u64 cr0, u64 ef
 static void restore(struct cpu *cpu, const u8 *map, u64 rflags)
 {
     struct cpu_sys *sys = &cpu->sys;
-    sys->cr0 = (load64(map + MAP_CR0) & (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | (u64)CR0_PG)) | CR0_ET;
+    u64 cr0_bits = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | (u64)CR0_PG;
+    sys->cr0 = (load64(map + MAP_CR0) & cr0_bits) | CR0_ET;
     sys->cr3 = load64(map + MAP_CR3);
     sys->cr4 = load64(map + MAP_CR4);
     sys->efer = load64(map + MAP_EFER);

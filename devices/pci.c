@@ -218,8 +218,8 @@ void pci_set_reset_control(struct pci *pci, const struct bus_ops *ops, void *dev
 
 /* ---- System management ---- */
 
-/* SMI# is asserted while an enabled event has asked for it and the gate is open: the handler closes the gate, clears the requests and opens it
- * again [82371SB data sheet, "SMICNTL", "SMIEN", "SMIREQ"]. */
+/* SMI# is asserted while an enabled event has asked for it and the gate is open: the handler closes the gate, clears the requests
+ * and opens it again [82371SB data sheet, "SMICNTL", "SMIEN", "SMIREQ"]. */
 static void update_smi(struct pci *pci)
 {
     const u8 *config = pci->isa_bridge.config;
@@ -251,8 +251,9 @@ static void update_smram(struct pci *pci)
     if (*control & SMRAM_LOCKED)
         *control &= (u8)~SMRAM_OPEN;
     host->writable[HOST_SMRAM] = *control & SMRAM_LOCKED ? 0 : SMRAM_OPEN | SMRAM_LOCKED | SMRAM_ENABLED;
+    enum bus_smram smram = *control & SMRAM_OPEN ? BUS_SMRAM_OPEN : BUS_SMRAM_CLOSED;
     if (pci->smram)
-        pci->smram(pci->smram_arg, !(*control & SMRAM_ENABLED) ? BUS_SMRAM_NONE : *control & SMRAM_OPEN ? BUS_SMRAM_OPEN : BUS_SMRAM_CLOSED);
+        pci->smram(pci->smram_arg, *control & SMRAM_ENABLED ? smram : BUS_SMRAM_NONE);
 }
 
 static void host_bridge_written(void *arg, unsigned off, unsigned size)

@@ -146,7 +146,8 @@ static u64 basic(const struct cpu *cpu)
 static u64 misc(const struct cpu *cpu)
 {
     u64 smm = VMX_MISC_SMBASE | VMX_MISC_SMI_UNBLOCKING | (u64)VMX_MSEG_REVISION << 32;
-    return (vmx_dual_monitor_supported(cpu) ? smm : 0) | VMX_TIMER_RATE | VMX_MISC_STORE_LMA | VMX_MISC_ACTIVITY_HLT | VMX_MISC_ACTIVITY_SHUTDOWN
+    return (vmx_dual_monitor_supported(cpu) ? smm : 0) | VMX_TIMER_RATE | VMX_MISC_STORE_LMA | VMX_MISC_ACTIVITY_HLT
+           | VMX_MISC_ACTIVITY_SHUTDOWN
            | VMX_MISC_ACTIVITY_WAIT_SIPI | (u64)VMX_CR3_TARGETS << 16 | (VMX_MSR_LIST_MAX / 512 - 1) << 25
            | (vmx_control_supported(cpu, CTL_SECONDARY_VMCS_SHADOWING) ? VMX_MISC_VMWRITE_ALL : 0)
            | (generation(cpu) >= GENERATION_SKYLAKE ? VMX_MISC_ZERO_LENGTH : 0);
@@ -262,8 +263,8 @@ bool vmx_msr_write_level(const struct cpu *cpu, u64 *feature_control, u32 msr, u
     return true;
 }
 
-/* [SDM3 "Enabling the Dual-Monitor Treatment"]: of the processor, for whom its hypervisor lets through to it, but not part of what L0 offers; written
- * in SMM alone. */
+/* [SDM3 "Enabling the Dual-Monitor Treatment"]: of the processor, for whom its hypervisor lets through to it, but not part of what L0
+ * offers; written in SMM alone. */
 static bool is_smm_msr(u32 msr) { return msr == MSR_IA32_SMM_MONITOR_CTL || msr == MSR_IA32_SMBASE; }
 
 static bool offered_level(const struct cpu *cpu, unsigned k) { return k && k < VMX_MAX_FRAMES && cpu->vmx.frame[k].offered; }

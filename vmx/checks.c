@@ -137,7 +137,8 @@ void vmx_check_note_exit(struct vmx_frame *frame)
 struct facts {
     const struct cpu *cpu;
     const struct vmcs *v;
-    u64 pin, primary, secondary, tertiary; /* these controls as they count; of a VM entry that returns from SMM: those in force afterwards */
+    /* these controls as they count; of a VM entry that returns from SMM: those in force afterwards */
+    u64 pin, primary, secondary, tertiary;
     u64 physical_reserved;     /* bits above the physical-address width */
     unsigned wide;             /* linear-address bits at most */
     bool unrestricted;         /* the unrestricted-guest control */

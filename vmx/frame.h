@@ -73,8 +73,8 @@ struct vmx_exit_info {
  * EPT lacks a page that the exit needs; the exit went there instead and what caused this one must come again when
  * the unit goes on. */
 bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *info);
-/* An SMM VM exit: to the SMM-transfer monitor, from L1 or, whichever level ran, from its guest. `activates`: by the VMCALL that activates the
- * dual-monitor treatment, with the VMCS that is current. */
+/* An SMM VM exit: to the SMM-transfer monitor, from L1 or, whichever level ran, from its guest. `activates`: by the VMCALL that
+ * activates the dual-monitor treatment, with the VMCS that is current. */
 void vmx_exit_to_smm(struct cpu *cpu, const struct vmx_exit_info *info, bool activates);
 /* The registers of frame k's host-state area, at depth k. (No MSR list.) False: VMX abort (PDPTEs). */
 bool vmx_load_host_state(struct cpu *cpu, unsigned k);

@@ -1,8 +1,9 @@
 /* SMIs and RSM in VMX operation.
  *
- * Under the default treatment an SMI takes the processor out of VMX operation and RSM takes it back [SDM3 "Default Treatment of SMI Delivery",
- * "Default Treatment of RSM"]. What the processor keeps to itself is `depth` and `vmxon` of cpu->smm; the frames stand untouched, since
- * nothing in SMM can reach them: CR4.VMXE is reserved there. SMM is below all levels: which of them ran makes no difference.
+ * Under the default treatment an SMI takes the processor out of VMX operation and RSM takes it back [SDM3 "Default Treatment of
+ * SMI Delivery", "Default Treatment of RSM"]. What the processor keeps to itself is `depth` and `vmxon` of cpu->smm; the frames stand
+ * untouched, since nothing in SMM can reach them: CR4.VMXE is reserved there. SMM is below all levels: which of them ran makes no
+ * difference.
  *
  * Under the dual-monitor treatment SMIs are VM exits to a monitor in SMM, which returns by VM entries [SDM3 "Dual-Monitor Treatment of
  * SMIs and SMM"]. It uses frame 0 itself, so what the executive monitor had there goes to the region of its VMCS, deeper levels with it

@@ -1,5 +1,5 @@
-/* SMIs come at every PERIOD-th instruction, into hypervisors and their guests alike, and the handler is RSM alone: nothing that software shows
- * may change. What stands on the serial port is compared with a run without them, for each policy and engine.
+/* SMIs come at every PERIOD-th instruction, into hypervisors and their guests alike, and the handler is RSM alone: nothing that
+ * software shows may change. What stands on the serial port is compared with a run without them, for each policy and engine.
  *
  *     smis NEST_ELF [PERIOD]
  */
@@ -66,10 +66,11 @@ int main(int argc, char **argv)
         for (unsigned engine = ENGINE_INTERP; engine <= ENGINE_JIT; engine += ENGINE_JIT - ENGINE_INTERP) {
             if (!go(&disturbed, &kernel, policies[p], engine, period))
                 return 2;
-            bool same = reference.end == MACHINE_POWER_OFF && disturbed.end == reference.end && disturbed.interrupts > 100 && disturbed.deep > 10 &&
-                        strcmp(reference.text, disturbed.text) == 0;
+            bool same = reference.end == MACHINE_POWER_OFF && disturbed.end == reference.end &&
+                        disturbed.interrupts > 100 && disturbed.deep > 10 && strcmp(reference.text, disturbed.text) == 0;
             printf("%s, %s: %llu SMIs, %llu of them below L1: %s\n", policies[p], engine == ENGINE_JIT ? "jit" : "interp",
-                   (unsigned long long)disturbed.interrupts, (unsigned long long)disturbed.deep, same ? "the same output" : "ANOTHER OUTPUT");
+                   (unsigned long long)disturbed.interrupts, (unsigned long long)disturbed.deep,
+                   same ? "the same output" : "ANOTHER OUTPUT");
             if (!same)
                 printf("---- without\n%s---- with (end %u)\n%s", reference.text, disturbed.end, disturbed.text);
             failed += !same;

@@ -1,6 +1,6 @@
-/* More corners where emulators of VMX usually are not exact (tests/vmx/test_corners.c has the others): in which order each VMX instruction looks at
- * mode, operation, privilege and memory; IDT-vectoring information of faults that nest in a real delivery; MONITOR across transitions;
- * the fields of RTM, which is absent; IA32_VMX_VMCS_ENUM.
+/* More corners where emulators of VMX usually are not exact (tests/vmx/test_corners.c has the others): in which order each VMX
+ * instruction looks at mode, operation, privilege and memory; IDT-vectoring information of faults that nest in a real delivery;
+ * MONITOR across transitions; the fields of RTM, which is absent; IA32_VMX_VMCS_ENUM.
  */
 #include "cpu/event.h"
 #include "cpu/features.h"
@@ -10,8 +10,8 @@
 
 #include "tests/vmx/bench_vmcs.h"
 
-extern const insn_family h_vmcall, h_vmlaunch, h_vmresume, h_vmxoff, h_vmread, h_vmwrite, h_vmptrld, h_vmptrst, h_vmclear, h_vmxon, h_invept,
-    h_invvpid, h_monitor, h_mwait;
+extern const insn_family h_vmcall, h_vmlaunch, h_vmresume, h_vmxoff, h_vmread, h_vmwrite, h_vmptrld, h_vmptrst, h_vmclear, h_vmxon,
+    h_invept, h_invvpid, h_monitor, h_mwait;
 
 #define GUEST_RIP 0x3000u
 #define OPERAND 0x9000
@@ -69,8 +69,8 @@ static enum flow run(unsigned n, i32 address)
         bench_clear();                                                                                                 \
     } while (0)
 
-/* Out of 64-bit mode: #UD, in root operation and in a guest, whatever the privilege; but a guest's VMCALL exits from any mode [SDM3 "VMCALL—Call
- * to VM Monitor", operation]. */
+/* Out of 64-bit mode: #UD, in root operation and in a guest, whatever the privilege; but a guest's VMCALL exits from any mode [SDM3
+ * "VMCALL—Call to VM Monitor", operation]. */
 START_TEST(wrong_modes)
 {
 #define CK_MODE(when)                                                                                                  \
@@ -186,8 +186,8 @@ START_TEST(no_current_vmcs)
 {
     for (unsigned n = 0; n < ARRAY_SIZE(instructions); n++) {
         u32 reason = instructions[n].reason;
-        bool fails = reason == EXIT_VMLAUNCH || reason == EXIT_VMRESUME || reason == EXIT_VMREAD || reason == EXIT_VMWRITE || reason == EXIT_VMXON ||
-                     reason == EXIT_VMCALL;
+        bool fails = reason == EXIT_VMLAUNCH || reason == EXIT_VMRESUME || reason == EXIT_VMREAD || reason == EXIT_VMWRITE ||
+                     reason == EXIT_VMXON || reason == EXIT_VMCALL;
         if (!fails)
             continue;
         bench_teardown();
@@ -229,7 +229,8 @@ static void ck_exit(u32 vector, u64 error, u64 vectoring, u64 vectoring_error)
         ck_assert_uint_eq(v->idt_vectoring_error_code, vectoring_error);
 }
 
-/* Deliveries of an injected event through the guest's IDT that go wrong: what was being delivered, with its error code or instruction length. */
+/* Deliveries of an injected event through the guest's IDT that go wrong: what was being delivered, with its error code or
+ * instruction length. */
 START_TEST(vectoring_of_nested_faults)
 {
     guest_tables(16 * 14 - 1);                       /* no gate for #PF (14) and above */

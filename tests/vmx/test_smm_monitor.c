@@ -655,8 +655,8 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        capabilities, failures, activation, activation_32, selector_corners, root_round_trip, blocking_and_injection, guest_round_trip, io_smi,
-        failing_returns, guest_in_smm, vmcs_in_smram, deeper_levels, random_memory,
+        capabilities, failures, activation, activation_32, selector_corners, root_round_trip, blocking_and_injection,
+        guest_round_trip, io_smi, failing_returns, guest_in_smm, vmcs_in_smram, deeper_levels, random_memory,
     };
     return bench_run_with("SMM-transfer monitor", tests, ARRAY_SIZE(tests), setup);
 }

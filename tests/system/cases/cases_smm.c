@@ -1,9 +1,9 @@
 /*
  * System-management mode: the state in which a handler begins, what RSM brings back, and SMIs in SMM. [SDM3 "System Management Mode"]
  *
- * The SMIs are sent by the local APIC to itself, while the harness runs in 64-bit mode. The handler is put where SMBASE is without firmware
- * (30000h), and into the chipset's SMRAM, where QEMU's firmware has moved it. What is compared does not depend on the place or on the save map,
- * whose format is AMD's in QEMU.
+ * The SMIs are sent by the local APIC to itself, while the harness runs in 64-bit mode. The handler is put where SMBASE is without
+ * firmware (30000h), and into the chipset's SMRAM, where QEMU's firmware has moved it. What is compared does not depend on the place
+ * or on the save map, whose format is AMD's in QEMU.
  */
 #include "harness.h"
 
@@ -136,7 +136,8 @@ void cases_smm(void)
     judge("smm/registers", note(COUNT) == 1 && survive, survive ? "as they were" : "changed");
     bool control = note(SEEN_CR0) == (u32)(cr0 & ~(u64)(CR0_PE | CR0_EM | CR0_TS | CR0_PG)) && !note(SEEN_CR4) && !note(SEEN_EFER);
     judge("smm/entry-control", control, text("cr0=%x cr4=%x efer=%x", (u64)note(SEEN_CR0), (u64)note(SEEN_CR4), (u64)note(SEEN_EFER)));
-    judge("smm/entry-flags", note(SEEN_FLAGS) == 2 && note(SEEN_DR7) == 0x400, text("fl=%x dr7=%x", (u64)note(SEEN_FLAGS), (u64)note(SEEN_DR7)));
+    judge("smm/entry-flags", note(SEEN_FLAGS) == 2 && note(SEEN_DR7) == 0x400,
+          text("fl=%x dr7=%x", (u64)note(SEEN_FLAGS), (u64)note(SEEN_DR7)));
     bool place = (note(SEEN_CS) == 0x3000 || note(SEEN_CS) == 0xa000) && !note(SEEN_SS) && !note(SEEN_DS) && note(SEEN_IP) == 0x8000;
     judge("smm/entry-segments", place, text("ss=%x ds=%x ip=%x", (u64)note(SEEN_SS), (u64)note(SEEN_DS), (u64)note(SEEN_IP)));
     /* One that is sent in SMM waits for RSM. */
