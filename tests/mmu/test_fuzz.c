@@ -14,16 +14,26 @@ static u64 noise(void)
 #define PAGES (SPAN - 0x1000)
 static void fill(unsigned depth)
 {
+    bool dressed = depth && noise() & 1;       /* what EPT entries say beside rights is everywhere */
     for (u64 at = 0; at < SPAN; at += 8) {
         u64 r = noise(), entry = (r & PAGES) | (r >> 20 & 0xf07) | 7;
+        if (dressed) {
+            u64 beside = noise();
+            entry |= (beside & 3) << 57 | (beside >> 2 & 3) << 60;
+            entry &= (beside >> 8 & 7) == 0 ? ~2ull : ~0ull;
+        }
         if ((noise() & mask_low(4 + 3 * depth)) == 0) {
-            switch (r >> 56 & 7) {
+            switch (r >> 56 & 15) {
             case 0: entry = r; break;
             case 1: entry &= ~(r >> 40 & 7); break;
             case 2: entry |= 0x80; break;
             case 3: entry |= NX; break;
             case 4: entry |= r & 0xff0000000; break;
             case 5: entry |= r & 0x78; break;
+            case 6: entry &= ~2ull; break;
+            case 7: entry &= ~1ull; break;
+            case 8: entry |= BIT(11); break;             /* restarts */
+            case 9: entry = r & 0x5555555555555555; break;   /* sub-pages */
             default: entry |= (entry & ~0x1ff000ull) | 0x80 | 6 << 3; break; /* a large page */
             }
         }
@@ -36,10 +46,15 @@ static void frames(unsigned depth)
     for (unsigned k = 0; k < depth; k++) {
         struct vmcs *v = &cpu->vmx.frame[k].vmcs;
         u64 r = noise();
-        v->primary_controls = 1u << 31;
-        v->secondary_controls = (r & 7 ? 2 : 0) | (r & 0x40000020) | ((r >> 8 & 3) == 0 ? 1u << 17 : 0) |
+        u64 t = noise();
+        v->primary_controls = 1u << 31 | (t & 1 ? 1u << 17 : 0);
+        v->tertiary_controls = t >> 8 & 0xe;
+        v->hlat_pointer = t >> 20 & PAGES;
+        v->hlat_prefix_size = t >> 60 & 1;
+        v->sub_page_permission_table_pointer = t >> 24 & PAGES;
+        v->secondary_controls = (r & 7 ? 2 : 0) | (t & 4 ? 1u << 23 : 0) | (r & 0x40000020) | ((r >> 8 & 3) == 0 ? 1u << 17 : 0) |
                                 ((r >> 10 & 3) == 0 ? 1u << 22 : 0) | ((r >> 12 & 7) == 0 ? 1u : 0);
-        v->ept_pointer = (r >> 20 & PAGES) | ((r >> 16 & 3) == 0 ? 4 << 3 : 3 << 3) | (r >> 17 & 1) << 6 | 6;
+        v->ept_pointer = (r >> 20 & PAGES) | ((r >> 16 & 3) == 0 ? 4 << 3 : 3 << 3) | (r >> 17 & 1) << 6 | (t >> 5 & 1) << 7 | 6;
         v->virtual_processor_identifier = (r >> 40 & 3) + 1;
         v->apic_access_address = r >> 24 & PAGES;
         v->pml_address = r >> 28 & PAGES;
@@ -47,12 +62,17 @@ static void frames(unsigned depth)
     }
 }
 
+static unsigned sub_pages, verifications, shadow_pages, managed;      /* faults by what only some entries bring about */
 static void fault_is_sane(unsigned depth)
 {
     const struct mem_fault *f = &cpu->fault;
+    sub_pages += f->kind == FAULT_SPP;
+    verifications += f->kind == FAULT_EPT_VIOLATION && f->qualification >> 15 & 1;
+    shadow_pages += f->kind == FAULT_EPT_VIOLATION && f->qualification >> 14 & 1;
+    managed += f->kind == FAULT_PAGE && f->error >> 7 & 1;
     switch (f->kind) {
     case FAULT_PAGE:
-        ck_assert_uint_eq(f->error & ~0x3full, 0);
+        ck_assert_uint_eq(f->error & ~0xffull, 0);
         break;
     case FAULT_EPT_VIOLATION:
         ck_assert_uint_lt(f->frame, depth);
@@ -61,6 +81,7 @@ static void fault_is_sane(unsigned depth)
         break;
     case FAULT_EPT_MISCONFIG:
     case FAULT_EPT_LOG_FULL:
+    case FAULT_SPP:
     case FAULT_APIC_ACCESS:
         ck_assert_uint_lt(f->frame, depth);
         break;
@@ -94,7 +115,8 @@ START_TEST(noise_everywhere)
         tlb_flush_everything(cpu);
         for (unsigned i = 0; i < 100; i++) {
             u64 la = noise();
-            la = (la & 0xfff) | (la >> 12 & 3) << 12 | (la >> 14 & 3) << 21 | (la >> 16 & 3) << 30 | (la >> 18 & 3) << 39;
+            la = (la & 0xfff) | (la >> 12 & 3) << 12 | (la >> 14 & 3) << 21 | (la >> 16 & 3) << 30 | (la >> 18 & 3) << 39 |
+                 (la >> 20 & 3 ? 0 : mode == PAGING_4LEVEL ? ~mask_low(47) : ~mask_low(56));
             u64 hpa = 0, value, again;
             cpu->fault = (struct mem_fault){0};
             u8 byte;
@@ -113,6 +135,9 @@ START_TEST(noise_everywhere)
             if (noise() & 1 && !mem_write64(cpu, la, noise() & ~1ull))
                 fault_is_sane(depth);
             cpu->fault = (struct mem_fault){0};
+            if (!mem_probe(cpu, la & ~7ull, 8, ACCESS_SHADOW_STACK | (noise() & 1 ? ACCESS_WRITE : 0)))
+                fault_is_sane(depth);
+            cpu->fault = (struct mem_fault){0};
             const u8 *host;
             u64 off;
             if (!mem_fetch_page(cpu, la, &host, &off))
@@ -126,6 +151,7 @@ START_TEST(noise_everywhere)
     /* The noise is of the right kind. */
     for (unsigned depth = 0; depth < 5; depth++)
         ck_assert_msg(translated[depth] > 100, "depth %u: %u", depth, translated[depth]);
+    ck_assert_msg(sub_pages && verifications && shadow_pages && managed, "%u %u %u %u", sub_pages, verifications, shadow_pages, managed);
 }
 END_TEST
 
