@@ -873,6 +873,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {vmfunc_order, eptp_switching, eptp_switching_refused, eptp_switching_of_l3, ve_which_convert, ve_when,
-                                  ve_delivery, ve_of_l3, spp_exits, spp_of_l3, hlat_of_l3, paging_write_of_l3, full_logs, engines, capabilities};
+                                  ve_delivery, ve_of_l3, spp_exits, spp_of_l3, hlat_of_l3, paging_write_of_l3, full_logs,
+                                  engines, capabilities};
     return bench_run_with("EPT features", tests, ARRAY_SIZE(tests), setup);
 }
