@@ -47,7 +47,7 @@ static u64 mtrr_cap(const struct cpu *cpu)
 
 static u64 mcg_cap(const struct cpu *cpu)
 {
-    return cpu_model_of(cpu)->mc_banks | 1u << 8 /* IA32_MCG_CTL exists */;
+    return cpu_model_of(cpu)->mc_banks | 1u << 8 /* IA32_MCG_CTL exists */ | 1u << 10 /* IA32_MCi_CTL2 and LVT CMCI exist */;
 }
 
 /* ---- time ------------------------------------------------------------------------------------------------------ */
@@ -227,6 +227,25 @@ static bool mc_bank_write(struct cpu *cpu, u32 msr, u64 value)
     if (bank >= cpu_model_of(cpu)->mc_banks || (msr & 3 && value))
         return false;
     cpu->sys.mc[bank][msr & 3] = value;
+    return true;
+}
+
+/* The threshold of corrected errors, and whether reaching it is an interrupt through LVT CMCI [SDM3 "Corrected Machine Check Error
+ * Interrupt"]. No error ever happens here, so none is counted. */
+#define MC_CTL2_BITS (0x7fffull | BIT(30))
+static bool mc_ctl2_read(struct cpu *cpu, u32 msr, u64 *value)
+{
+    if (msr - 0x280 >= cpu_model_of(cpu)->mc_banks)
+        return false;
+    *value = cpu->sys.mc_ctl2[msr - 0x280];
+    return true;
+}
+
+static bool mc_ctl2_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    if (msr - 0x280 >= cpu_model_of(cpu)->mc_banks || value & ~MC_CTL2_BITS)
+        return false;
+    cpu->sys.mc_ctl2[msr - 0x280] = value;
     return true;
 }
 

@@ -104,7 +104,8 @@ struct cpu_sys {
     u64 perf_edge;             /* state of the counters' edge detectors, by their bits in IA32_PERF_GLOBAL_CTRL */
     u64 lbr_from[32], lbr_to[32], lbr_info[32], lbr_tos, lbr_select, ler_from, ler_to;    /* last-branch records */
     u64 test_ctrl;             /* MSR_TEST_CTRL */
-    u64 spare[11];             /* for later MSRs without a change of the layout */
+    u64 mc_ctl2[10];           /* IA32_MCi_CTL2 */
+    u64 spare[1];              /* for later MSRs without a change of the layout */
 };
 
 /* ---- x87 and vectors ------------------------------------------------------------------------------------------- */

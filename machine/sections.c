@@ -27,7 +27,7 @@ static const struct section_member sys_members[] = {
     SYS(tsc_offset), SYS(mcg_status), SYS(mcg_ctl), SYS(mc), SYS(smbase), SYS(bios_sign_id), SYS(s_cet), SYS(u_cet),
     SYS(pl_ssp), SYS(ssp_table), SYS(ssp), SYS(perf_global_ctrl), SYS(perf_fixed_ctrl), SYS(perf_fixed), SYS(perf_evtsel),
     SYS(perf_pmc), SYS(perf_global_status), SYS(pkg_cst_config_control), SYS(power_ctl), SYS(umwait_control),
-    SYS(perf_edge), SYS(lbr_from), SYS(lbr_to), SYS(lbr_info), SYS(lbr_tos), SYS(lbr_select), SYS(ler_from), SYS(ler_to), SYS(test_ctrl), SYS(spare),
+    SYS(perf_edge), SYS(lbr_from), SYS(lbr_to), SYS(lbr_info), SYS(lbr_tos), SYS(lbr_select), SYS(ler_from), SYS(ler_to), SYS(test_ctrl), SYS(mc_ctl2), SYS(spare),
 };
 #undef SYS
 

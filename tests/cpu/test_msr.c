@@ -3,7 +3,7 @@
 
 START_TEST(unknown_numbers_are_gp)
 {
-    static const u32 absent[] = {0x2,        0x9b,       0xc9,       0x18e,      0x199,     0x280, 0x2a0,
+    static const u32 absent[] = {0x2,        0x9b,       0xc9,       0x18e,      0x199,     0x28a, 0x2a0,
                                  0x344,      0x393,      0x428,      0x570,      0x6a1,     0x900, 0xd90,
                                  0x40000000, 0xc0000085, 0xc0000104, 0xc0010015, 0xffffffff};
     for (size_t n = 0; n < ARRAY_SIZE(absent); n++) {
@@ -20,7 +20,7 @@ START_TEST(constants_are_read_only)
 {
     READS(0x17a, 0);
     READS(0xfe, 0xd0a);
-    READS(0x179, 0x10a);
+    READS(0x179, 0x50a);
     READS(0x34, 0);
     WRITE_REFUSED(0xfe, 0xd0a);
     WRITE_REFUSED(0x10a, 0);
@@ -175,6 +175,11 @@ START_TEST(machine_check_banks)
     WRITE_REFUSED(0x402, 1);
     WRITES(0x427, 0);
     READ_REFUSED(0x428);
+    WRITES(0x280, 0x40007fff);
+    READS(0x280, 0x40007fff);
+    WRITE_REFUSED(0x280, 0x8000);
+    WRITES(0x289, 0);
+    READ_REFUSED(0x28a);
     WRITES(0x17b, 0);
     WRITE_REFUSED(0x17b, 1);
     READS(0x17b, 0);
