@@ -76,9 +76,16 @@ static inline void bench_model(const char *text)
     ck_assert_msg(cpu_model_set(&cpu, text, message, sizeof message), "%s", message);
 }
 
-/* Just out of reset. */
+static inline void bench_teardown(void)
+{
+    tlb_free(&cpu);
+    bus_free(&bus);
+}
+
+/* Just out of reset; a test may call it again, for a bench like new. */
 static inline void bench_setup(void)
 {
+    bench_teardown();
     memset(&cpu, 0, sizeof cpu);
     memset(&board, 0, sizeof board);
     ck_assert(bus_init(&bus, BENCH_RAM, BENCH_RAM));
@@ -87,12 +94,6 @@ static inline void bench_setup(void)
     bench_model("base");
     ck_assert(tlb_init(&cpu));
     cpu_reset(&cpu, false);
-}
-
-static inline void bench_teardown(void)
-{
-    tlb_free(&cpu);
-    bus_free(&bus);
 }
 
 static inline void bench_poke64(u64 hpa, u64 value) { bus_write(&bus, 0, hpa, 8, value); }

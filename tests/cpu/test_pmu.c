@@ -51,10 +51,10 @@ static void run(const void *code, size_t bytes, unsigned cpl)
 
 static void setup(void)
 {
+    interp_free(cpu.interp);
     bench_setup();
     bench_model("base,+pmu,+pdcm");
     cpu_reset(&cpu, false);
-    cpu.interp = NULL;
 }
 
 static void select_events(u32 a, u32 b, u32 c)
@@ -167,9 +167,7 @@ START_TEST(overflow_interrupts_at_the_instruction)
         ck_assert_uint_eq(interrupt_rip, k == 21 ? 0x100b : rips[(k - 1) % 4]);
         WRITES(RESET, 1);
         ck_assert_uint_eq(rdmsr(STATUS), 0);
-        interp_free(cpu.interp);
     }
-    cpu.interp = NULL;
 }
 END_TEST
 
