@@ -72,11 +72,11 @@ static enum flow shadow_exchange(struct cpu *cpu, u64 la, u64 expected, u64 valu
     return *matched ? shadow_write(cpu, la, &value, 8, access, wide) : FLOW_NEXT;
 }
 
-/* Gives the token at the base of a supervisor shadow stack back; one that is not there is left alone. */
+/* Gives the token at the base of a shadow stack back, at the CPL that leaves it; one that is not there is left alone. */
 static enum flow token_release(struct cpu *cpu, u64 ssp)
 {
     bool matched;
-    return shadow_exchange(cpu, ssp, ssp | BUSY, ssp, ACCESS_SYSTEM, cpu->mode.long_mode, &matched);
+    return shadow_exchange(cpu, ssp, ssp | BUSY, ssp, 0, cpu->mode.long_mode, &matched);
 }
 
 /* Pushes CS, LIP and SSP below `top`, a multiple of 8. */

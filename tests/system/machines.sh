@@ -1,7 +1,7 @@
 # machines.sh: how the runners start an image: `start WORDS` prints the debug console of $machine that boots $images/$image with WORDS as its
 # command line. Sourced; exits with 69 where the machine is not installed.
 #
-# In: machine (nestor, qemu, bochs), images, image, work (a folder), limit (seconds); for nestor also nestor (the program) and cpu.
+# In: machine (nestor, qemu, bochs, tigerlake: Bochs with the processor that has CET), images, image, work (a folder), limit (seconds); for nestor also nestor (the program) and cpu.
 case $machine in
 nestor)
     start() {
@@ -17,7 +17,9 @@ qemu)
             -display none -serial none -monitor none -no-reboot -device isa-debug-exit 2>"$work/errors" </dev/null
     }
     ;;
-bochs)
+bochs | tigerlake)
+    model=corei7_icelake_u
+    [ "$machine" = bochs ] || model=$machine
     if ! command -v bochs >/dev/null || ! command -v script >/dev/null || ! ls /usr/lib/*/bochs/plugins/libbx_term_gui.so >/dev/null 2>&1; then
         echo "system: bochs with bochs-term is not installed: its comparison is skipped"
         exit 69
@@ -28,7 +30,7 @@ bochs)
         printf 'c\nquit\n' >"$work/rc"
         cat >"$work/bochsrc" <<RC
 display_library: term
-cpu: model=corei7_icelake_u, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=0
+cpu: model=$model, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=0
 memory: guest=64, host=64
 romimage: file=$work/rom
 port_e9_hack: enabled=1
@@ -45,5 +47,5 @@ RC
         cat "$work/console"
     }
     ;;
-*) echo "system: nestor, qemu or bochs, not $machine" >&2; exit 64 ;;
+*) echo "system: nestor, qemu, bochs or tigerlake, not $machine" >&2; exit 64 ;;
 esac

@@ -2,7 +2,7 @@
 # Runs the image of system-mode cases and judges its lines.
 #
 #   run.sh IMAGES nestor PROGRAM [CPU]  every line is the expected one; cases that shut the processor down are run one by one
-#   run.sh IMAGES qemu | bochs          likewise on another machine, where it is installed: what is not as expected has to be in differences.txt
+#   run.sh IMAGES qemu | bochs | tigerlake   likewise on another machine, where it is installed: what is not as expected has to be in differences.txt
 #
 # IMAGES is build.sh's output folder. Exit status 0: so it is; 69: that machine is not installed here; 1: it is not so, and what.
 # SYSTEM_KEEP=FOLDER keeps the lines as FOLDER/MACHINE.lines.

@@ -283,6 +283,8 @@ static void put_event(const struct event *e)
             for (unsigned i = 0; i < 4; i++)
                 if (capture.dr6 >> i & 1)
                     put("B%d", i);
+            if (m.show & SHOW_BLD && !(capture.dr6 >> 11 & 1))
+                put("BLD");
             put("%s%s%s]", capture.dr6 >> 13 & 1 ? "BD" : "", capture.dr6 >> 14 & 1 ? "BS" : "", capture.dr6 >> 15 & 1 ? "BT" : "");
         }
     }
@@ -358,6 +360,51 @@ static bool left_out(const char *name)
     return false;
 }
 
+/* Runs the case; what became of it. */
+static struct event launch_case(void)
+{
+    poke16(m.code_end, 0x0b0f);
+    if (m.mode == REAL) {
+        u64 at = REAL_STATE;
+        static const u8 order[7] = {AX, CX, DX, BX, BP, SI, DI};
+        const u64 first[9] = {L.ss, L.rsp, L.rflags, L.cs, L.rip, L.seg[DS], L.seg[ES], L.seg[FS], L.seg[GS]};
+        for (unsigned i = 0; i < 9; i++)
+            poke32(at + 4 * i, (u32)first[i]);
+        for (unsigned i = 0; i < 7; i++)
+            poke32(at + 36 + 4 * i, (u32)L.gpr[order[i]]);
+    }
+    for (unsigned i = 0; i < m.msr_count; i++)
+        write_msr(m.msrs[i].msr, m.msrs[i].value);
+    if (m.interrupt)
+        poke32(0xfee00300, m.interrupt);
+    launch();
+    if (m.interrupt) {                 /* what the case took ends, what it did not take is forgotten */
+        poke32(0xfee000b0, 0);
+        __asm__ volatile("sti; nop; cli" : : : "memory");
+    }
+    for (unsigned i = 0; i < m.msr_count; i++)
+        write_msr(m.msrs[i].msr, 0);
+    struct event e;
+    __builtin_memset(&e, 0, sizeof(e));
+    switch (capture.kind) {
+    case 16: read16(&e); break;
+    case 32: read32(&e); break;
+    case 33: read_task(&e); break;
+    default: read64(&e); break;
+    }
+    return e;
+}
+
+bool msr_takes(u32 msr, u32 value)
+{
+    begin(LONG, 0);
+    L.gpr[CX] = msr;
+    L.gpr[AX] = value;
+    code("0f 30 31 c0 0f 30");
+    struct event e = launch_case();
+    return e.vector == 6;
+}
+
 void run(const char *name, const char *expect)
 {
     if (only && !same(only, name))
@@ -376,31 +423,7 @@ void run(const char *name, const char *expect)
         print("%s: absent\n", name);
         return;
     }
-    poke16(m.code_end, 0x0b0f);
-    if (m.mode == REAL) {
-        u64 at = REAL_STATE;
-        static const u8 order[7] = {AX, CX, DX, BX, BP, SI, DI};
-        const u64 first[9] = {L.ss, L.rsp, L.rflags, L.cs, L.rip, L.seg[DS], L.seg[ES], L.seg[FS], L.seg[GS]};
-        for (unsigned i = 0; i < 9; i++)
-            poke32(at + 4 * i, (u32)first[i]);
-        for (unsigned i = 0; i < 7; i++)
-            poke32(at + 36 + 4 * i, (u32)L.gpr[order[i]]);
-    }
-    if (m.interrupt)
-        poke32(0xfee00300, m.interrupt);
-    launch();
-    if (m.interrupt) {                 /* what the case took ends, what it did not take is forgotten */
-        poke32(0xfee000b0, 0);
-        __asm__ volatile("sti; nop; cli" : : : "memory");
-    }
-    struct event e;
-    __builtin_memset(&e, 0, sizeof(e));
-    switch (capture.kind) {
-    case 16: read16(&e); break;
-    case 32: read32(&e); break;
-    case 33: read_task(&e); break;
-    default: read64(&e); break;
-    }
+    struct event e = launch_case();
     used = 0;
     put_event(&e);
     put_state(&e);

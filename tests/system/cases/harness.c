@@ -242,6 +242,17 @@ void need(bool has)
         m.skip = true;
 }
 
+void set_msr(u32 msr, u64 value)
+{
+    for (unsigned i = 0; i < m.msr_count; i++)
+        if (m.msrs[i].msr == msr) {
+            m.msrs[i].value = value;
+            return;
+        }
+    m.msrs[m.msr_count].msr = msr;
+    m.msrs[m.msr_count++].value = value;
+}
+
 void code_byte(unsigned byte) { poke8(m.code_end++, (u8)byte); }
 
 void code_word(unsigned word)

@@ -138,6 +138,7 @@ enum { ES, DS, FS, GS };
 #define CR4_PKE 0x400000u
 #define CR4_CET 0x800000u
 #define CR4_PKS 0x1000000u
+#define CR4_LAM_SUP 0x10000000u
 #define EFER_SCE 0x1u
 #define EFER_LME 0x100u
 #define EFER_LMA 0x400u
@@ -181,6 +182,7 @@ enum { ES, DS, FS, GS };
 #define SHOW_BX 0x200000u
 #define SHOW_CR2 0x400000u
 #define SHOW_R11 0x800000u
+#define SHOW_BLD 0x1000000u        /* a bus lock, in what DR6 tells of #DB */
 
 enum paging { NONE, P32, PAE, L4, L5 };
 
@@ -215,6 +217,8 @@ struct machine {
     u32 idt;                       /* where the IDT is, if a case moved it */
     u32 code_at, code_end;         /* la of the first byte and of the UD2 */
     u32 interrupt;                 /* sent through the local APIC's command register before the case begins */
+    struct { u32 msr; u64 value; } msrs[12];
+    unsigned msr_count;
     bool shutdown;                 /* ends the machine: run by only=NAME */
     bool skip;                     /* the processor lacks something that the case needs */
 };
@@ -236,6 +240,10 @@ void code_quad(u64 value);
 void code_offset(u64 la);
 /* Offset of an address in the segments of the mode. */
 u64 off(u64 la);
+/* An MSR of the case: written before it begins, zeroed after it. Only of what need() has asked for. */
+void set_msr(u32 msr, u64 value);
+/* Whether WRMSR takes this value (tried as a case of its own, and taken back to 0). */
+bool msr_takes(u32 msr, u32 value);
 /* Says that the case needs a CPUID flag; without it the line says "absent", whatever is expected. */
 void need(bool has);
 /* Runs, prints `name: result`, and a line "! expected" if that differs. */
@@ -302,6 +310,7 @@ extern struct features cpu;
 #define HAS_UMIP (cpu.l7c >> 2 & 1)
 #define HAS_PKU (cpu.l7c >> 3 & 1)
 #define HAS_CET_SS (cpu.l7c >> 7 & 1)
+#define HAS_LAM (cpu.l7_1a >> 26 & 1)
 #define HAS_LA57 (cpu.l7c >> 16 & 1)
 #define HAS_BUS_LOCK_DETECT (cpu.l7c >> 24 & 1)
 #define HAS_RDPID (cpu.l7c >> 22 & 1)
@@ -332,5 +341,9 @@ void cases_paging(void);
 void cases_double(void);
 void cases_debug(void);
 void cases_syscall(void);
+void cases_cet(void);
+void cases_trap(void);
+void cases_limit(void);
+void cases_state(void);
 
 #endif
