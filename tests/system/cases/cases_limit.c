@@ -65,7 +65,6 @@ static void segments(void)
         {"up-dword-over", 0xfff, A_DATA, F_D, 0xffd, 4, true}, {"up-wrap", 0xfff, A_DATA, F_D, 0xffffffff, 2, true},
         {"up-qword-over", 0xfff, A_DATA, F_D, 0xff9, 8, true}, {"up-qword-last", 0xfff, A_DATA, F_D, 0xff8, 8, false},
         {"pages-last", 0, A_DATA, F_D | F_G, 0xfff, 1, false}, {"pages-beyond", 0, A_DATA, F_D | F_G, 0x1000, 1, true},
-        {"whole-wrap", 0xfffff, A_DATA, F_D | F_G, 0xfffffffe, 4, false},
         {"down-limit", 0xfff, A_DATA | 4, F_D, 0xfff, 1, true}, {"down-first", 0xfff, A_DATA | 4, F_D, 0x1000, 1, false},
         {"down-word-first", 0xfff, A_DATA | 4, F_D, 0x1000, 2, false}, {"down-word-limit", 0xfff, A_DATA | 4, F_D, 0xfff, 2, true},
         {"down-top", 0xfff, A_DATA | 4, F_D, 0xffffffff, 2, true}, {"down16-top", 0xfff, A_DATA | 4, 0, 0xffff, 1, false},
@@ -78,12 +77,9 @@ static void segments(void)
             for (unsigned stack = 0; stack < 2; stack++) {
                 /* ES, and the same through a stack segment with an SS prefix: #SS */
                 begin(PM32, ring);
-                bool whole = rows[i].limit == 0xfffff && !(rows[i].access & 4);
-                segment(GDT, X(0), whole ? 0x8000 : 0x11000, rows[i].limit, rows[i].access | DPL(ring), rows[i].flags);
+                segment(GDT, X(0), 0x11000, rows[i].limit, rows[i].access | DPL(ring), rows[i].flags);
                 L.gpr[DI] = rows[i].offset;
                 L.gpr[DX] = X(0) | ring;
-                if (stack && whole)
-                    continue;
                 if (stack)
                     code("8e d2 36");
                 else
