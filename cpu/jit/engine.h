@@ -6,7 +6,7 @@
 #include "cpu/jit/emit.h"
 #include "cpu/jit/memory.h"
 
-#define JIT_CODE_BYTES (48u << 20)
+#define JIT_CODE_BYTES (24u << 20)         /* it is mapped twice, and decoded blocks (64 MB) run out first as a rule */
 #define JIT_SITES (1u << 20)
 #define JIT_BLOCK_BYTES 16384u         /* more than the code of any block */
 #define JIT_BLOCK_SITES 256u

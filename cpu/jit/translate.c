@@ -430,7 +430,7 @@ static bool ends_block(enum action action)
            action == ACT_RET || action == ACT_RET_I;
 }
 
-static u32 bit_of(struct place p) { return p.kind == PLACE_REG ? 1u << p.reg : 0; }
+static u32 bit_of(struct place p) { return p.kind == PLACE_REG ? 1u << (p.reg & 31) : 0; }
 
 /* What instruction i writes of the general registers, if it is one that flags which are kept late may be carried past. */
 static bool passes(const struct insn *in, enum action action, u32 *written)
