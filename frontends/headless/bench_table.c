@@ -11,7 +11,7 @@
 static const char *const names[BENCH_COLUMNS] = {"native", "interp", "calls", "jit", "QEMU", "Bochs"};
 static const char *const json_names[BENCH_COLUMNS] = {"native", "interp", "calls", "jit", "qemu", "bochs"};
 
-static bool measured(const struct bench_result *r) { return r->count && r->best.outcome == BENCH_OK; }
+static bool measured(const struct bench_result *r) { return r->count && r->best.outcome == BENCH_OK && r->best.ns > 0; }
 
 static double per_iteration(const struct bench_result *r) { return r->best.ns / (double)r->count; }
 
@@ -99,7 +99,7 @@ static void print_row(const struct bench_table *t, unsigned at)
     const struct bench_result *own = &t->results[at][t->own];
     char name[32];
     snprintf(name, sizeof(name), row->level == 1 ? "%s" : "%s@%u", row->workload, row->level);
-    if (t->once || !measured(own)) {
+    if (t->once || own->best.outcome != BENCH_OK) {
         printf("%-16s %-11s %s\n", name, row->policy, own->best.said[0] ? own->best.said : "the machine ended before the stop line");
         return;
     }
@@ -109,7 +109,8 @@ static void print_row(const struct bench_table *t, unsigned at)
         if (!t->columns[c])
             continue;
         if (r->count && !measured(r))
-            printf(" %11s", r->best.outcome == BENCH_SKIPPED ? "skipped" : r->best.outcome == BENCH_FAILED ? "WRONG" : "ended");
+            printf(" %11s", r->best.outcome == BENCH_SKIPPED ? "skipped" : r->best.outcome == BENCH_FAILED ? "WRONG" :
+                             r->best.outcome == BENCH_OK ? "too short" : "ended");
         else
             print_number(measured(r) ? per_iteration(r) : 0, 11, "%.1f");
     }
