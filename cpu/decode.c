@@ -16,6 +16,7 @@ struct reader {
     const u8 *bytes;
     unsigned n, at;
     bool more, too_long;
+    bool saw_modrm;            /* the choice of a row depended on the byte behind the opcode */
 };
 
 static u8 take8(struct reader *r)
@@ -141,6 +142,7 @@ static const struct insn_row *find_row(const u32 *features, enum cpu_bits bits, 
         }
         u8 modrm = r->bytes[r->at];
         bool memory = modrm < 0xc0;
+        r->saw_modrm = true;
         if ((row->mem_only && !memory) || (row->reg_only && memory) || !length_matches(features, row, p, memory))
             continue;
         if (row->modrm == MODRM_FIXED && (modrm & row->modrm_mask) != row->modrm_value)
@@ -466,8 +468,8 @@ enum decode_result insn_decode(const u32 *features, enum cpu_bits bits, const u8
 
     const struct insn_row *row = find_row(features, bits, &p, space, opcode, &r);
     if (!row) {
-        if (!r.more && !r.too_long && space != 0 && r.at < r.n && insn_candidates(space, opcode)[0] != 0xffff)
-            r.at++;            /* an undefined form of a known opcode: its ModRM byte has been read */
+        if (!r.more && !r.too_long && r.at < r.n && (r.saw_modrm || (space != 0 && insn_candidates(space, opcode)[0] != 0xffff)))
+            r.at++;            /* an undefined form of a known opcode: its ModRM byte has been read, and is part of what it is */
         return finish(&r, in, undefined);
     }
 

@@ -315,6 +315,26 @@ START_TEST(longest_instruction)
 }
 END_TEST
 
+/* What makes a form undefined belongs to it: FF /5 with a register is none, and a write to its ModRM byte makes it another. */
+START_TEST(undefined_forms_have_modrm)
+{
+    struct insn in;
+    for (unsigned bits = BITS_16; bits <= BITS_64; bits++) {
+        const u8 far_jump[] = {0xff, 0xef, 0x90}, pop[] = {0x8f, 0xc8, 0x90}, unknown[] = {0x0f, 0x04, 0x90};
+        ck_assert_int_eq(insn_decode(features, bits, far_jump, 1, &in), DECODE_MORE);
+        ck_assert_int_eq(insn_decode(features, bits, far_jump, 3, &in), DECODE_OK);
+        ck_assert_uint_eq(in.row, 0xffff);
+        ck_assert_uint_eq(in.length, 2);
+        insn_decode(features, bits, pop, 3, &in);
+        ck_assert_uint_eq(in.row, 0xffff);
+        ck_assert_uint_eq(in.length, 2);
+        insn_decode(features, bits, unknown, 3, &in);
+        ck_assert_uint_eq(in.row, 0xffff);
+        ck_assert_uint_eq(in.length, 2);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("decode");
@@ -326,6 +346,7 @@ int main(void)
 #endif
     tcase_add_loop_test(c, more_until_complete, BITS_16, BITS_64 + 1);
     tcase_add_loop_test(c, longest_instruction, BITS_16, BITS_64 + 1);
+    tcase_add_test(c, undefined_forms_have_modrm);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
