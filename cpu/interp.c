@@ -28,10 +28,9 @@
 /* An instruction that cannot be kept with its page: what its bytes mean, for as long as they are the same. */
 struct single {
     u8 bytes[16];
-    struct block block;        /* of one instruction; count 0: nothing yet */
-    struct insn insn;
+    struct block *block;       /* of one instruction; count 0: nothing yet */
 };
-_Static_assert(offsetof(struct single, insn) == offsetof(struct single, block) + sizeof(struct block), "a block's instructions follow it");
+#define SINGLE_BYTES (sizeof(struct block) + sizeof(struct insn))
 
 struct interp {
     struct bus *bus;
@@ -41,6 +40,7 @@ struct interp {
     struct block **page;       /* by RAM page: its blocks */
     struct block_link *jump[MAX_CPUS];
     struct single *singles;    /* by page: instructions that cross its end or stand in no RAM */
+    u8 *single_blocks;         /* SINGLES of SINGLE_BYTES: their blocks */
     u64 generation;
     struct engine engine;      /* run is NULL: blocks are interpreted */
     struct interp_counts counts;
@@ -117,10 +117,13 @@ struct interp *interp_new(struct bus *bus)
     interp->arena = malloc(ARENA_BYTES);
     interp->page = calloc(bus->memory_size / PAGE_SIZE + 1, sizeof *interp->page);
     interp->singles = calloc(SINGLES, sizeof *interp->singles);
-    if (!interp->arena || !interp->page || !interp->singles) {
+    interp->single_blocks = calloc(SINGLES, SINGLE_BYTES);
+    if (!interp->arena || !interp->page || !interp->singles || !interp->single_blocks) {
         interp_free(interp);
         return NULL;
     }
+    for (unsigned i = 0; i < SINGLES; i++)
+        interp->singles[i].block = (struct block *)(void *)(interp->single_blocks + i * SINGLE_BYTES);
     bus->code_written = code_written;
     bus->code_written_arg = interp;
     return interp;
@@ -134,6 +137,7 @@ void interp_free(struct interp *interp)
         interp->engine.free(interp->engine.arg);
     for (unsigned i = 0; i < MAX_CPUS; i++)
         free(interp->jump[i]);
+    free(interp->single_blocks);
     free(interp->singles);
     free(interp->page);
     free(interp->arena);
@@ -247,7 +251,8 @@ static struct block *decode_single(struct cpu *cpu, u64 la)
 {
     struct interp *interp = cpu->interp;
     struct single *s = &interp->singles[la >> 12 & (SINGLES - 1)];
-    struct block *block = &s->block;
+    struct block *block = s->block;
+    struct insn *in = &block->insn[0];
     u8 bytes[16] = {0};
     bool done;
     interp->counts.uncached++;
@@ -255,14 +260,14 @@ static struct block *decode_single(struct cpu *cpu, u64 la)
         return NULL;
     if (block->count && block->bits == block_bits(cpu) && memcmp(s->bytes, bytes, block->bytes) == 0)
         return block;
-    insn_decode(cpu->feature, cpu->mode.code_bits, bytes, INSN_BYTES, &s->insn);
-    s->insn.position = 0;
-    pick_handler(cpu, &s->insn);
+    insn_decode(cpu->feature, cpu->mode.code_bits, bytes, INSN_BYTES, in);
+    in->position = 0;
+    pick_handler(cpu, in);
     memcpy(s->bytes, bytes, sizeof s->bytes);
     block->bits = block_bits(cpu);
     block->ram_off = BUS_NO_RAM;
     block->count = 1;
-    block->bytes = s->insn.length;
+    block->bytes = in->length;
     return block;
 }
 
