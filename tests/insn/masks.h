@@ -94,6 +94,11 @@ static inline void mask_image(struct mask *m, const struct bench *bench, const s
     u64 boundary = one_of(row->family_name, " fxsave fxrstor ") ? 15 : one_of(row->family_name, " fldenv fnstenv frstor fnsave ") ? 0 : 63;
     if (in->arch_seg == SEG_SS && la & boundary && ours->exception == EXC_GP && v->native.exception == EXC_SS)
         m->skip = true;
+    /* An image that runs over its segment's limit, or over 64 KiB of a 16-bit address: AMD's processors access it part by part, and
+     * have stored or loaded what lies before the limit, or go on at 0. */
+    if (v->bits != BITS_64 && (ours->exception == EXC_GP || ours->exception == EXC_SS) &&
+        (v->native.exception == ours->exception || in->asz == 1))
+        m->skip = true;
     /* MXCSR bit 17 is AMD's (MM): its processors load it. */
     if (one_of(row->family_name, " fxrstor xrstor ") && ours->exception == EXC_GP && v->native.state.fx.mxcsr >> 16 == 2)
         m->skip = true;
