@@ -193,6 +193,11 @@ static inline struct mask mask_for(const struct bench *bench, const struct vecto
         if (mask_named(row, " SHLD SHRD ") && count > bits)
             m.skip = true;
     }
+    /* AMD: the offset of a string operand in FS or GS has to be canonical by itself; Intel asks that of the linear address
+     * [SDM1 "Canonical Addressing"]. */
+    if (v->bits == BITS_64 && mask_named(row, " LODS MOVS CMPS OUTS ") && in->arch_seg >= SEG_FS && ours->exception == EXC_PF &&
+        v->native.exception == EXC_GP && (u64)((i64)v->before.r[REG_RSI] << 16 >> 16) != v->before.r[REG_RSI])
+        m.skip = true;
     /* [SDM2 "BSWAP"]: 16 bits are undefined; Intel gives 0, AMD the value with its bytes swapped or kept. */
     if (mask_named(row, " BSWAP ") && in->osz == OSZ_16)
         m.skip = true;
