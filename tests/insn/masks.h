@@ -141,6 +141,9 @@ static inline void mask_far(struct mask *m, const struct vector *v, const struct
     /* AMD: before a return finds that it cannot go to an inner ring, it has read the stack pointer behind the frame. */
     if (mask_named(row, " RET_FAR IRET ") && ours->exception == EXC_GP && stack_fault)
         m->skip = true;
+    /* [SDM2 "RET", "IRET"]: the whole frame lies within SS's limit before any of it is read; AMD has read its first part. */
+    if (mask_named(row, " RET_FAR IRET ") && ours->exception == EXC_SS && host->exception == EXC_AC)
+        m->skip = true;
     /* [SDM2 "RET", "IRET"]: a 16-bit stack pointer is SP; AMD's far returns carry into what lies above. */
     if (v->small_stack && !call && (u16)(host->state.r[REG_RSP] ^ ours->state.r[REG_RSP]) == 0)
         m->registers |= 1u << REG_RSP;
