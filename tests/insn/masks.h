@@ -89,10 +89,11 @@ static inline void mask_image(struct mask *m, const struct bench *bench, const s
     /* [SDM2 "FXSAVE", "FXRSTOR"]: where #AC is not signaled for a misaligned operand, #GP is. */
     if (one_of(row->family_name, " fxsave fxrstor ") && ours->exception == EXC_GP && v->native.exception == EXC_AC)
         m->skip = true;
-    /* A misaligned image at a non-canonical address by way of SS: #GP(0) and #SS(0) are both faults of the operand, in no order that
-     * the SDM gives. */
+    /* A misaligned image at a non-canonical address by way of SS, or beyond its limit: #GP(0) and #SS(0) are both faults of the operand,
+     * in no order that the SDM gives. */
     u64 boundary = one_of(row->family_name, " fxsave fxrstor ") ? 15 : one_of(row->family_name, " fldenv fnstenv frstor fnsave ") ? 0 : 63;
-    if (in->arch_seg == SEG_SS && la & boundary && ours->exception == EXC_GP && v->native.exception == EXC_SS)
+    if (in->arch_seg == SEG_SS && la & boundary && ((ours->exception == EXC_GP && v->native.exception == EXC_SS) ||
+                                                    (ours->exception == EXC_SS && v->native.exception == EXC_GP)))
         m->skip = true;
     /* An image that runs over its segment's limit, or over 64 KiB of a 16-bit address: AMD's processors access it part by part, and
      * have stored or loaded what lies before the limit, or go on at 0. */
