@@ -83,6 +83,13 @@ hypervisor_parts_make() {
     touch "$images/.parts"
 }
 
+# stack_built INITRD: with --build-only, says what there is to run, from $kernel, $memory and $append, and ends.
+stack_built() {
+    [ -n "$build_only" ] || return 0
+    printf 'kernel %s\ninitrd %s\nmemory %s\nappend %s\n' "$kernel" "$1" "$memory" "$append"
+    exit 0
+}
+
 # stack_run WORDS: nestor run with these words and the user's; its output is shown and kept in $log without carriage returns.
 # Returns the machine's exit status.
 stack_run() {

@@ -106,10 +106,7 @@ initrd=$images/initramfs.cpio
 # ---- the run -----------------------------------------------------------------------------------------------------
 
 append="console=ttyS0 loglevel=$loglevel panic=-1 reboot=k nokaslr 8250.nr_uarts=1 full.parts=$parts${extra_append:+ $extra_append}"
-if [ -n "$build_only" ]; then
-    printf 'kernel %s\ninitrd %s\nmemory %s\nappend %s\n' "$kernel" "$initrd" "$memory" "$append"
-    exit 0
-fi
+stack_built "$initrd"
 say "$kernel_package, parts $parts, $memory of memory"
 stack_run --kernel "$kernel" --initrd "$initrd" --append "$append" --memory "$memory" || exit
 status=0

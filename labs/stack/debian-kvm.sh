@@ -95,10 +95,7 @@ append="console=ttyS0 loglevel=$loglevel panic=-1 reboot=k nokaslr mitigations=o
 append+=" nest.level=1 nest.levels=$levels nest.nested=$nested nest.loglevel=$loglevel nest.memory=$inner_memory nest.step=$step${kvm:+ nest.kvm=$kvm}"
 append+=${extra_append:+ $extra_append}
 
-if [ -n "$build_only" ]; then
-    printf 'kernel %s\ninitrd %s\nmemory %s\nappend %s\n' "$kernel" "$initrd" "$memory" "$append"
-    exit 0
-fi
+stack_built "$initrd"
 
 say "$levels levels of $kernel_package, policy $policy, $memory of memory"
 stack_run --kernel "$kernel" --initrd "$initrd" --append "$append" --memory "$memory" --policy "$policy" || exit

@@ -84,10 +84,7 @@ fi
 append="console=ttyS0 loglevel=$loglevel panic=-1 reboot=k nokaslr mitigations=off 8250.nr_uarts=1 cryptomgr.notests selftests.tests=$tests"
 append+="${longest:+ selftests.longest=$longest}${limit:+ selftests.limit=$limit}${details:+ selftests.details=1}"
 append+="${kvm:+ selftests.kvm=$kvm}${extra_append:+ $extra_append}"
-if [ -n "$build_only" ]; then
-    printf 'kernel %s\ninitrd %s\nmemory %s\nappend %s\n' "$kernel" "$images/initramfs.cpio" "$memory" "$append"
-    exit 0
-fi
+stack_built "$images/initramfs.cpio"
 say "KVM's selftests under $kernel_package, processor $cpu, $memory of memory"
 stack_run --kernel "$kernel" --initrd "$images/initramfs.cpio" --append "$append" --memory "$memory" --cpu "$cpu" || exit
 if ! grep -q '^selftests: done: [1-9].* 0 failed, 0 skipped without' "$log"; then

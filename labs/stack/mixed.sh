@@ -96,10 +96,7 @@ mv "$images/initramfs.new" "$images/initramfs.cpio"
 memory=${memory:-${needs}M}
 append="console=ttyS0 loglevel=$loglevel panic=-1 reboot=k nokaslr mitigations=off 8250.nr_uarts=1 cryptomgr.notests"
 append+=" nest.level=1 nest.levels=2 nest.nested=0${extra_append:+ $extra_append}"
-if [ -n "$build_only" ]; then
-    printf 'kernel %s\ninitrd %s\nmemory %s\nappend %s\n' "$kernel" "$images/initramfs.cpio" "$memory" "$append"
-    exit 0
-fi
+stack_built "$images/initramfs.cpio"
 say "$guest as the guest of KVM of $kernel_package, policy $policy, $memory of memory"
 stack_run --kernel "$kernel" --initrd "$images/initramfs.cpio" --append "$append" --memory "$memory" --policy "$policy" || exit
 if grep -qE '(L1|dom0): FAILED' "$log" || ! grep -q "$banner" "$log"; then
