@@ -126,6 +126,13 @@ static inline bool pinned(unsigned n) { return x64_pin[n] != NO_REG; }
 static inline struct rm guest(unsigned n) { return pinned(n) ? rm_reg(x64_pin[n]) : rm_cpu(OFF_R(n)); }
 
 u32 x64_site(struct emit *e, const struct insn *in, unsigned offset, unsigned refund, u32 patch, bool link);
+/* The site of the instruction that is being translated, as it stands before it. */
+u32 x64_site_before(struct emit *e);
+void x64_leave_at(struct emit *e, u32 site);
+/* The end of what is kept in registers beside the general ones: all is in memory. */
+void x64_settle_all(struct emit *e);
+/* A conditional branch's way on when it is taken (x64_branch.c). */
+void x64_make_taken(struct emit *e, const struct taken *t);
 /* Branches to the slow path on condition cc. */
 void x64_slow_if(struct emit *e, unsigned cc, bool leaves);
 /* reg = the memory operand's address without its segment; flags stay. T0 and T1 may change. */

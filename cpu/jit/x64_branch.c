@@ -1,0 +1,223 @@
+/* The x86-64 back end: branches, in the page, to other pages, and by addresses that the guest computes.
+ */
+#include "cpu/jit/x64_asm.h"
+
+static bool in_page(i64 target) { return target >= 0 && target < 4096; }
+
+/* T1 = the jump cache's entry of linear address T0, else the slow path of `miss` (the branch's distance is returned twice). */
+static void look_up(struct emit *e, u32 miss[2])
+{
+    x64_move(e, T1, T0);
+    x64_op(e, 0xc1, OSZ_64, 5, rm_reg(T1));
+    put8(e, 12);
+    x64_op(e, 0x33, OSZ_32, T1, rm_reg(T0));
+    x64_alu_imm(e, 4, OSZ_32, rm_reg(T1), JIT_JUMPS - 1);
+    x64_op(e, 0xc1, OSZ_32, 4, rm_reg(T1));
+    put8(e, 5);
+    x64_op(e, 0x03, OSZ_64, T1, rm_cpu(OFF(jit.jumps)));
+    x64_op(e, 0x39, OSZ_64, T0, rm_at(T1, offsetof(struct jit_jump, la)));
+    miss[0] = x64_jump_if(e, CC_NE);
+    x64_load(e, T2, rm_cpu(OFF(jit.key)));
+    x64_op(e, 0x39, OSZ_64, T2, rm_at(T1, offsetof(struct jit_jump, key)));
+    miss[1] = x64_jump_if(e, CC_NE);
+}
+
+static void look_up_or_leave(struct emit *e)
+{
+    u32 miss[2], site = x64_site_before(e);
+    look_up(e, miss);
+    for (unsigned i = 0; i < 2; i++)
+        e->slow[e->slow_count++] = (struct slow){.at = miss[i], .site = site, .leaves = true};
+}
+
+/* To the code of T1's entry, whose linear address is in T0. */
+static void go_to_entry(struct emit *e)
+{
+    x64_alu_imm(e, 4, OSZ_64, rm_reg(T0), -4096);
+    x64_store(e, rm_cpu(OFF(jit.page)), T0);
+    x64_op(e, 0xff, OSZ_32, 4, rm_at(T1, offsetof(struct jit_jump, code)));
+}
+
+static void page_plus(struct emit *e, unsigned reg, i64 offset)
+{
+    x64_load(e, reg, rm_cpu(OFF(jit.page)));
+    x64_lea(e, e->word, reg, rm_at(reg, (i32)offset));
+}
+
+/* The end of the block at a target in the page: linked when the target is translated. at: the branch to be linked if it has been written
+ * already, else 0. */
+static void go_in_page(struct emit *e, i64 target, u32 at)
+{
+    if (target == (i64)(e->block->ram_off & 0xfff)) {
+        if (at)
+            x64_patch(e, at, (u32)e->start);
+        else
+            x64_jump_back(e, (u32)e->start);
+        return;
+    }
+    if (!at)
+        at = x64_jump(e);
+    x64_here(e, at);
+    x64_leave_at(e, x64_site(e, NULL, (unsigned)target, 0, at, true));
+}
+
+void x64_make_taken(struct emit *e, const struct taken *t)
+{
+    unsigned start = (unsigned)(e->block->ram_off & 0xfff);
+    e->cur.in = t->in;
+    e->cur.offset = t->offset;
+    bool late = t->late.kind != CC_CORE;
+    if (in_page(t->target) && t->refund == 0 && t->dirty == 0 && e->loop_vectors == 0 && !late) {
+        go_in_page(e, t->target, t->at);
+        return;
+    }
+    x64_here(e, t->at);
+    if (late && t->target != (i64)start)
+        x64_late_store(e, &t->late);
+    else if (late && !e->start_kills)
+        x64_late_name(e, &t->late);
+    if ((e->loop_vectors || late) && t->target == (i64)start) {
+        x64_vectors_load(e, e->loop_vectors & ~t->cached);
+        if (!t->spent) {
+            x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), (i64)(e->count - t->refund));
+            x64_patch(e, x64_jump_if(e, CC_NS), (u32)e->loop_at);
+        }
+        if (e->start_kills)
+            x64_late_store(e, &t->late);
+        x64_vectors_store(e, e->loop_vectors);
+        x64_leave_at(e, x64_site(e, NULL, start, e->count, 0, false));
+        return;
+    }
+    if (t->refund)
+        x64_lea(e, OSZ_64, LEFT, rm_at(LEFT, (i32)t->refund));
+    x64_vectors_store(e, t->dirty);
+    if (in_page(t->target)) {
+        go_in_page(e, t->target, 0);
+        return;
+    }
+    u32 miss[2];
+    page_plus(e, T0, t->target);
+    look_up(e, miss);
+    go_to_entry(e);
+    x64_here(e, miss[0]);
+    x64_here(e, miss[1]);
+    x64_leave_at(e, x64_site(e, t->in, t->offset, 1, 0, false));
+}
+
+void x64_branch_if(struct emit *e, unsigned cc, i64 target)
+{
+    struct taken *t = &e->taken[e->taken_count++];
+    *t = (struct taken){.target = target, .refund = e->count - e->cur.index - 1, .in = e->cur.in, .offset = e->cur.offset, .dirty = e->dirty,
+                        .cached = e->cached, .late = e->late};
+    if (target == (i64)(e->block->ram_off & 0xfff) && e->late.kind != CC_CORE && e->start_kills && e->loop_vectors == 0) {
+        /* The loop's next turn, here: nothing but its instructions are to be taken off. */
+        u32 over = x64_jump_if(e, cc ^ 1);
+        x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), (i64)(e->count - t->refund));
+        x64_patch(e, x64_jump_if(e, CC_NS), (u32)e->loop_at);
+        t->spent = true;
+        t->at = x64_jump(e);
+        x64_here(e, over);
+        return;
+    }
+    t->at = x64_jump_if(e, cc);
+}
+
+void emit_jump(struct emit *e, i64 target)
+{
+    x64_settle_all(e);
+    if (in_page(target)) {
+        go_in_page(e, target, 0);
+        return;
+    }
+    page_plus(e, T0, target);
+    look_up_or_leave(e);
+    go_to_entry(e);
+}
+
+void emit_continue(struct emit *e, unsigned offset)
+{
+    x64_settle_all(e);
+    if (offset < 4096) {
+        go_in_page(e, offset, 0);
+        return;
+    }
+    u32 miss[2];
+    page_plus(e, T0, offset);
+    look_up(e, miss);
+    go_to_entry(e);
+    x64_here(e, miss[0]);
+    x64_here(e, miss[1]);
+    x64_leave_at(e, x64_site(e, NULL, offset, 0, 0, false));
+}
+
+/* Calls T1's entry: the return address, at `next` in the page, goes to host address jit.save[0]. */
+static void call_entry(struct emit *e, unsigned next)
+{
+    x64_load(e, T2, rm_cpu(OFF(jit.save[0])));
+    page_plus(e, T0, next);
+    x64_op(e, 0x89, e->word, T0, rm_at(T2, 0));
+    x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], -x64_word(e));
+    x64_load(e, T0, rm_at(T1, offsetof(struct jit_jump, la)));
+    go_to_entry(e);
+}
+
+/* Where the return address goes. */
+static struct rm return_slot(struct emit *e)
+{
+    return x64_translate(e, x64_stack(e, REG_RSP, -x64_word(e)), (unsigned)x64_word(e), true, true);
+}
+
+void emit_call(struct emit *e, i64 target)
+{
+    unsigned next = e->cur.offset + e->cur.in->length;
+    x64_settle_all(e);
+    struct rm slot = return_slot(e);
+    if (in_page(target)) {
+        page_plus(e, T1, next);
+        x64_op(e, 0x89, e->word, T1, slot);
+        x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], -x64_word(e));
+        go_in_page(e, target, 0);
+        return;
+    }
+    x64_lea(e, OSZ_64, T0, slot);
+    x64_store(e, rm_cpu(OFF(jit.save[0])), T0);
+    page_plus(e, T0, target);
+    look_up_or_leave(e);
+    call_entry(e, next);
+}
+
+/* T0 = the value of an operand of the code's width. */
+static void fetch_target(struct emit *e, struct place target)
+{
+    struct rm from = guest(target.reg);
+    if (target.kind == PLACE_MEM)
+        from = x64_translate(e, x64_address(e), (unsigned)x64_word(e), false, true);
+    x64_op(e, 0x8b, e->word, T0, from);
+}
+
+void emit_jump_to(struct emit *e, struct place target)
+{
+    x64_settle_all(e);
+    fetch_target(e, target);
+    look_up_or_leave(e);
+    go_to_entry(e);
+}
+
+void emit_call_to(struct emit *e, struct place target)
+{
+    x64_settle_all(e);
+    x64_lea(e, OSZ_64, T0, return_slot(e));
+    x64_store(e, rm_cpu(OFF(jit.save[0])), T0);
+    fetch_target(e, target);
+    look_up_or_leave(e);
+    call_entry(e, e->cur.offset + e->cur.in->length);
+}
+
+void emit_return(struct emit *e, unsigned release)
+{
+    x64_settle_all(e);
+    x64_op(e, 0x8b, e->word, T0, x64_translate(e, x64_stack(e, REG_RSP, 0), (unsigned)x64_word(e), false, true));
+    look_up_or_leave(e);
+    x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], x64_word(e) + (i32)release);
+    go_to_entry(e);
+}
