@@ -92,7 +92,9 @@ struct emit_vector {
 bool emit_vector_exists(unsigned feature);
 void emit_vector(struct emit *e, const struct emit_vector *v);
 
-/* Branches. Targets are offsets from the page's first byte; those in the page are linked directly. */
+/* Branches. Targets are offsets from the page's first byte; those in the page are linked directly. Calls are the host's own calls and returns
+ * its returns where the guest's return address is the one that the call left, so that the host predicts them; a host that links by a register
+ * puts it on its stack beside the guest's address. */
 void emit_jump_if(struct emit *e, unsigned cc, i64 target);
 void emit_jump(struct emit *e, i64 target);
 void emit_jump_to(struct emit *e, struct place target);
@@ -118,6 +120,8 @@ struct jit_site {
     u8 refund;                 /* instructions of the block that have not run */
     u8 link;                   /* the target is in the same page */
 };
+/* Numbers of sites: nobody's; to go on at cpu->jit.page; the first of a block's. */
+enum { SITE_NONE, SITE_PAGE, SITE_FIRST };
 
 struct jit_jump {
     u64 la, key;

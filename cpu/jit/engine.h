@@ -18,7 +18,7 @@ struct jit {
     bool calls;
     struct jit_memory memory;
     size_t common, used;               /* bytes of the common routines, and of everything */
-    struct jit_site *sites;            /* number 0 is nobody's */
+    struct jit_site *sites;            /* SITE_PAGE is all zeroes */
     u32 site_count;
     struct jit_jump *jumps;            /* JIT_JUMPS for each vCPU */
     u64 flushes;

@@ -178,7 +178,7 @@ static void flushed(void *arg)
 {
     struct jit *jit = arg;
     jit->used = jit->common;
-    jit->site_count = 1;
+    jit->site_count = SITE_FIRST;
     jit->flushes++;
     memset(jit->jumps, 0, jit->cpu_count * JIT_JUMPS * sizeof(*jit->jumps));
 }
@@ -212,7 +212,7 @@ bool jit_attach(struct interp *interp, struct cpu *cpus, unsigned count, bool ca
         return false;
     }
     jit->used = jit->common;
-    jit->site_count = 1;
+    jit->site_count = SITE_FIRST;
     for (unsigned i = 0; i < count; i++)
         cpus[i].jit.jumps = jit->jumps + (size_t)i * JIT_JUMPS;
     interp_set_engine(interp, &(struct engine){.arg = jit, .run = run, .dropped = dropped, .flushed = flushed, .free = jit_free});

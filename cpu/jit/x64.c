@@ -4,6 +4,10 @@
  * A block is entered with the guest's registers in their host registers (x64_pin), the flags in memory (cpu->jit.cc_*), r13 the number of
  * instructions left. Its first act is to take its own instructions off r13; who leaves before the end gives the rest back.
  *
+ * On the host's stack stand the frames of the guest's calls, 16 bytes each: the host's return address and above it the guest's, which must be
+ * the same as the guest's own stack says for a return to use them. Who leaves code drops them all, so that they mean one page table and one
+ * set of blocks; a dropped block's code stays readable for them, and what they lead to is found by links.
+ *
  * Kept true: between instructions the guest's flags are in the host's flags, in memory, or both: `host`, `known`, keep_flags.
  */
 #include "cpu/jit/x64_asm.h"
@@ -32,22 +36,6 @@ static void reload(struct emit *e)
             x64_load(e, x64_pin[n], rm_cpu(OFF_R(n)));
 }
 
-static void push(struct emit *e, unsigned reg)
-{
-    if (reg & 8)
-        put8(e, 0x41);
-    put8(e, 0x50 | (reg & 7));
-}
-
-static void pop(struct emit *e, unsigned reg)
-{
-    if (reg & 8)
-        put8(e, 0x41);
-    put8(e, 0x58 | (reg & 7));
-}
-
-static void ret(struct emit *e) { put8(e, 0xc3); }
-
 static void call_c(struct emit *e, u64 function)
 {
     x64_lea(e, OSZ_64, RDI, rm_cpu(-BIAS));
@@ -67,18 +55,9 @@ static void find_entry(struct emit *e)
 
 static const u8 saved[] = {RBX, RBP, R12, R13, R14, R15};
 
-static void make_enter(struct emit *e)
-{
-    e->stub_enter = (u32)emit_at(e);
-    for (unsigned i = 0; i < sizeof(saved); i++)
-        push(e, saved[i]);
-    x64_alu_imm(e, 5, OSZ_64, rm_reg(RSP), 8);
-    x64_move(e, T0, RSI);
-    x64_lea(e, OSZ_64, CPU, rm_at(RDI, BIAS));
-    reload(e);
-    x64_load(e, LEFT, rm_cpu(OFF(jit.budget)));
-    x64_op(e, 0xff, OSZ_32, 4, rm_reg(T0));
-}
+/* Frames of calls that are not returned from: more than any host predicts. When they are used up, all are dropped. */
+#define FRAMES 1024
+#define FRAME_BYTES 16
 
 /* r11d: the site. The second entry: the registers are in memory. */
 static u32 make_exit(struct emit *e)
@@ -97,11 +76,36 @@ static u32 make_exit(struct emit *e)
     x64_store_imm(e, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
     x64_here(e, skip);
     x64_op(e, 0x8b, OSZ_32, RAX, rm_reg(R11));
-    x64_alu_imm(e, 0, OSZ_64, rm_reg(RSP), 8);
+    x64_load(e, RSP, rm_cpu(OFF(jit.frames)));
+    x64_alu_imm(e, 0, OSZ_64, rm_reg(RSP), FRAME_BYTES + 8);
     for (unsigned i = sizeof(saved); i-- > 0;)
-        pop(e, saved[i]);
-    ret(e);
+        x64_pop(e, saved[i]);
+    x64_return(e);
     return second;
+}
+
+/* The lowest frame returns to linear address 0, like any other, but leaves for it. */
+static void make_enter(struct emit *e)
+{
+    u32 lowest = (u32)emit_at(e);
+    x64_store(e, rm_cpu(OFF(jit.page)), T0);
+    x64_leave_at(e, SITE_PAGE);
+    e->stub_enter = (u32)emit_at(e);
+    for (unsigned i = 0; i < sizeof(saved); i++)
+        x64_push(e, saved[i]);
+    x64_alu_imm(e, 5, OSZ_64, rm_reg(RSP), 8);
+    x64_move(e, T0, RSI);
+    x64_lea(e, OSZ_64, CPU, rm_at(RDI, BIAS));
+    x64_load_imm(e, T1, 0);
+    x64_push(e, T1);
+    x64_load_imm(e, T1, (u64)(uintptr_t)(e->jit->memory.run + lowest));
+    x64_push(e, T1);
+    x64_store(e, rm_cpu(OFF(jit.frames)), RSP);
+    x64_lea(e, OSZ_64, T1, rm_at(RSP, -FRAMES * FRAME_BYTES));
+    x64_store(e, rm_cpu(OFF(jit.frames_end)), T1);
+    reload(e);
+    x64_load(e, LEFT, rm_cpu(OFF(jit.budget)));
+    x64_op(e, 0xff, OSZ_32, 4, rm_reg(T0));
 }
 
 static void make_handler(struct emit *e, u32 leave)
@@ -119,9 +123,8 @@ static void make_handler(struct emit *e, u32 leave)
     x64_op(e, 0x84, OSZ_8, RAX, rm_reg(RAX));
     u32 leaves = x64_jump_if(e, CC_E);
     reload(e);
-    ret(e);
+    x64_return(e);
     x64_here(e, leaves);
-    x64_alu_imm(e, 0, OSZ_64, rm_reg(RSP), 8);
     x64_op(e, 0x31, OSZ_32, R11, rm_reg(R11));
     x64_jump_back(e, leave);
 }
@@ -131,24 +134,24 @@ static void make_flags(struct emit *e)
 {
     e->stub_flags = (u32)emit_at(e);
     spill(e);
-    push(e, T0);
+    x64_push(e, T0);
     call_c(e, (u64)(uintptr_t)jit_flags_image);
-    pop(e, T0);
+    x64_pop(e, T0);
     reload(e);
     x64_op(e, 0xff, OSZ_32, 6, rm_cpu(OFF(jit.status)));
     put8(e, 0x9d);
-    ret(e);
+    x64_return(e);
 }
 
 static void make_carry(struct emit *e)
 {
     e->stub_carry = (u32)emit_at(e);
     spill(e);
-    push(e, T0);
+    x64_push(e, T0);
     call_c(e, (u64)(uintptr_t)jit_flags_carry);
-    pop(e, T0);
+    x64_pop(e, T0);
     reload(e);
-    ret(e);
+    x64_return(e);
 }
 
 /* Sets jit.fp and the host's MXCSR if vector instructions may run. */
@@ -156,16 +159,16 @@ static void make_fp(struct emit *e)
 {
     e->stub_fp = (u32)emit_at(e);
     spill(e);
-    push(e, T0);
+    x64_push(e, T0);
     call_c(e, (u64)(uintptr_t)jit_fp_begin);
-    pop(e, T0);
+    x64_pop(e, T0);
     reload(e);
     x64_alu_imm(e, 7, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
     u32 refused = x64_jump_if(e, CC_E);
     x64_op(e, 0x1ae, OSZ_32, 3, rm_cpu(OFF(jit.host_mxcsr)));
     x64_op(e, 0x1ae, OSZ_32, 2, rm_cpu(OFF(jit.mxcsr)));
     x64_here(e, refused);
-    ret(e);
+    x64_return(e);
 }
 
 static i32 off_recent(unsigned write, unsigned copy)
@@ -180,14 +183,14 @@ _Static_assert(sizeof(((struct tlb_recent *)0)->copy) == 16 * TLB_RECENT, "page 
 static void make_recent(struct emit *e, bool write)
 {
     e->stub_recent[write] = (u32)emit_at(e);
-    push(e, T1);
+    x64_push(e, T1);
     find_entry(e);
     x64_move(e, T0, T2);
     x64_op(e, 0x0b, OSZ_64, T2, rm_cpu(OFF(tlb_tag)));
     x64_op(e, 0x3b, OSZ_64, T2, rm_at(T1, write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read)));
     u32 none = x64_jump_if(e, CC_NE);
     x64_load(e, T1, rm_at(T1, offsetof(struct tlb_entry, addend)));
-    pop(e, T2);
+    x64_pop(e, T2);
     struct rm copy = {.memory = true, .base = CPU, .index = T2};
     x64_store(e, copy, T0);
     copy.disp = 8;
@@ -202,10 +205,10 @@ static void make_recent(struct emit *e, bool write)
         x64_store_imm(e, OSZ_64, rm_cpu(off_limit(write, n)), 4097 - (1 << n));
     x64_here(e, others);
     x64_op(e, 0x31, OSZ_32, T0, rm_reg(T0));
-    ret(e);
+    x64_return(e);
     x64_here(e, none);
-    pop(e, T1);
-    ret(e);
+    x64_pop(e, T1);
+    x64_return(e);
 }
 
 _Static_assert(sizeof(struct jit_site) == 16, "make_handler() multiplies by it");
@@ -220,8 +223,8 @@ size_t emit_common(struct jit *jit)
     e->jit = jit;
     jit_memory_open(&jit->memory);
     e->p = jit->memory.write + 16;     /* offset 0 is nobody's */
-    make_enter(e);
     u32 leave = make_exit(e);
+    make_enter(e);
     make_handler(e, leave);
     make_flags(e);
     make_carry(e);
@@ -297,6 +300,15 @@ static void lea_to(struct emit *e, unsigned osz, unsigned reg, struct rm rm)
 static void make_slow(struct emit *e, const struct slow *s)
 {
     x64_here(e, s->at);
+    if (s->unmatched) {
+        x64_make_unmatched(e, s);
+        return;
+    }
+    if (s->deep) {
+        x64_load(e, RSP, rm_cpu(OFF(jit.frames)));
+        x64_jump_back(e, s->resume);
+        return;
+    }
     if (s->recent) {
         lea_to(e, OSZ_64, T0, s->la);
         lea_to(e, OSZ_64, T2, rm_at(T0, (i32)s->bytes - 1));
@@ -456,7 +468,7 @@ void emit_begin(struct emit *e, const struct emit_insn *insn)
     e->cur = *insn;
     e->slow_first = e->slow_count;
     e->wrote_flags = false;
-    if (e->p + 1024 > e->limit || e->slow_count + 4 > SLOW_MAX || e->jit->site_count + 8 > JIT_SITES)
+    if (e->p + 1024 > e->limit || e->slow_count + 8 > SLOW_MAX || e->jit->site_count + 8 > JIT_SITES)
         e->full = true;
     if (e->full)
         e->p = e->jit->memory.write + e->start + 32;   /* written in vain */
@@ -466,7 +478,7 @@ void emit_end(struct emit *e)
 {
     bool slow = e->slow_count > e->slow_first;
     for (unsigned i = e->slow_first; i < e->slow_count; i++)
-        if (!e->slow[i].gate) {
+        if (!e->slow[i].gate && !e->slow[i].deep) {
             e->slow[i].resume = (u32)emit_at(e);
             e->slow[i].cached = e->cached;
         }

@@ -122,9 +122,31 @@ void x64_jump_back(struct emit *e, u32 to)
     x64_patch(e, at, to);
 }
 
-void x64_call(struct emit *e, u32 to)
+u32 x64_call_forward(struct emit *e)
 {
     put8(e, 0xe8);
     put32(e, 0);
-    x64_patch(e, (u32)emit_at(e) - 4, to);
+    return (u32)emit_at(e) - 4;
 }
+
+void x64_call(struct emit *e, u32 to)
+{
+    u32 at = x64_call_forward(e);
+    x64_patch(e, at, to);
+}
+
+void x64_push(struct emit *e, unsigned reg)
+{
+    if (reg & 8)
+        put8(e, 0x41);
+    put8(e, 0x50 | (reg & 7));
+}
+
+void x64_pop(struct emit *e, unsigned reg)
+{
+    if (reg & 8)
+        put8(e, 0x41);
+    put8(e, 0x58 | (reg & 7));
+}
+
+void x64_return(struct emit *e) { put8(e, 0xc3); }

@@ -43,6 +43,9 @@ struct slow {
     bool leaves;               /* leaves before the instruction instead of calling its handler */
     bool flags;                /* the host's flags are wanted behind it */
     bool gate;                 /* asks for vector instructions */
+    bool deep;                 /* there are too many frames of calls */
+    bool unmatched;            /* a return that is not the newest call's, which releases … */
+    u16 release;               /* … so many bytes more than the address */
     u32 dirty, cached;         /* vector registers: to be stored before it, to be loaded behind it */
     struct late late;          /* to be stored before it */
 };
@@ -115,7 +118,11 @@ void x64_store_imm(struct emit *e, unsigned osz, struct rm rm, i32 imm);
 u32 x64_jump(struct emit *e);
 u32 x64_jump_if(struct emit *e, unsigned cc);
 void x64_jump_back(struct emit *e, u32 to);
+u32 x64_call_forward(struct emit *e);
 void x64_call(struct emit *e, u32 to);
+void x64_push(struct emit *e, unsigned reg);
+void x64_pop(struct emit *e, unsigned reg);
+void x64_return(struct emit *e);
 void x64_patch(struct emit *e, u32 at, u32 to);
 static inline void x64_here(struct emit *e, u32 at) { x64_patch(e, at, (u32)emit_at(e)); }
 
@@ -131,8 +138,9 @@ u32 x64_site_before(struct emit *e);
 void x64_leave_at(struct emit *e, u32 site);
 /* The end of what is kept in registers beside the general ones: all is in memory. */
 void x64_settle_all(struct emit *e);
-/* A conditional branch's way on when it is taken (x64_branch.c). */
+/* A conditional branch's way on when it is taken; a return's when it is not the newest call's (x64_branch.c). */
 void x64_make_taken(struct emit *e, const struct taken *t);
+void x64_make_unmatched(struct emit *e, const struct slow *s);
 /* Branches to the slow path on condition cc. */
 void x64_slow_if(struct emit *e, unsigned cc, bool leaves);
 /* reg = the memory operand's address without its segment; flags stay. T0 and T1 may change. */

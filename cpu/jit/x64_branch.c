@@ -30,12 +30,12 @@ static void look_up_or_leave(struct emit *e)
         e->slow[e->slow_count++] = (struct slow){.at = miss[i], .site = site, .leaves = true};
 }
 
-/* To the code of T1's entry, whose linear address is in T0. */
-static void go_to_entry(struct emit *e)
+/* To the code of T1's entry, whose linear address is in T0: by a jump of the host, or a call. */
+static void go_to_entry(struct emit *e, bool call)
 {
     x64_alu_imm(e, 4, OSZ_64, rm_reg(T0), -4096);
     x64_store(e, rm_cpu(OFF(jit.page)), T0);
-    x64_op(e, 0xff, OSZ_32, 4, rm_at(T1, offsetof(struct jit_jump, code)));
+    x64_op(e, 0xff, OSZ_32, call ? 2 : 4, rm_at(T1, offsetof(struct jit_jump, code)));
 }
 
 static void page_plus(struct emit *e, unsigned reg, i64 offset)
@@ -98,7 +98,7 @@ void x64_make_taken(struct emit *e, const struct taken *t)
     u32 miss[2];
     page_plus(e, T0, t->target);
     look_up(e, miss);
-    go_to_entry(e);
+    go_to_entry(e, false);
     x64_here(e, miss[0]);
     x64_here(e, miss[1]);
     x64_leave_at(e, x64_site(e, t->in, t->offset, 1, 0, false));
@@ -131,7 +131,7 @@ void emit_jump(struct emit *e, i64 target)
     }
     page_plus(e, T0, target);
     look_up_or_leave(e);
-    go_to_entry(e);
+    go_to_entry(e, false);
 }
 
 void emit_continue(struct emit *e, unsigned offset)
@@ -144,10 +144,32 @@ void emit_continue(struct emit *e, unsigned offset)
     u32 miss[2];
     page_plus(e, T0, offset);
     look_up(e, miss);
-    go_to_entry(e);
+    go_to_entry(e, false);
     x64_here(e, miss[0]);
     x64_here(e, miss[1]);
     x64_leave_at(e, x64_site(e, NULL, offset, 0, 0, false));
+}
+
+/* Whether a call whose return address is at `next` in the page gets a frame. At the page's end it does not: what is there is another page's
+ * business, and may be no address at all. */
+static bool has_frame(unsigned next) { return next < 4096; }
+
+/* The frame's upper half: the guest's return address in `reg`. The host's call is to follow. */
+static void begin_frame(struct emit *e, unsigned reg)
+{
+    x64_op(e, 0x3b, OSZ_64, RSP, rm_cpu(OFF(jit.frames_end)));
+    u32 deep = x64_jump_if(e, CC_B);
+    e->slow[e->slow_count++] = (struct slow){.at = deep, .deep = true, .resume = (u32)emit_at(e)};
+    x64_push(e, reg);
+}
+
+/* Behind the host's call: the return comes here, from whatever page, and goes on behind the guest's call. */
+static void go_on_behind_call(struct emit *e, unsigned next)
+{
+    x64_pop(e, T0);
+    x64_lea(e, e->word, T0, rm_at(T0, -(i32)next));
+    x64_store(e, rm_cpu(OFF(jit.page)), T0);
+    go_in_page(e, next, 0);
 }
 
 /* Calls T1's entry: the return address, at `next` in the page, goes to host address jit.save[0]. */
@@ -157,8 +179,12 @@ static void call_entry(struct emit *e, unsigned next)
     page_plus(e, T0, next);
     x64_op(e, 0x89, e->word, T0, rm_at(T2, 0));
     x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], -x64_word(e));
+    if (has_frame(next))
+        begin_frame(e, T0);
     x64_load(e, T0, rm_at(T1, offsetof(struct jit_jump, la)));
-    go_to_entry(e);
+    go_to_entry(e, has_frame(next));
+    if (has_frame(next))
+        go_on_behind_call(e, next);
 }
 
 /* Where the return address goes. */
@@ -176,7 +202,14 @@ void emit_call(struct emit *e, i64 target)
         page_plus(e, T1, next);
         x64_op(e, 0x89, e->word, T1, slot);
         x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], -x64_word(e));
-        go_in_page(e, target, 0);
+        if (has_frame(next)) {
+            begin_frame(e, T1);
+            u32 at = x64_call_forward(e);
+            go_on_behind_call(e, next);
+            go_in_page(e, target, at);
+        } else {
+            go_in_page(e, target, 0);
+        }
         return;
     }
     x64_lea(e, OSZ_64, T0, slot);
@@ -200,7 +233,7 @@ void emit_jump_to(struct emit *e, struct place target)
     x64_settle_all(e);
     fetch_target(e, target);
     look_up_or_leave(e);
-    go_to_entry(e);
+    go_to_entry(e, false);
 }
 
 void emit_call_to(struct emit *e, struct place target)
@@ -217,7 +250,25 @@ void emit_return(struct emit *e, unsigned release)
 {
     x64_settle_all(e);
     x64_op(e, 0x8b, e->word, T0, x64_translate(e, x64_stack(e, REG_RSP, 0), (unsigned)x64_word(e), false, true));
-    look_up_or_leave(e);
+    x64_op(e, 0x3b, OSZ_64, T0, rm_at(RSP, 8));
+    u32 unmatched = x64_jump_if(e, CC_NE);
+    e->slow[e->slow_count++] = (struct slow){.at = unmatched, .site = x64_site_before(e), .unmatched = true, .release = (u16)release};
     x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], x64_word(e) + (i32)release);
-    go_to_entry(e);
+    x64_return(e);
+}
+
+/* The newest frame, if it is not the lowest, was for another return; the jump cache knows more. */
+void x64_make_unmatched(struct emit *e, const struct slow *s)
+{
+    u32 miss[2];
+    x64_op(e, 0x3b, OSZ_64, RSP, rm_cpu(OFF(jit.frames)));
+    u32 lowest = x64_jump_if(e, CC_E);
+    x64_alu_imm(e, 0, OSZ_64, rm_reg(RSP), 16);
+    x64_here(e, lowest);
+    look_up(e, miss);
+    x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], x64_word(e) + (i32)s->release);
+    go_to_entry(e, false);
+    x64_here(e, miss[0]);
+    x64_here(e, miss[1]);
+    x64_leave_at(e, s->site);
 }

@@ -371,6 +371,52 @@ static void loop(struct program *p, const struct ground *g, bool vectors)
     byte(p, (u8)(body - p->size - 1));
 }
 
+static void move_rsp(struct program *p, u64 to)
+{
+    if (!code32)
+        byte(p, 0x48);
+    bytes(p, 0xc4c7, 2);               /* MOV rsp, imm32 */
+    bytes(p, to, 4);
+}
+
+/* CALL f; JMP over; f: instructions, or calls of itself to some depth; the return, sometimes to elsewhere; over: */
+static void function(struct program *p, const struct ground *g)
+{
+    bool recursive = below(3) == 0;
+    if (recursive) {                   /* the stack below is long enough */
+        move_rsp(p, g->stack_end);
+        byte(p, 0xb9);
+        bytes(p, below(16) ? 1 + below(40) : 1 + below(1500), 4);
+    }
+    bytes(p, 0xe8 | 2u << 8, 5);
+    byte(p, 0xeb);
+    unsigned over = p->size, n = below(4);
+    byte(p, 0);
+    unsigned body = p->size;
+    for (unsigned i = 0; i < n && !recursive; i++)
+        generate_one(p, g);
+    if (recursive) {
+        if (below(2))
+            byte(p, 0x90);
+        bytes(p, 0xc9ff, 2);           /* DEC ecx; JZ over the call */
+        bytes(p, 0x74 | 5u << 8, 2);
+        byte(p, 0xe8);
+        bytes(p, (u32)(body - p->size - 4), 4);
+        if (below(2))
+            generate_one(p, g);
+    }
+    if (below(8) == 0) {               /* ADD to the return address */
+        if (!code32)
+            byte(p, 0x48);
+        bytes(p, 0x240483 | below(3) << 24, 4);
+    }
+    if (below(8) == 0)
+        bytes(p, 0xc2 | below(3) * 8 << 8, 3);
+    else
+        byte(p, 0xc3);
+    p->bytes[over] = (u8)(p->size - over - 1);
+}
+
 void generate_program(struct program *p, const struct ground *g, unsigned instructions)
 {
     p->size = p->count = 0;
@@ -380,6 +426,8 @@ void generate_program(struct program *p, const struct ground *g, unsigned instru
         p->starts[p->count++] = p->size;
         if (p->size < 1000 && below(24) == 0)
             loop(p, g, vectors);
+        else if (p->size < 1000 && below(40) == 0)
+            function(p, g);
         else if (vectors && below(3))
             vector(p, g);
         else

@@ -144,7 +144,7 @@ static void make_round(bool *user)
     code32 = below(3) == 0;
     start = CODE + (below(3) ? below(2048) : 4096 - below(300));
     const struct ground ground = {.code = start, .data = DATA, .alias = ALIAS + (start - CODE), .data_size = DATA_SIZE - 64,
-                                  .code32 = code32};
+                                  .code32 = code32, .stack_end = STACK + 0x7800};
     generate_program(&program, &ground, 3 + below(58));
     memcpy(image + start, program.bytes, program.size);
     *user = below(3) == 0;
