@@ -88,5 +88,6 @@ void jit_memory_close(const struct jit_memory *memory, size_t from, size_t n)
 {
     if (memory->flips && mprotect(memory->write, memory->size, PROT_READ | PROT_EXEC) != 0)
         panic("the host does not let the pages of generated code be executed any more");
-    __builtin___clear_cache((char *)memory->write + from, (char *)memory->write + from + n);
+    union { const u8 *from; char *to; } run = {memory->run + from};
+    __builtin___clear_cache(run.to, run.to + n);   /* where it is executed: the host's instruction cache may go by that address */
 }
