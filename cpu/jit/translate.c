@@ -371,7 +371,7 @@ static void emit_one(struct emit *e, const struct insn *in, enum action action, 
     unsigned arg = rows[in->row].arg, osz = in->osz;
     bool byte = osz == OSZ_8;
     struct place rm = rm_of(in, row->rm_byte || (byte && row->modrm == MODRM_NONE)), reg = reg_of(in, row->reg_byte);
-    i64 target = (i64)offset + in->length + (i64)in->imm;
+    i64 target = (i64)(offset + in->length + in->imm);     /* of branches; an immediate of 64 bits may wrap */
     switch (action) {
     case ACT_NOTHING: break;
     case ACT_ALU_E_G: emit_alu(e, (enum emit_alu)arg, osz, rm, reg); break;
