@@ -445,7 +445,7 @@ void cpu_run(struct cpu *cpu)
                 continue;
             }
         }
-        if (interp->engine.run && n == block->count && cpu->mode.code_bits != BITS_16 && LIKELY(!(alone | counting)) &&
+        if (interp->engine.run && n == block->count && cpu->mode.code_bits != BITS_16 && LIKELY(!alone) &&
             block->ram_off != BUS_NO_RAM && LIKELY(!trace_on(cpu, TRACE_INSN)) &&
             interp->engine.run(interp->engine.arg, cpu, block)) {
             before = NULL;

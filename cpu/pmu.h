@@ -6,7 +6,9 @@
  * One dispatched instruction is one core cycle and one reference cycle, as for the TSC (docs/decisions.md); a
  * halted processor has none.
  *
- * Kept true: with no counter running, nothing is spent; while one runs, ATT_PMU is set and the run loop counts.
+ * Kept true: with no counter running, nothing is spent; while one runs, ATT_PMU is set and the run loop counts after each block. Engines count
+ * cycles and instructions by the numbers of a stay in their code, which ends where a counter may overflow first; while a
+ * counter counts branches, or with a threshold or an edge, the run loop has the blocks to itself.
  *
  * Follows [SDM3 "Performance Monitoring"], [SDM2 "RDPMC—Read Performance-Monitoring Counters"].
  */
@@ -50,10 +52,12 @@ void pmu_leaf(const struct cpu *cpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
 /* ---- counting (floor 5, cpu/pmu_count.c), while ATT_PMU is set ------------------------------------------------- */
 
 struct block;
+struct insn;
 /* What counted before instructions that are about to run. */
 struct pmu_moment {
     u32 running;               /* a bit a counter: the general ones, then the fixed ones */
     u32 depth;                 /* of VMX */
+    u64 since;                 /* cpu->time.now, for those that count many */
     u32 select[PMU_MAX_GENERAL + PMU_MAX_FIXED];       /* as in IA32_PERFEVTSELx */
     u64 value[PMU_MAX_GENERAL + PMU_MAX_FIXED];
 };
@@ -62,5 +66,16 @@ struct pmu_moment {
 unsigned pmu_begin(struct cpu *cpu, const struct block *block, unsigned most, struct pmu_moment *moment);
 /* Counts the first `ran` instructions of the block, which ran since; the last reported `flow`. */
 void pmu_count(struct cpu *cpu, const struct block *block, unsigned ran, enum flow flow, const struct pmu_moment *moment);
+
+/* For engines, which do not look at each instruction: notes the moment for a stay at one privilege level and depth. Returns how many
+ * instructions may run before pmu_count_many(), so that an overflow comes with the last. 0: a counter counts what only
+ * pmu_count() can see: branches, or with a threshold or an edge. */
+u64 pmu_begin_many(struct cpu *cpu, struct pmu_moment *moment);
+/* All instructions before this one must have been counted when its handler begins: it may read or change counters. */
+bool pmu_runs_alone(const struct cpu *cpu, const struct insn *in);
+/* Has the instruction at `rip` retired, whose handler reported `flow`? `depth`: of VMX before it. */
+bool pmu_retired(const struct cpu *cpu, const struct insn *in, u64 rip, enum flow flow, unsigned depth);
+/* Counts the instructions that ran since, up to cpu->time.now; all of them retired but for the last if not `last_retired`. */
+void pmu_count_many(struct cpu *cpu, bool last_retired, const struct pmu_moment *moment);
 
 #endif

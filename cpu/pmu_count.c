@@ -76,19 +76,28 @@ static bool event_happens(u32 select, const struct insn *in, bool retires)
     }
 }
 
+/* Counts cycles or instructions as they come: increments follow from numbers alone. */
+static bool is_plain(u32 select)
+{
+    u32 event = select & 0xffff;
+    return !(select >> 24) && !(select & PMU_SELECT_EDGE) &&
+           (event == EVENT_CORE_CYCLES || event == EVENT_REFERENCE_CYCLES || event == EVENT_INSTRUCTIONS);
+}
+
+/* Whether it takes a look at each instruction. What is neither this nor plain never counts. */
+static bool needs_each(u32 select)
+{
+    return select >> 24 || select & PMU_SELECT_EDGE || (select & 0xffff) == EVENT_BRANCHES;
+}
+
 /* Increments over the instructions, of which the first `retired` retire. Threshold, inversion and edge are applied cycle by
  * cycle: there is one instruction in each. `edge` is the state of the edge detector. */
 static u64 increments(u32 select, u64 *edge, u64 edge_bit, const struct insn *in, unsigned ran, unsigned retired)
 {
     u32 threshold = select >> 24;
-    if (!threshold && !(select & PMU_SELECT_EDGE)) {
-        switch (select & 0xffff) {
-        case EVENT_CORE_CYCLES: case EVENT_REFERENCE_CYCLES: return ran;
-        case EVENT_INSTRUCTIONS: return retired;
-        default: break;
-        }
-    }
     u64 sum = 0;
+    if (is_plain(select))
+        return (select & 0xffff) == EVENT_INSTRUCTIONS ? retired : ran;
     for (unsigned i = 0; i < ran; i++) {
         bool now = event_happens(select, in + i, i < retired);
         if (threshold)
@@ -105,18 +114,13 @@ static u64 increments(u32 select, u64 *edge, u64 edge_bit, const struct insn *in
 
 /* ---- from the run loop ----------------------------------------------------------------------------------------- */
 
-unsigned pmu_begin(struct cpu *cpu, const struct block *block, unsigned most, struct pmu_moment *moment)
+/* Notes which counters run, with their selections and values. */
+static inline void note_running(struct cpu *cpu, struct pmu_moment *moment)
 {
     const struct cpu_sys *sys = &cpu->sys;
     unsigned version = pmu_version(cpu), general = pmu_general(cpu);
     u64 enabled = version >= 2 ? sys->perf_global_ctrl : mask_low(general);
     u32 level = cpu->mode.cpl ? PMU_SELECT_USR : PMU_SELECT_OS, running = 0;
-    /* Any instruction of a guest may exit to a hypervisor, whose counters are other ones. */
-    if (cpu->vmx.depth || kind_of(&block->insn[0]) == ROW_KIND_ALONE)
-        most = 1;
-    for (unsigned n = 1; n < most; n++)
-        if (kind_of(&block->insn[n]) == ROW_KIND_ALONE)
-            most = n;
     for (unsigned n = 0; n < general; n++) {
         u32 select = (u32)sys->perf_evtsel[n];
         if (UNLIKELY(select & PMU_SELECT_EN) && select & level && enabled >> n & 1) {
@@ -134,30 +138,59 @@ unsigned pmu_begin(struct cpu *cpu, const struct block *block, unsigned most, st
         }
     for (u32 left = running; left; left &= left - 1) {
         unsigned n = (unsigned)__builtin_ctz(left);
-        u64 value = moment->value[n] = *counter_value(cpu, n, general);
-        /* None counts more than one an instruction, so none overflows before this many. */
-        if (UNLIKELY(BIT(PMU_WIDTH) - value < most))
-            most = (unsigned)(BIT(PMU_WIDTH) - value);
+        moment->value[n] = *counter_value(cpu, n, general);
     }
     moment->running = running;
     moment->depth = cpu->vmx.depth;
+}
+
+/* None counts more than one an instruction, so none overflows before this many. */
+static inline u64 before_overflow(const struct pmu_moment *moment)
+{
+    u64 most = BIT(PMU_WIDTH);
+    for (u32 left = moment->running; left; left &= left - 1) {
+        u64 value = moment->value[__builtin_ctz(left)];
+        if (BIT(PMU_WIDTH) - value < most)
+            most = BIT(PMU_WIDTH) - value;
+    }
     return most;
 }
 
-/* Has the last of `ran` instructions retired, which reported `flow`? */
-static bool last_retired(const struct cpu *cpu, const struct insn *in, unsigned ran, enum flow flow, unsigned depth)
+bool pmu_runs_alone(const struct cpu *cpu, const struct insn *in)
 {
-    const struct insn *last = &in[ran - 1];
+    /* Any instruction of a guest may exit to a hypervisor, whose counters are other ones. */
+    return cpu->vmx.depth || kind_of(in) == ROW_KIND_ALONE;
+}
+
+unsigned pmu_begin(struct cpu *cpu, const struct block *block, unsigned most, struct pmu_moment *moment)
+{
+    if (pmu_runs_alone(cpu, &block->insn[0]))
+        most = 1;
+    for (unsigned n = 1; n < most; n++)
+        if (kind_of(&block->insn[n]) == ROW_KIND_ALONE)
+            most = n;
+    note_running(cpu, moment);
+    u64 room = before_overflow(moment);
+    return room < most ? (unsigned)room : most;
+}
+
+u64 pmu_begin_many(struct cpu *cpu, struct pmu_moment *moment)
+{
+    note_running(cpu, moment);
+    moment->since = cpu->time.now;
+    for (u32 left = moment->running; left; left &= left - 1)
+        if (needs_each(moment->select[__builtin_ctz(left)]))
+            return 0;
+    return before_overflow(moment);
+}
+
+bool pmu_retired(const struct cpu *cpu, const struct insn *in, u64 rip, enum flow flow, unsigned depth)
+{
     switch (flow) {
     case FLOW_NEXT:
         return true;
     case FLOW_END:                         /* a string instruction with iterations to go stays where it is */
-        if (LIKELY(!(last->flags & (INSN_REP | INSN_REPNE)) || kind_of(last) != ROW_KIND_PLAIN))
-            return true;
-        u64 rip = cpu->block_rip;
-        for (unsigned i = 0; i + 1 < ran; i++)
-            rip += in[i].length;
-        return cpu->core.rip != rip;
+        return LIKELY(!(in->flags & (INSN_REP | INSN_REPNE)) || kind_of(in) != ROW_KIND_PLAIN) || cpu->core.rip != rip;
     case FLOW_EVENT:                       /* a fault; or INT n, INT3, INTO, INT1, whose event is their work */
         return cpu->event.valid && (cpu->event.type == EVT_SOFTWARE_INT || cpu->event.type == EVT_SOFTWARE ||
                                     cpu->event.type == EVT_PRIV_SOFTWARE);
@@ -166,29 +199,25 @@ static bool last_retired(const struct cpu *cpu, const struct insn *in, unsigned 
     }
 }
 
-void pmu_count(struct cpu *cpu, const struct block *block, unsigned ran, enum flow flow, const struct pmu_moment *moment)
+struct overflows { u64 counters; bool interrupt; };
+
+/* Adds to counter n, one of those that run. */
+static inline void add_to(struct cpu *cpu, unsigned n, u64 increment, const struct pmu_moment *moment, struct overflows *overflows)
 {
-    const struct insn *in = block->insn;
-    unsigned general = pmu_general(cpu), retired = ran - !last_retired(cpu, in, ran, flow, moment->depth);
-    u64 overflowed = 0;
-    bool interrupts = false;
-    for (u32 left = moment->running; left; left &= left - 1) {
-        unsigned n = (unsigned)__builtin_ctz(left);
-        u64 *value = counter_value(cpu, n, general), bit = counter_bit(n, general);
-        /* The instruction may have written the counter: it does not count itself in that. */
-        if (*value != moment->value[n])
-            continue;
-        *value += increments(moment->select[n], &cpu->sys.perf_edge, bit, in, ran, retired);
-        if (UNLIKELY(*value >> PMU_WIDTH)) {
-            *value &= mask_low(PMU_WIDTH);
-            overflowed |= bit;
-            interrupts |= (moment->select[n] & PMU_SELECT_INT) != 0;
-        }
+    unsigned general = pmu_general(cpu);
+    u64 *value = counter_value(cpu, n, general);
+    *value += increment;
+    if (UNLIKELY(*value >> PMU_WIDTH)) {
+        *value &= mask_low(PMU_WIDTH);
+        overflows->counters |= counter_bit(n, general);
+        overflows->interrupt |= (moment->select[n] & PMU_SELECT_INT) != 0;
     }
-    if (LIKELY(!overflowed))
-        return;
-    cpu->sys.perf_global_status |= overflowed;
-    if (!interrupts)
+}
+
+static COLD void report(struct cpu *cpu, const struct overflows *overflows)
+{
+    cpu->sys.perf_global_status |= overflows->counters;
+    if (!overflows->interrupt)
         return;
     if (cpu->sys.debugctl & DEBUGCTL_FREEZE_LBRS_ON_PMI) {
         cpu->sys.debugctl &= ~(u64)DEBUGCTL_LBR;
@@ -203,4 +232,45 @@ void pmu_count(struct cpu *cpu, const struct block *block, unsigned ran, enum fl
     }
     if (cpu->board && cpu->board->perf_interrupt)
         cpu->board->perf_interrupt(cpu->board_arg, cpu);
+}
+
+/* The instruction may have written the counter: it does not count itself in that. */
+static inline bool was_written(struct cpu *cpu, unsigned n, const struct pmu_moment *moment)
+{
+    return *counter_value(cpu, n, pmu_general(cpu)) != moment->value[n];
+}
+
+void pmu_count(struct cpu *cpu, const struct block *block, unsigned ran, enum flow flow, const struct pmu_moment *moment)
+{
+    const struct insn *in = block->insn;
+    u64 rip = cpu->block_rip;
+    for (unsigned i = 0; i + 1 < ran && flow == FLOW_END; i++)
+        rip += in[i].length;
+    unsigned retired = ran - !pmu_retired(cpu, &in[ran - 1], rip, flow, moment->depth);
+    struct overflows overflows = {0};
+    for (u32 left = moment->running; left; left &= left - 1) {
+        unsigned n = (unsigned)__builtin_ctz(left);
+        if (was_written(cpu, n, moment))
+            continue;
+        u64 bit = counter_bit(n, pmu_general(cpu));
+        add_to(cpu, n, increments(moment->select[n], &cpu->sys.perf_edge, bit, in, ran, retired), moment, &overflows);
+    }
+    if (UNLIKELY(overflows.counters))
+        report(cpu, &overflows);
+}
+
+void pmu_count_many(struct cpu *cpu, bool last_retired, const struct pmu_moment *moment)
+{
+    u64 ran = cpu->time.now - moment->since;
+    struct overflows overflows = {0};
+    if (ran == 0)
+        return;
+    for (u32 left = moment->running; left; left &= left - 1) {
+        unsigned n = (unsigned)__builtin_ctz(left);
+        if (was_written(cpu, n, moment) || !is_plain(moment->select[n]))
+            continue;
+        add_to(cpu, n, (moment->select[n] & 0xffff) == EVENT_INSTRUCTIONS ? ran - !last_retired : ran, moment, &overflows);
+    }
+    if (UNLIKELY(overflows.counters))
+        report(cpu, &overflows);
 }

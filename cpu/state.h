@@ -295,6 +295,8 @@ struct cpu_jit {
     u64 frames, frames_end;    /* the host's stack while code runs: where the frames of the guest's calls begin, and how low they may go */
     u32 fp;                    /* not 0: the host's MXCSR stands for the guest's */
     u32 host_mxcsr, mxcsr;     /* the host's own; the guest's as loaded */
+    struct pmu_moment *counting;   /* performance counters run: since when they have not been told; NULL otherwise (cpu/pmu.h) */
+    bool unretired;            /* the last instruction has not retired */
 };
 
 struct cpu {

@@ -11,6 +11,7 @@
 #include "cpu/flags.h"
 #include "cpu/interp.h"
 #include "cpu/jit/engine.h"
+#include "cpu/pmu.h"
 #include "cpu/sse.h"
 
 #include <stdlib.h>
@@ -41,11 +42,31 @@ static void count_one(struct cpu *cpu)
     cpu->time.retired++;
 }
 
+/* The handler of the instruction at rip, while performance counters run. They may be told before it; the last instruction of a stay is the only
+ * one that may not retire, since all that goes wrong leaves the code. */
+static COLD enum flow run_counted(struct cpu *cpu, const struct insn *in)
+{
+    struct pmu_moment *moment = cpu->jit.counting;
+    u64 rip = cpu->core.rip;
+    if (pmu_runs_alone(cpu, in)) {
+        pmu_count_many(cpu, true, moment);
+        pmu_begin_many(cpu, moment);
+    }
+    enum flow flow = in->handler(cpu, in);
+    cpu->jit.unretired = !pmu_retired(cpu, in, rip, flow, moment->depth);
+    return flow;
+}
+
+static inline enum flow run_handler(struct cpu *cpu, const struct insn *in)
+{
+    return UNLIKELY(cpu->jit.counting != NULL) ? run_counted(cpu, in) : in->handler(cpu, in);
+}
+
 bool jit_call_handler(struct cpu *cpu, struct jit_site *site)
 {
     const struct insn *in = site->in;
     settle(cpu, site);
-    enum flow flow = in->handler(cpu, in);
+    enum flow flow = run_handler(cpu, in);
     if (LIKELY(flow == FLOW_NEXT)) {
         if (LIKELY(cpu->run_end != NULL))
             return true;
@@ -93,15 +114,15 @@ static bool has_code(struct jit *jit, struct block *block, bool *full)
     return false;
 }
 
-/* Runs code from the block's on until it leaves, and the instruction that it left for. Returns the site whose branch leads to where rip is
- * now, and may be linked to it; NULL: there is none. */
-static const struct jit_site *run_code(struct jit *jit, struct cpu *cpu, const struct block *block)
+/* Runs code from the block's on until it leaves, at most `most` instructions, and the instruction that it left for. Returns the site whose
+ * branch leads to where rip is now, and may be linked to it; NULL: there is none. */
+static const struct jit_site *run_code(struct jit *jit, struct cpu *cpu, const struct block *block, u64 most)
 {
     struct cpu_jit *j = &cpu->jit;
     j->page = cpu->core.rip - (block->ram_off & 0xfff);
     j->key = interp_key(cpu);
-    j->stop = cpu->stop_at;
-    j->budget = (i64)(cpu->stop_at - cpu->time.now);
+    j->stop = cpu->time.now + most;
+    j->budget = (i64)most;
     cpu->run_end = &somewhere;
     cpu->block = &one_instruction;
     cpu->block_rip = cpu->core.rip;
@@ -110,15 +131,30 @@ static const struct jit_site *run_code(struct jit *jit, struct cpu *cpu, const s
     if (number) {
         site = &jit->sites[number];
         settle(cpu, site);
-        if (site->in && LIKELY(cpu->time.now < cpu->stop_at)) {
+        if (site->in && LIKELY(cpu->time.now < cpu->stop_at && cpu->time.now < j->stop)) {
             const struct insn *in = site->in;
-            if (in->handler(cpu, in) == FLOW_NEXT)
+            if (run_handler(cpu, in) == FLOW_NEXT)
                 cpu->core.rip += in->length;
             count_one(cpu);
         }
     }
     cpu->block = NULL;
     return site && site->link && cpu->core.rip == j->page + site->offset ? site : NULL;
+}
+
+/* The same while performance counters run, which are told of what ran. False: it is for the run loop, which looks at each instruction. */
+static bool run_code_counting(struct jit *jit, struct cpu *cpu, const struct block *block, const struct jit_site **site)
+{
+    struct pmu_moment moment;
+    u64 most = pmu_begin_many(cpu, &moment), left = cpu->stop_at - cpu->time.now;
+    if (most < block->count)
+        return false;
+    cpu->jit.counting = &moment;
+    cpu->jit.unretired = false;
+    *site = run_code(jit, cpu, block, most < left ? most : left);
+    cpu->jit.counting = NULL;
+    pmu_count_many(cpu, !cpu->jit.unretired, &moment);
+    return true;
 }
 
 static bool flat(const struct segment *s)
@@ -137,21 +173,27 @@ static bool runs_here(const struct cpu *cpu)
            s[SEG_CS].base == 0 && s[SEG_CS].limit == 0xffffffff && flat(&s[SEG_SS]) && flat(&s[SEG_DS]) && flat(&s[SEG_ES]);
 }
 
-/* Runs until there is something to look at between blocks. Blocks without code are interpreted here. */
+/* Runs until there is something to look at between blocks. Blocks without code are interpreted here, but for the time that performance
+ * counters run. */
 static bool run(void *arg, struct cpu *cpu, struct block *block)
 {
     struct jit *jit = arg;
-    bool full;
+    bool full, ran = false;
     if (!runs_here(cpu))
         return false;
     bool code = has_code(jit, block, &full);
     while (!full) {
         const struct jit_site *site = NULL;
-        if (code)
-            site = run_code(jit, cpu, block);
-        else
+        if (UNLIKELY(cpu->event.attention & ATT_PMU)) {
+            if (!code || !run_code_counting(jit, cpu, block, &site))
+                return ran;
+        } else if (code) {
+            site = run_code(jit, cpu, block, cpu->stop_at - cpu->time.now);
+        } else {
             interp_run(cpu, block);
-        if (cpu->event.attention || cpu->time.now >= cpu->stop_at || !runs_here(cpu))
+        }
+        ran = true;
+        if (cpu->event.attention & ~(u32)ATT_PMU || cpu->time.now >= cpu->stop_at || !runs_here(cpu))
             return true;
         u64 flushes = jit->flushes;
         block = interp_find(cpu);

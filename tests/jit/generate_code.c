@@ -196,9 +196,10 @@ static void branch(struct program *p)
 
 static void rare(struct program *p, const struct ground *g)
 {
+    unsigned op;
     static const u8 ones[] = {0x9e, 0x9f, 0xf5, 0xf8, 0xf9, 0xfc, 0xfd, 0x9c, 0x9d, 0xfa, 0xfb, 0x90, 0xc9, 0xa4, 0xa5, 0xaa, 0xab, 0xac, 0xad,
                               0xa6, 0xae, 0xd7, 0xcc, 0xf4, 0x98, 0x99, 0x98, 0x99};
-    switch (below(10)) {
+    switch (below(12)) {
     case 0: case 1: case 2:
         if (below(6) == 0)
             byte(p, 0x66);
@@ -227,6 +228,13 @@ static void rare(struct program *p, const struct ground *g)
         break;
     }
     case 8: bytes(p, below(2) ? 0xe8d9 : 0xd8dd, 2); break;        /* FLD1, FSTP ST0 */
+    case 9: case 10:                   /* RDPMC, RDMSR, WRMSR of a performance counter */
+        byte(p, 0xb9);
+        op = below(3);
+        bytes(p, op == 0 ? below(2) ? below(3) : 1u << 30 : below(8) ? 0x4c1 + below(3) : 0x38f, 4);
+        byte(p, 0x0f);
+        byte(p, op == 0 ? 0x33 : op == 1 || below(4) ? 0x32 : 0x30);
+        break;
     default: bytes(p, random_next(), 1 + below(6)); break;         /* anything */
     }
 }

@@ -15,6 +15,7 @@
 #include "cpu/jit/jit.h"
 #include "cpu/mode.h"
 #include "cpu/model.h"
+#include "cpu/pmu.h"
 #include "cpu/table.h"
 #include "mmu/bus.h"
 #include "mmu/tlb.h"
@@ -58,13 +59,18 @@ static void board_set_tpr(void *arg, struct cpu *c, u8 tpr) { (void)arg, (void)c
 static bool board_msr_read(void *arg, struct cpu *c, u32 msr, u64 *v) { (void)arg, (void)c; *v = msr; return true; }
 static bool board_msr_write(void *arg, struct cpu *c, u32 msr, u64 v) { (void)arg, (void)c, (void)msr, (void)v; return true; }
 static bool board_apic_base(void *arg, struct cpu *c, u64 v) { (void)arg, (void)c, (void)v; return true; }
+static void board_perf_interrupt(void *arg, struct cpu *c)
+{
+    ((struct rig *)arg)->interrupt[c->index] = true;
+    cpu_signal(c, ATT_INTR, 0, true);
+}
 static void board_nothing(void *arg, struct cpu *c) { (void)arg, (void)c; }
 static u64 board_random(void *arg, struct cpu *c) { (void)arg; return cpu_exact_now(c) * 0x123456789abcdefull; }
 static const struct cpu_board board = {
     .tsc = board_tsc, .interrupt_acknowledge = board_acknowledge, .interrupt_pending = board_pending, .tpr_get = board_tpr,
     .tpr_set = board_set_tpr, .apic_msr_read = board_msr_read, .apic_msr_write = board_msr_write,
     .apic_base_write = board_apic_base, .apic_init = board_nothing, .random = board_random, .shutdown = board_nothing,
-    .ferr = board_nothing,
+    .ferr = board_nothing, .perf_interrupt = board_perf_interrupt,
 };
 
 /* ---- a round's machine ----------------------------------------------------------------------------------------------- */
@@ -134,6 +140,40 @@ static void make_tables(void)
     store64(image + TSS + 4, STACK + 0x7ff0);
 }
 
+/* Performance counters in a third of the rounds: cycles, instructions, seldom branches, with filters, near their overflow or not. */
+static struct { u64 fixed_ctrl, evtsel[3], start[4]; } counters;
+
+static u64 counter_start(void) { return below(2) ? below(4000) : BIT(PMU_WIDTH) - 1 - below(4000); }
+
+static void make_counters(void)
+{
+    static const u16 events[] = {0x3c, 0xc0, 0x13c, 0xc0, 0x3c, 0xc4, 0x412e};
+    memset(&counters, 0, sizeof(counters));
+    if (below(3))
+        return;
+    for (unsigned n = 0; n < 3; n++) {
+        u64 control = below(2) ? PMU_SELECT_EN | PMU_SELECT_INT : below(2) ? PMU_SELECT_EN : 0;
+        counters.evtsel[n] = events[below(below(4) ? 5 : 7)] | control | (u64)below(4) << 16;
+        if (below(16) == 0)
+            counters.evtsel[n] |= below(2) ? PMU_SELECT_EDGE : 1u << 24;
+        counters.start[n] = counter_start();
+    }
+    counters.start[3] = counter_start();
+    counters.fixed_ctrl = below(16) & 0xb;
+}
+
+static void set_counters(struct cpu *cpu)
+{
+    for (unsigned n = 0; n < 3; n++) {
+        cpu->sys.perf_evtsel[n] = counters.evtsel[n];
+        cpu->sys.perf_pmc[n] = counters.start[n];
+    }
+    cpu->sys.perf_fixed_ctrl = counters.fixed_ctrl;
+    cpu->sys.perf_fixed[0] = counters.start[3];
+    cpu->sys.perf_global_ctrl = 0x1000000ff;
+    pmu_update(cpu);
+}
+
 static void make_round(bool *user)
 {
     memset(image, 0, RAM);
@@ -149,6 +189,7 @@ static void make_round(bool *user)
     memcpy(image + start, program.bytes, program.size);
     *user = below(3) == 0;
     make_restart(*user);
+    make_counters();
 }
 
 static void set_segment(struct cpu *cpu, unsigned n, u16 selector, u32 access)
@@ -162,7 +203,7 @@ static void make_cpu(struct cpu *cpu, u64 dr7, u64 dr0)
     cpu->event.activity = ACTIVITY_ACTIVE;
     cpu->event.attention = 0;
     cpu->sys.cr0 = CR0_PE | CR0_PG | CR0_WP | CR0_NE | CR0_ET;
-    cpu->sys.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+    cpu->sys.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_PCE;
     cpu->sys.cr3 = TABLES;
     cpu->sys.efer = EFER_LME | EFER_LMA | EFER_SCE;
     set_segment(cpu, SEG_CS, 8, AR_P | AR_S | AR_L | AR_G | 11);
@@ -177,6 +218,7 @@ static void make_cpu(struct cpu *cpu, u64 dr7, u64 dr0)
     cpu->sys.dr7 = dr7;
     cpu->core.rip = RESTART;
     cpu->core.rsp = STACK + 0x7000;
+    set_counters(cpu);
     cpu_mode_update(cpu);
     tlb_flush_everything(cpu);
 }
@@ -204,6 +246,11 @@ static bool same_cpu(const struct cpu *a, const struct cpu *b, const char *engin
         for (unsigned k = 0; k < 8; k++)
             if (a->fpu.v[n][k] != b->fpu.v[n][k])
                 printf(" v%u[%u] %llx / %llx", n, k, (unsigned long long)a->fpu.v[n][k], (unsigned long long)b->fpu.v[n][k]);
+    for (unsigned n = 0; n < 4; n++) {
+        u64 x = n < 3 ? a->sys.perf_pmc[n] : a->sys.perf_fixed[0], y = n < 3 ? b->sys.perf_pmc[n] : b->sys.perf_fixed[0];
+        if (x != y)
+            printf(" counter %u %llx / %llx", n, (unsigned long long)x, (unsigned long long)y);
+    }
     size_t at = 0;
     while (at < plain && ((const u8 *)a)[at] == ((const u8 *)b)[at])
         at++;
@@ -285,7 +332,7 @@ static void set_up(void)
             cpu->board = &board;
             cpu->board_arg = rig;
             cpu->interp = rig->interp;
-            if (!cpu_model_set(cpu, "base", message, sizeof(message)) || !tlb_init(cpu))
+            if (!cpu_model_set(cpu, "base,+pmu,+pdcm", message, sizeof(message)) || !tlb_init(cpu))
                 panic("random_blocks: cannot set up: %s", message);
         }
         if (e > 0 && !jit_attach(rig->interp, rig->cpu, CPUS, e == 1)) {
