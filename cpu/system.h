@@ -8,7 +8,7 @@
 /* Instructions that a secondary control must enable in VMX non-root operation (numbers are its bits), else they are
  * #UD before anything else [SDM3 "Secondary Processor-Based VM-Execution Controls"]. RDTSCP goes for RDPID too,
  * XSAVES for XRSTORS. */
-enum system_gate { GATE_RDTSCP = 3, GATE_INVPCID = 12, GATE_XSAVES = 20, GATE_USER_WAIT = 26 };
+enum system_gate { GATE_RDTSCP = 3, GATE_INVPCID = 12, GATE_XSAVES = 20, GATE_USER_WAIT = 26, GATE_PCONFIG = 27, GATE_ENCLV = 28 };
 
 /* True when some entered frame leaves the instruction disabled for its guest. */
 bool system_gate_closed(const struct cpu *cpu, enum system_gate gate);

@@ -15,6 +15,7 @@
 #include "machine/vtime.h"
 #include "machine/wiring.h"
 #include "mmu/tlb.h"
+#include "vmx/capability.h"
 #include "vmx/policy.h"
 #include "vmx/stats.h"
 
@@ -210,6 +211,14 @@ static void set_firmware_mtrrs(struct machine *m, struct cpu *cpu)
     (void)m;
 }
 
+/* Firmware that leaves SGX off says so for good: an operating system would write IA32_FEATURE_CONTROL itself, and enable it. On processors
+ * without SGX the register is the operating system's to write. */
+static void set_firmware_feature_control(struct cpu *cpu)
+{
+    if (cpu_has(cpu, FEATURE_SGX))
+        cpu->sys.feature_control = FEATURE_CONTROL_LOCKED | (cpu_has(cpu, FEATURE_VMX) ? FEATURE_CONTROL_VMX : 0);
+}
+
 bool machine_reset(struct machine *m, char *message, size_t message_size)
 {
     if (m->memory_used)
@@ -221,6 +230,7 @@ bool machine_reset(struct machine *m, char *message, size_t message_size)
     m->time.turn = 0;
     for (unsigned i = 0; i < m->cpu_count; i++) {
         set_firmware_mtrrs(m, &m->cpu[i]);
+        set_firmware_feature_control(&m->cpu[i]);
         m->tsc_offset_seen[i] = m->cpu[i].sys.tsc_offset;
     }
     wiring_set_firmware_state(m);

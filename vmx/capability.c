@@ -222,6 +222,10 @@ u64 vmx_capability(const struct cpu *cpu, u32 msr)
 /* MSRs that exist only where another one says so. */
 static bool capability_exists(const struct cpu *cpu, u32 msr)
 {
+    if (msr == MSR_IA32_FEATURE_CONTROL && cpu_has(cpu, FEATURE_SGX))
+        return true;
+    if (!cpu_has(cpu, FEATURE_VMX))
+        return false;
     switch (msr) {
     case MSR_IA32_VMX_PROCBASED_CTLS2:
         return vmx_control_supported(cpu, CTL_PRIMARY_SECONDARY_CONTROLS);
@@ -246,7 +250,7 @@ static bool is_ours(u32 msr)
 bool vmx_msr_read_level(const struct cpu *cpu, const u64 *feature_control, u32 msr, u64 *value, bool *known)
 {
     *known = is_ours(msr);
-    if (!*known || !cpu_has(cpu, FEATURE_VMX) || !capability_exists(cpu, msr))
+    if (!*known || !capability_exists(cpu, msr))
         return false;
     *value = msr == MSR_IA32_FEATURE_CONTROL ? *feature_control : vmx_capability(cpu, msr);
     return true;
@@ -254,10 +258,11 @@ bool vmx_msr_read_level(const struct cpu *cpu, const u64 *feature_control, u32 m
 
 bool vmx_msr_write_level(const struct cpu *cpu, u64 *feature_control, u32 msr, u64 value, bool *known)
 {
+    u64 defined = FEATURE_CONTROL_LOCKED | (cpu_has(cpu, FEATURE_VMX) ? FEATURE_CONTROL_VMX : 0);
     *known = is_ours(msr);
-    if (msr != MSR_IA32_FEATURE_CONTROL || !cpu_has(cpu, FEATURE_VMX))
+    if (msr != MSR_IA32_FEATURE_CONTROL || !capability_exists(cpu, msr))
         return false;                      /* the capability MSRs are read-only */
-    if (*feature_control & FEATURE_CONTROL_LOCKED || value & ~(u64)(FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX))
+    if (*feature_control & FEATURE_CONTROL_LOCKED || value & ~defined)
         return false;                      /* no SMX, SGX or local machine checks to enable */
     *feature_control = value;
     return true;

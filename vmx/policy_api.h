@@ -55,7 +55,7 @@ struct nestor_event {
     uint32_t level;            /* the level that runs, 2 or more */
     uint32_t event_class;      /* enum nestor_event_class */
     uint32_t reason;           /* basic VM-exit reason [SDM3 Appendix "VMX Basic Exit Reasons"] */
-    uint32_t number;           /* port or MSR, where the reason has one */
+    uint32_t number;           /* port, MSR or leaf function, where the reason has one */
     uint32_t bytes;            /* width of a port access: 1, 2, 4 */
     uint32_t wanting;          /* bit x: the controls of hypervisor Lx ask for a VM exit; never 0 */
     uint32_t flags;            /* enum nestor_event_flags */

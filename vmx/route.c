@@ -98,6 +98,9 @@ static bool pause_wanted(struct cpu *cpu, struct vmx_frame *f)
     return now - f->ple_first > v->ple_window;
 }
 
+/* A bitmap of leaf functions, which has one bit for all above 62. */
+static bool leaf_wanted(u64 bitmap, u32 leaf) { return bitmap >> (leaf < 63 ? leaf : 63) & 1; }
+
 static bool frame_wants(struct cpu *cpu, unsigned k, const struct vmx_ask *ask, u64 value)
 {
     struct vmx_frame *f = &cpu->vmx.frame[k];
@@ -128,6 +131,9 @@ static bool frame_wants(struct cpu *cpu, unsigned k, const struct vmx_ask *ask, 
     case EXIT_RDSEED: return vmcs_secondary(v, RDSEED_EXITING);
     case EXIT_XSAVES:
     case EXIT_XRSTORS: return vmcs_secondary(v, XSAVES) && v->xss_exiting_bitmap & ask->value;
+    case EXIT_ENCLS: return vmcs_secondary(v, ENCLS_EXITING) && leaf_wanted(v->encls_exiting_bitmap, ask->number);
+    case EXIT_ENCLV: return vmcs_secondary(v, ENCLV_EXITING) && leaf_wanted(v->enclv_exiting_bitmap, ask->number);
+    case EXIT_PCONFIG: return vmcs_secondary(v, PCONFIG) && leaf_wanted(v->pconfig_exiting_bitmap, ask->number);
     default: return false;
     }
 }

@@ -21,7 +21,7 @@ static inline bool vmx_nonroot(const struct cpu *cpu) { return cpu->vmx.depth !=
 struct vmx_ask {
     u32 reason;                /* enum vmx_exit_reason */
     u64 qualification;         /* exit qualification, complete as the SDM defines it for that reason */
-    u32 number;                /* MSR number (RDMSR, WRMSR), port (I/O), CR or DR number, PMC index … */
+    u32 number;                /* MSR number (RDMSR, WRMSR), port (I/O), CR or DR number, leaf function (ENCLS …) */
     u32 size;                  /* bytes, I/O */
     /* the value being written (CR, MSR; LMSW, CLTS: the whole new CR0), XSAVES, XRSTORS: the supervisor components
      * asked for */

@@ -248,6 +248,8 @@ START_TEST(what_no_model_has_is_undefined)
         "0f 01 fd", "0f 38 fc 03",                                        /* RDPRU, AADD */
         "f3 0f 38 dc c1", "f3 0f 38 fa c1", "f3 0f 38 d8 03",             /* LOADIWKEY, ENCODEKEY128, AESENCWIDE128KL */
         "c4 e2 71 e0 03",                                                 /* CMPOXADD */
+        "f3 0f 01 ca", "f2 0f 01 ca", "f2 0f 00 f0",                      /* ERETU, ERETS, LKGS */
+        "c4 e7 7b f6 c0 10 00 00 00", "c4 e7 7a f6 c0 10 00 00 00",       /* RDMSR, WRMSRNS with an immediate */
     };
     for (unsigned n = 0; n < ARRAY_SIZE(absent); n++) {
         start("max", absent[n]);

@@ -13,7 +13,7 @@
 static char output[256];
 static unsigned output_size;
 static char message[256];
-static const char *input;
+static const char *input, *cpu_model;
 
 static void put(void *arg, enum host_stream stream, u8 byte)
 {
@@ -45,7 +45,7 @@ static struct machine *machine_of(u8 *image, const u8 *code, size_t size, unsign
     store32(h + 20, LOAD + 0x1000);
     store32(h + 28, LOAD);
     const struct machine_config config = {.memory = 4 << 20, .cpus = cpus, .append = "", .max_insns = max_insns,
-                                          .no_reboot = no_reboot, .kernel = {image, 0x1000, (char *)(uintptr_t)"test"}};
+                                          .no_reboot = no_reboot, .cpu_model = cpu_model, .kernel = {image, 0x1000, (char *)(uintptr_t)"test"}};
     const struct machine_frontend frontend = {.put = put, .get = input ? get : NULL};
     memset(output, 0, sizeof(output));
     output_size = 0;
@@ -196,6 +196,21 @@ START_TEST(second_processor)
 END_TEST
 
 /* Waits for DATA READY on the serial port and sends the byte back, twice. */
+/* Firmware has locked IA32_FEATURE_CONTROL on all processors where they have SGX, which it leaves off. */
+START_TEST(firmware_leaves_sgx_off)
+{
+    static const struct { const char *model; u64 locked; } row[] = {{"base", 0}, {"icelake", 5}, {"icelake,-vmx", 1}, {"icelake,-sgx", 0}};
+    for (unsigned n = 0; n < ARRAY_SIZE(row); n++) {
+        cpu_model = row[n].model;
+        RUN(2, 3, false, 0xeb, 0xfe);
+        for (unsigned i = 0; i < 2; i++)
+            ck_assert_uint_eq(m->cpu[i].sys.feature_control, row[n].locked);
+        machine_free(m);
+    }
+    cpu_model = NULL;
+}
+END_TEST
+
 START_TEST(serial_input)
 {
     input = "ok";
@@ -242,6 +257,7 @@ int main(void)
     tcase_add_test(tc, timer_wakes_and_time_skips);
     tcase_add_test(tc, same_run_twice);
     tcase_add_test(tc, second_processor);
+    tcase_add_test(tc, firmware_leaves_sgx_off);
     tcase_add_test(tc, serial_input);
     tcase_add_test(tc, system_management);
     suite_add_tcase(suite, tc);

@@ -2,6 +2,7 @@
 #include "tests/vmx/bench_vmcs.h"
 
 #include "cpu/model.h"
+#include "vmx/insn.h"
 
 static u64 rdmsr(u32 msr)
 {
@@ -25,6 +26,15 @@ static bool wrmsr(u32 msr, u64 value)
     bool done = vmx_msr_write(&cpu, msr, value, &known);
     ck_assert(known);
     return done;
+}
+
+/* VMREAD knows it. */
+static bool has_field(u32 encoding)
+{
+    static const struct insn insn = BENCH_VMX_INSN(3);
+    u64 value;
+    bench_clear();
+    return vmx_insn_vmread(&cpu, &insn, encoding, &value) == FLOW_NEXT;
 }
 
 START_TEST(basic)
@@ -78,7 +88,42 @@ START_TEST(controls_follow_features)
     bench_model("base,-invpcid,-rdtscp");
     ck_assert(!vmx_control_supported(&cpu, CTL_SECONDARY_INVPCID));
     ck_assert(!(rdmsr(MSR_IA32_VMX_PROCBASED_CTLS2) >> 32 & (SECONDARY_INVPCID | SECONDARY_RDTSCP)));
+    /* SGX brings two controls, PCONFIG one, each with its bitmap. */
+    static const struct { const char *model; u64 controls; } platform[] = {
+        {"base", 0}, {"skylake", 0}, {"icelake", SECONDARY_ENCLS_EXITING | SECONDARY_ENCLV_EXITING | SECONDARY_PCONFIG},
+        {"icelake,-sgx", SECONDARY_PCONFIG}, {"icelake,-pconfig", SECONDARY_ENCLS_EXITING | SECONDARY_ENCLV_EXITING},
+        {"max", SECONDARY_ENCLS_EXITING | SECONDARY_ENCLV_EXITING | SECONDARY_PCONFIG}};
+    for (unsigned n = 0; n < ARRAY_SIZE(platform); n++) {
+        bench_model(platform[n].model);
+        u64 allowed = vmx_allowed_1(&cpu, VMX_WORD_SECONDARY);
+        ck_assert_msg((allowed & (SECONDARY_ENCLS_EXITING | SECONDARY_ENCLV_EXITING | SECONDARY_PCONFIG)) == platform[n].controls,
+                      "%s: %llx", platform[n].model, (unsigned long long)allowed);
+        ck_assert_int_eq(has_field(0x202e), !!(platform[n].controls & SECONDARY_ENCLS_EXITING));
+        ck_assert_int_eq(has_field(0x2036), !!(platform[n].controls & SECONDARY_ENCLV_EXITING));
+        ck_assert_int_eq(has_field(0x203e), !!(platform[n].controls & SECONDARY_PCONFIG));
+    }
+    bench_model("base");
     ck_assert(vmx_control_supported(&cpu, CTL_ALWAYS) && !vmx_control_supported(&cpu, CTL_NEVER));
+}
+END_TEST
+
+/* FRED and immediate forms of the MSR instructions are no model's: nothing of them is enumerated, allowed or there. */
+START_TEST(absent)
+{
+    static const u32 fields[] = {0x281a, 0x281c, 0x2844, 0x2404, 0x2052, 0x2056, 0x2c08, 0x2c0a};
+    bench_model("max");
+    ck_assert_uint_eq(cpu_cpuid(&cpu, 7, 1).eax & (1u << 17 | 1u << 18), 0);   /* FRED, LKGS */
+    ck_assert_uint_eq(cpu_cpuid(&cpu, 7, 1).ecx & 1u << 5, 0);                 /* MSR_IMM */
+    ck_assert_uint_eq(rdmsr(MSR_IA32_VMX_BASIC) & BIT(58), 0);                 /* nested exceptions */
+    ck_assert_uint_eq(rdmsr(MSR_IA32_VMX_ENTRY_CTLS) >> 32 & 1u << 23, 0);     /* load FRED's registers */
+    ck_assert_uint_eq(rdmsr(MSR_IA32_VMX_EXIT_CTLS) >> 32 & 1u << 31, 0);      /* secondary VM-exit controls: save, load them */
+    ck_assert_uint_eq(rdmsr(MSR_IA32_VMX_CR4_FIXED1) & BIT(32), 0);            /* CR4.FRED */
+    ck_assert(rdmsr_refused(MSR_IA32_VMX_EXIT_CTLS2));
+    for (u32 msr = 0x1cc; msr <= 0x1d4; msr++)
+        READ_REFUSED(msr);                                                     /* IA32_FRED_RSP0 … IA32_FRED_CONFIG */
+    for (unsigned n = 0; n < ARRAY_SIZE(fields); n++)
+        ck_assert_msg(!has_field(fields[n]), "%x", fields[n]);
+    ck_assert(has_field(0x2802));
 }
 END_TEST
 
@@ -163,6 +208,16 @@ START_TEST(feature_control)
     ck_assert(wrmsr(MSR_IA32_FEATURE_CONTROL, 5));
     ck_assert(!wrmsr(MSR_IA32_FEATURE_CONTROL, 5));        /* locked */
     ck_assert_uint_eq(rdmsr(MSR_IA32_FEATURE_CONTROL), 5);
+    /* SGX is one more reason for the register; nothing of it can be enabled. */
+    bench_model("icelake");
+    cpu.sys.feature_control = 0;
+    ck_assert(!wrmsr(MSR_IA32_FEATURE_CONTROL, BIT(17)) && !wrmsr(MSR_IA32_FEATURE_CONTROL, BIT(18)));
+    bench_model("icelake,-vmx");
+    ck_assert_uint_eq(rdmsr(MSR_IA32_FEATURE_CONTROL), 0);
+    ck_assert(!wrmsr(MSR_IA32_FEATURE_CONTROL, FEATURE_CONTROL_VMX));
+    ck_assert(wrmsr(MSR_IA32_FEATURE_CONTROL, FEATURE_CONTROL_LOCKED));
+    ck_assert(rdmsr_refused(MSR_IA32_VMX_BASIC));
+    bench_model("base");
     /* A level's own. */
     u64 own = 0, value = 0;
     bool known;
@@ -393,7 +448,7 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {generations, basic, control_pairs, controls_follow_features, what_kvm_needs, misc_and_fixed_bits,
+    const TTest *const tests[] = {generations, basic, control_pairs, controls_follow_features, absent, what_kvm_needs, misc_and_fixed_bits,
                                   msrs_that_are_not, feature_control, counters, spread, nested_account, exit_names};
     return bench_run_with("VMX capabilities", tests, ARRAY_SIZE(tests), bench_hypervisor_setup);
 }

@@ -131,6 +131,81 @@ START_TEST(test_xsaves)
 }
 END_TEST
 
+/* Leaf functions exit by a bitmap, all above 62 by its last bit. */
+START_TEST(test_leaf_functions)
+{
+    static const struct { u32 reason; u64 control; unsigned bitmap; } row[] = {
+        {EXIT_ENCLS, SECONDARY_ENCLS_EXITING, 0}, {EXIT_ENCLV, SECONDARY_ENCLV_EXITING, 1}, {EXIT_PCONFIG, SECONDARY_PCONFIG, 2},
+    };
+    static const struct { u32 leaf; unsigned bit; } leaf[] = {{0, 0}, {1, 1}, {31, 31}, {32, 32}, {62, 62}, {63, 63}, {64, 63},
+                                                              {0x80000000, 63}, {0xffffffff, 63}};
+    for (unsigned n = 0; n < ARRAY_SIZE(row); n++)
+        for (unsigned i = 0; i < ARRAY_SIZE(leaf); i++) {
+            u64 *outers[] = {&outer->encls_exiting_bitmap, &outer->enclv_exiting_bitmap, &outer->pconfig_exiting_bitmap};
+            u64 *inners[] = {&inner->encls_exiting_bitmap, &inner->enclv_exiting_bitmap, &inner->pconfig_exiting_bitmap};
+            struct vmx_ask ask = {.reason = row[n].reason, .number = leaf[i].leaf};
+            two_frames();
+            for (unsigned b = 0; b < ARRAY_SIZE(outers); b++)
+                *outers[b] = *inners[b] = b == row[n].bitmap ? BIT(leaf[i].bit) : ~0ull;
+            ck_assert_uint_eq(taker(&ask), 0);
+            outer->secondary_controls |= row[n].control;
+            ck_assert_uint_eq(taker(&ask), 1);
+            inner->secondary_controls |= row[n].control;
+            ck_assert_uint_eq(taker(&ask), 2);
+            *inners[row[n].bitmap] = ~BIT(leaf[i].bit);
+            ck_assert_uint_eq(taker(&ask), 1);
+            *outers[row[n].bitmap] = ~BIT(leaf[i].bit);
+            ck_assert_uint_eq(taker(&ask), 0);
+        }
+}
+END_TEST
+
+/* PCONFIG in a guest: enabled by all hypervisors below, CPL, the exit, and only then that there is no such leaf. */
+START_TEST(test_pconfig)
+{
+    bench_model("icelake");
+    cpu.core.rax = 0xffffffff00000003ull;
+    for (unsigned enabled = 0; enabled < 4; enabled++)
+        for (unsigned wanted = 0; wanted < 4; wanted++)
+            for (unsigned cpl = 0; cpl < 4; cpl += 3) {
+                two_frames();
+                cpu.event.valid = 0;
+                cpu.mode.cpl = (u8)cpl;
+                outer->secondary_controls |= enabled & 1 ? SECONDARY_PCONFIG : 0;
+                inner->secondary_controls |= enabled & 2 ? SECONDARY_PCONFIG : 0;
+                outer->pconfig_exiting_bitmap = wanted & 1 ? BIT(3) : 0;
+                inner->pconfig_exiting_bitmap = wanted & 2 ? BIT(3) : 0;
+                enum flow flow = bench_run_insn(h_pconfig, insn);
+                if (enabled < 3 || cpl || !wanted) {
+                    ck_assert_int_eq(flow, FLOW_EVENT);
+                    ck_assert_uint_eq(cpu.event.vector, enabled < 3 || cpl ? EXC_UD : EXC_GP);
+                } else {
+                    unsigned k = wanted & 2 ? 1 : 0;
+                    ck_assert_int_eq(flow, FLOW_EXIT);
+                    ck_assert_uint_eq(cpu.vmx.depth, k);
+                    ck_assert_uint_eq(cpu.vmx.frame[k].vmcs.exit_reason, EXIT_PCONFIG);
+                    ck_assert_uint_eq(cpu.vmx.frame[k].vmcs.exit_instruction_length, 3);
+                    ck_assert_uint_eq(cpu.vmx.frame[k].vmcs.exit_qualification, 0);
+                }
+            }
+}
+END_TEST
+
+/* Enclaves are off: their instructions are undefined before a control could matter. */
+START_TEST(test_enclaves_do_not_exit)
+{
+    static const insn_family *const families[] = {&h_encls, &h_enclv, &h_enclu};
+    bench_model("icelake");
+    for (unsigned n = 0; n < ARRAY_SIZE(families); n++) {
+        inner->secondary_controls |= SECONDARY_ENCLS_EXITING | SECONDARY_ENCLV_EXITING;
+        inner->encls_exiting_bitmap = inner->enclv_exiting_bitmap = ~0ull;
+        ck_assert_int_eq(bench_run_insn(*families[n], insn), FLOW_EVENT);
+        ck_assert_uint_eq(cpu.event.vector, EXC_UD);
+        two_frames();
+    }
+}
+END_TEST
+
 static unsigned mov_to_cr(unsigned cr, u64 value)
 {
     struct vmx_ask ask = {.reason = EXIT_CR_ACCESS, .number = cr, .value = value, .qualification = cr | 1 << 8};
@@ -425,7 +500,8 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {test_unconditional, test_shared, test_own, test_xsaves, test_cr_access,
+    const TTest *const tests[] = {test_unconditional, test_shared, test_own, test_xsaves, test_leaf_functions, test_pconfig,
+                                  test_enclaves_do_not_exit, test_cr_access,
                                   test_clts_lmsw, test_cr_views, test_msr_bitmaps, test_io, test_pause_loop,
                                   test_exception, test_physical, test_armed, test_translation, test_tsc_composes,
                                   test_tpr_frame, test_instruction_info};

@@ -8,7 +8,7 @@
 #include "harness.h"
 
 enum feature {
-    ALWAYS, MONITOR, FSGSBASE, SMAP, INVPCID, PKU, RDTSCP, RDPID, UMIP, XSAVE, XSAVES, VMX, NO_SERIALIZE, PCLMUL,
+    ALWAYS, MONITOR, FSGSBASE, SMAP, INVPCID, PKU, RDTSCP, RDPID, UMIP, XSAVE, XSAVES, VMX, NO_SERIALIZE, PCLMUL, PCONFIG,
 };
 
 struct privilege {
@@ -172,6 +172,11 @@ static const struct privilege table[] = {
     {"vmread", "0f 78 c0", NOWHERE, 0, 0, 0, 0, VMX},
     {"vmwrite", "0f 79 c0", NOWHERE, 0, 0, 0, 0, VMX},
     {"getsec", "0f 37", NOWHERE, 0, 0, 0, 0, 0},
+    {"encls", "0f 01 cf", NOWHERE, 0, 0, 0, 0, 0},         /* enclaves are off */
+    {"enclu", "0f 01 d7", NOWHERE, 0, 0, 0, 0, 0},
+    {"enclv", "0f 01 c0", NOWHERE, 0, 0, 0, 0, 0},
+    {"pconfig", "0f 01 c5", GP0, UD, GP0, UD, GP0, UD, 0, 0, 0, 0, PCONFIG},   /* no targets */
+    {"pconfig-leaf-64", "0f 01 c5", GP0, UD, GP0, UD, GP0, UD, 64, 0, 0, 0, PCONFIG},
     {"clac", "0f 01 ca", OK, UD, OK, UD, OK, UD, 0, 0, 0, 0, SMAP},
     {"stac", "0f 01 cb", OK, UD, OK, UD, OK, UD, 0, 0, 0, 0, SMAP},
     {"rdfsbase-off", "f3 0f ae c0", NOWHERE, 0, 0, 0, 0, FSGSBASE},
@@ -262,6 +267,7 @@ static bool has(enum feature feature)
     case XSAVE: return HAS_XSAVE;
     case XSAVES: return HAS_XSAVE && HAS_XSAVES;
     case VMX: return HAS_VMX;
+    case PCONFIG: return HAS_PCONFIG;
     default: return true;
     }
 }

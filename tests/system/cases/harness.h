@@ -315,6 +315,7 @@ extern struct features cpu;
 #define HAS_BUS_LOCK_DETECT (cpu.l7c >> 24 & 1)
 #define HAS_RDPID (cpu.l7c >> 22 & 1)
 #define HAS_PKS (cpu.l7c >> 31 & 1)
+#define HAS_PCONFIG (cpu.l7d >> 18 & 1)
 #define HAS_CET_IBT (cpu.l7d >> 20 & 1)
 #define HAS_XSAVES (cpu.ld1a >> 3 & 1)
 #define HAS_NX (cpu.e1d >> 20 & 1)
