@@ -99,9 +99,10 @@ static const struct family families[] = {
 };
 /* clang-format on */
 
-enum { FL_READ = 1, FL_WRITE_ALL = 2, FL_WRITE_SOME = 4 };
-
-struct row_action { u8 action, arg, flags; };
+struct row_action {
+    u8 action, arg;
+    u16 reads, writes;         /* status flags; undefined ones count as written */
+};
 static struct row_action *rows;
 static struct emit_vector *vectors;    /* by row */
 
@@ -144,25 +145,24 @@ static bool describe_vector(const struct insn_row *row, enum action action, stru
 }
 
 /* Which status flags a row reads and writes, from its flags column ("r:C w:OSZAPC u:A"). */
-static u8 flag_use(const char *text)
+static void flag_use(const char *text, struct row_action *row)
 {
-    u8 use = 0;
-    unsigned written = 0;
+    static const u16 bits[] = {FL_OF, FL_SF, FL_ZF, FL_AF, FL_PF, FL_CF};
+    const char *letters = "OSZAPC";
     char mode = 0;
     for (; *text; text++) {
         if (text[1] == ':') {
             mode = *text++;
             continue;
         }
-        const char *found = strchr("OSZAPC", *text);
+        const char *found = strchr(letters, *text);
         if (!found || *text == ' ')
             continue;
         if (mode == 'r')
-            use |= FL_READ;
+            row->reads |= bits[found - letters];
         else
-            written |= 1u << (found - "OSZAPC");
+            row->writes |= bits[found - letters];
     }
-    return (u8)(use | (written == 0x3f ? FL_WRITE_ALL : written ? FL_WRITE_SOME : 0));
 }
 
 bool jit_translate_init(void)
@@ -178,7 +178,8 @@ bool jit_translate_init(void)
         /* What ends no block changes nothing that the code around it relies on; but the host has the newest vectors and MXCSR. */
         bool saves = strstr(row->family_name, "xsave") || strstr(row->family_name, "fxrstor");
         bool plain = !(row->attr & ROW_END) && !saves;
-        rows[i] = (struct row_action){.action = plain ? ACT_CALL : ACT_LEAVE, .flags = flag_use(row->flags)};
+        rows[i] = (struct row_action){.action = plain ? ACT_CALL : ACT_LEAVE};
+        flag_use(row->flags, &rows[i]);
         for (unsigned k = 0; k < ARRAY_SIZE(families); k++)
             if (strcmp(families[k].name, row->family_name) == 0)
                 rows[i].action = families[k].action, rows[i].arg = families[k].arg;
@@ -307,43 +308,53 @@ static bool writes_all_flags(const struct insn *in, enum action action)
 {
     const struct row_action *row = &rows[in->row];
     bool shift = (action == ACT_SHIFT_I || action == ACT_SHIFT_1) && !is_rotate(action, row->arg);
-    return shift || (row->flags & FL_WRITE_ALL && !(row->flags & FL_READ));
+    return shift || (row->writes == FL_STATUS && row->reads == 0);
 }
 
-/* From the end to the start: who can see the flags that instruction i leaves. `keep`: memory may be asked for them; `dead`: nobody sees any.
- * An instruction that leaves only some flags on the host keeps them in memory unless they are dead. */
+/* The status flags that the host's instruction leaves as the guest's would. */
+static u32 made_on_host(const struct insn *in, enum action action)
+{
+    bool by_one = action == ACT_SHIFT_1 || (action == ACT_SHIFT_I && (in->imm & 63) == 1);
+    switch (action) {
+    case ACT_SHIFT_I: case ACT_SHIFT_1:
+        return FL_CF | (by_one ? FL_OF : 0) | (is_rotate(action, rows[in->row].arg) ? 0 : FL_SF | FL_ZF | FL_PF);
+    case ACT_SHIFT_CL: return 0;
+    case ACT_MUL_2: case ACT_MUL_3: case ACT_MUL_WIDE: return FL_CF | FL_OF;
+    case ACT_STEP: return FL_STATUS & ~FL_CF;
+    case ACT_BIT_G: case ACT_BIT_I: return FL_CF;
+    case ACT_SCAN: return FL_ZF;
+    default: return FL_STATUS;
+    }
+}
+
+/* From the end to the start: who can see the flags that instruction i leaves. `live`: those that somebody may read; `asked`: memory may be asked
+ * for them, then all are live. Flags of which somebody reads one that the host's instruction does not make are kept in memory. */
 static void plan_block(const struct jit *jit, const struct block *block, unsigned count, struct plan *plan)
 {
-    bool keep = true, dead = false;
+    bool asked = true;
+    u32 live = FL_STATUS;
     for (unsigned i = count; i-- > 0;) {
         const struct insn *in = &block->insn[i];
-        enum action action = action_of(jit, in, dead);
+        enum action action = action_of(jit, in, live == 0);
         const struct row_action *row = in->row == 0xffff ? NULL : &rows[in->row];
-        bool inside = row && stays_inside(in, action);
-        u8 flags = row ? row->flags : 0;
-        bool partial = is_rotate(action, row ? row->arg : 0);
-        bool some_on_host = partial || action == ACT_MUL_2 || action == ACT_MUL_3 || action == ACT_MUL_WIDE ||
-                            action == ACT_SHIFT_I || action == ACT_SHIFT_CL || action == ACT_STEP || action == ACT_BIT_G ||
-                            action == ACT_BIT_I || action == ACT_SCAN;
+        bool keep = asked || live & ~made_on_host(in, action);
         plan->action[i] = (u8)action;
-        plan->dead[i] = dead;
-        plan->keep[i] = keep || (some_on_host && !dead);
-        if (partial && inside && dead) {
-            /* as if it wrote none */
-        } else if (!inside || (partial && !dead)) {
-            keep = true;
-            dead = false;
-        } else if (action == ACT_SHIFT_I || action == ACT_SHIFT_1 || flags & FL_WRITE_ALL) {
-            keep = false;
-            dead = !(flags & FL_READ);
+        plan->dead[i] = live == 0;
+        plan->keep[i] = keep;
+        if (!row || !stays_inside(in, action) || (keep && is_rotate(action, row->arg))) {
+            asked = true;
+            live = FL_STATUS;
         } else if (action == ACT_STEP) {
-            keep = false;
-            dead = false;      /* CF goes through it */
-        } else if (flags & FL_READ) {
-            dead = false;
+            asked = false;
+            live = keep ? FL_CF : 0;   /* CF goes through it */
+        } else if (action == ACT_SHIFT_I || action == ACT_SHIFT_1 || row->writes == FL_STATUS) {
+            asked = false;
+            live = row->reads;
+        } else {
+            live |= row->reads;
         }
     }
-    plan->start_kills = dead;
+    plan->start_kills = live == 0;
 }
 
 /* ---- emission ---------------------------------------------------------------------------------------------------------- */
@@ -460,8 +471,9 @@ static bool ends_block(enum action action);
 enum fate { FATE_DEAD, FATE_END, FATE_LOST };
 
 /* What becomes of flags that follow from the registers `need` and stand before instruction `from`, if nobody stores them: they die, the block ends,
- * or they would be lost because a register changes, somebody else needs them in memory, or they are read where the host has them no more. */
-static enum fate fate_of(const struct block *block, unsigned count, const struct plan *plan, unsigned from, u32 need, bool on_host)
+ * or they would be lost because a register changes, somebody else needs them in memory, or they are read where the host has them no more.
+ * on_host: those that the host has at first. */
+static enum fate fate_of(const struct block *block, unsigned count, const struct plan *plan, unsigned from, u32 need, u32 on_host)
 {
     for (unsigned k = from; k < count; k++) {
         const struct insn *in = &block->insn[k];
@@ -469,14 +481,15 @@ static enum fate fate_of(const struct block *block, unsigned count, const struct
         u32 written;
         if (ends_block(does))
             return FATE_END;
-        bool reads = rows[in->row].flags & FL_READ || does == ACT_JUMP_IF || does == ACT_SET || does == ACT_MOVE_IF;
-        if ((reads && (!on_host || in->flags & INSN_MEM)) || !passes(in, does, &written))
+        u32 reads = rows[in->row].reads;
+        if (reads & ~on_host || (reads && in->flags & INSN_MEM) || !passes(in, does, &written))
             return FATE_LOST;
         if (writes_all_flags(in, does))
             return FATE_DEAD;
         if (written & need)
             return FATE_LOST;
-        on_host &= does == ACT_JUMP_IF || stays_inside(in, does);
+        if (does != ACT_JUMP_IF && !stays_inside(in, does))
+            on_host = 0;
     }
     return FATE_END;
 }
@@ -488,15 +501,20 @@ static void plan_late(const struct block *block, unsigned count, struct plan *pl
     const struct insn_row *row = &insn_rows[in->row];
     enum action action = plan->action[i];
     plan->late[i] = plan->late_over[i] = false;
-    if (!plan->keep[i] || in->flags & INSN_MEM || (action != ACT_ALU_E_G && action != ACT_ALU_G_E && action != ACT_ALU_E_I))
+    bool step = action == ACT_STEP;
+    if (!plan->keep[i] || in->flags & INSN_MEM || (!step && action != ACT_ALU_E_G && action != ACT_ALU_G_E && action != ACT_ALU_E_I))
         return;
     enum emit_alu op = (enum emit_alu)rows[in->row].arg;
     u32 rm = bit_of(rm_of(in, row->rm_byte || (in->osz == OSZ_8 && row->modrm == MODRM_NONE))), reg = bit_of(reg_of(in, row->reg_byte));
-    u32 need = action == ACT_ALU_E_I ? rm : rm | reg;
+    u32 need = action == ACT_ALU_E_I || step ? rm : rm | reg;
+    if (step) {
+        plan->late[i] = fate_of(block, count, plan, i + 1, need, FL_STATUS & ~FL_CF) != FATE_LOST;
+        return;
+    }
     if (op == EMIT_ADC || op == EMIT_SBB || ((op == EMIT_ADD || op == EMIT_SUB) && action != ACT_ALU_E_I && rm == reg))
         return;
-    plan->late[i] = fate_of(block, count, plan, i + 1, need, true) != FATE_LOST;
-    plan->late_over[i] = plan->late[i] && fate_of(block, count, plan, 0, need, false) == FATE_DEAD;
+    plan->late[i] = fate_of(block, count, plan, i + 1, need, FL_STATUS) != FATE_LOST;
+    plan->late_over[i] = plan->late[i] && fate_of(block, count, plan, 0, need, 0) == FATE_DEAD;
 }
 
 static bool is_loop(const struct block *block, unsigned count, const struct plan *plan)

@@ -459,6 +459,7 @@ void x64_flags_left(struct emit *e, u32 host)
 {
     e->host = host;
     e->wrote_flags = true;
+    e->carry_clear = false;
 }
 
 /* ---- instructions ---------------------------------------------------------------------------------------------------- */
@@ -508,6 +509,7 @@ void emit_handler(struct emit *e)
     x64_load_imm(e, R11, x64_site_before(e));
     x64_call(e, e->stub_handler);
     e->host = 0;
+    e->carry_clear = false;
     e->known = -1;
     e->cc_op = CC_CORE;
 }
@@ -538,7 +540,7 @@ struct emit *emit_open(struct jit *jit, const struct block *block, unsigned coun
     e->host = 0;
     e->known = e->cc_op = e->flag_slow = -1;
     e->slow_count = e->taken_count = 0;
-    e->fp_ready = false;
+    e->fp_ready = e->carry_clear = false;
     e->cached = e->dirty = 0;
     e->late.kind = CC_CORE;
     e->start_kills = start_kills;

@@ -24,7 +24,8 @@ struct rm { bool memory; u8 base, index, scale; i32 disp; };
 
 /* Flags that follow from registers and are not in memory yet. */
 struct late {
-    u8 kind, osz;              /* CC_ADD, CC_SUB, CC_LOGIC; CC_CORE: there are none */
+    u8 kind, osz;              /* CC_ADD, CC_SUB, CC_LOGIC, CC_INC, CC_DEC; CC_CORE: there are none */
+    bool carry_clear;          /* INC, DEC: CF is 0; else it stands in cc_c already */
     bool over;                 /* they may stay where they are when the block's loop begins its next turn */
     bool result, immediate;    /* a holds the result, not the first operand; the second operand is imm */
     u8 a, b;                   /* guest registers */
@@ -90,6 +91,7 @@ struct emit {
     u32 loop_vectors;          /* those that stay loaded, and count as dirty, from turn to turn of the block's own loop … */
     size_t loop_at;            /* … which begins here, behind the entry */
     bool wrote_flags;
+    bool carry_clear;          /* the guest's CF is 0 */
 };
 
 static inline struct rm rm_reg(unsigned r) { return (struct rm){.base = (u8)r}; }

@@ -154,7 +154,15 @@ void x64_late_store(struct emit *e, const struct late *late)
 {
     if (late->kind == CC_CORE)
         return;
-    unsigned a = value(e, late->a, T0), b = late->immediate ? NO_REG : value(e, late->b, T1);
+    unsigned a = value(e, late->a, T0);
+    if (late->kind == CC_INC || late->kind == CC_DEC) {
+        x64_store(e, rm_cpu(OFF(jit.cc_a)), a);
+        x64_store_imm(e, OSZ_32, rm_cpu(OFF(jit.cc_op)), (i32)(late->kind | (u32)late->osz << CC_SIZE_SHIFT | CC_SET_C));
+        if (late->carry_clear)
+            x64_store_imm(e, OSZ_8, rm_cpu(OFF(jit.cc_c)), 0);
+        return;
+    }
+    unsigned b = late->immediate ? NO_REG : value(e, late->b, T1);
     bool logic = late->kind == CC_LOGIC;
     if (logic != late->result) {       /* TEST, or a sum or difference of which the first operand is wanted: one operation on a copy */
         enum emit_alu op = logic ? EMIT_AND : late->kind == CC_ADD ? EMIT_SUB : EMIT_ADD;
@@ -254,14 +262,15 @@ void emit_alu(struct emit *e, enum emit_alu op, unsigned osz, struct place dst, 
         e->cc_op = -1, e->late = (struct late){.kind = (u8)kind_of(op), .osz = (u8)osz, .over = e->cur.late_over, .result = writes, .immediate = immediate, .a = dst.reg,
                                 .b = src.reg, .imm = src.imm};
     x64_flags_left(e, ALL_FLAGS);
+    e->carry_clear = is_logic(op);
 }
 
 void emit_step(struct emit *e, bool up, unsigned osz, struct place dst)
 {
-    bool keep = e->cur.keep_flags, memory = dst.kind == PLACE_MEM;
+    bool late = e->cur.late_flags, keep = e->cur.keep_flags, memory = dst.kind == PLACE_MEM, carry_clear = e->carry_clear;
     u32 host = (ALL_FLAGS & ~(u32)FL_CF) | (memory ? 0 : e->host & FL_CF);
     struct rm at = {0};
-    if (keep)
+    if (keep && !(late && carry_clear))
         capture_carry(e);
     if (memory)
         at = x64_operand(e, 1u << osz, true);
@@ -272,7 +281,10 @@ void emit_step(struct emit *e, bool up, unsigned osz, struct place dst)
     x64_op(e, 0xfe | (osz != OSZ_8), osz, up ? 0 : 1, memory ? at : rm_reg(reg));
     if (!memory)
         changed(e, dst.reg, reg);
-    if (keep) {
+    if (late) {
+        e->cc_op = -1;
+        e->late = (struct late){.kind = up ? CC_INC : CC_DEC, .osz = (u8)osz, .carry_clear = carry_clear, .result = true, .a = dst.reg};
+    } else if (keep) {
         if (memory)
             load_extended(e, osz, T2, at);
         x64_store(e, rm_cpu(OFF(jit.cc_a)), memory ? T2 : reg);
@@ -283,6 +295,7 @@ void emit_step(struct emit *e, bool up, unsigned osz, struct place dst)
     if (host & FL_CF && flag_slow >= 0)
         e->slow[flag_slow].flags = true;
     x64_flags_left(e, host);
+    e->carry_clear = carry_clear;
 }
 
 void emit_neg(struct emit *e, unsigned osz, struct place dst)
