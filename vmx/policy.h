@@ -59,5 +59,7 @@ bool policy_levels_allow(const void *settings, unsigned level);
 int policy_control(const void *settings, const char *name);
 /* What the parameters route.… say, NESTOR_DEFAULT when nothing. */
 int policy_route_by_table(const void *settings, const struct nestor_event *event);
+/* The same where L0 offers VMX: it answers a hypervisor's reads of IA32_DEBUGCTL, if nothing is said of them. */
+int policy_route_offered(const void *settings, const struct nestor_event *event);
 
 #endif

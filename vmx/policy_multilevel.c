@@ -3,7 +3,7 @@
  * what Lx emulates is carried through Lx+1 … to Ln, and Ln goes on.
  *
  * The table is made of route.EVENT=WHO parameters (vmx/policy_parameters.c); without any, an instruction goes to the
- * hypervisor right above the one that runs, and a physical event to L1. That levels exist at all is as under
+ * hypervisor right above the one that runs, and a physical event to L1 (a hypervisor's reads of IA32_DEBUGCTL: policy_route_offered). That levels exist at all is as under
  * `transparent`: L0 offers VMX to a guest whose hypervisor hides it.
  */
 #include "vmx/policy.h"
@@ -17,5 +17,5 @@ const struct nestor_policy vmx_policy_multilevel = {
     .set = policy_set_parameter,
     .control = policy_control,
     .offer_vmx = policy_levels_allow,
-    .route = policy_route_by_table,
+    .route = policy_route_offered,
 };

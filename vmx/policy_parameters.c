@@ -35,6 +35,19 @@ int policy_route_by_table(const void *settings, const struct nestor_event *event
     return target;
 }
 
+/* A hypervisor reads IA32_DEBUGCTL about once per VM entry, because VM exits clear it (KVM: get_debugctlmsr). Its parent, if it intercepts
+ * that, would be entered for each entry of every level above it. When VM entry loads and VM exit saves the register for that guest, its
+ * running value is what the parent would look up in its VMCS; L0 gives it at once. The assumption: such a parent shows its guest no other
+ * value than the guest's own. Writes go to the parent as ever. */
+int policy_route_offered(const void *settings, const struct nestor_event *event)
+{
+    const unsigned free_of_charge = NESTOR_EVENT_OFFERED_HYPERVISOR | NESTOR_EVENT_VALUE_IS_PARENTS;
+    int target = policy_route_by_table(settings, event);
+    if (target == NESTOR_DEFAULT && event->reason == EXIT_RDMSR && (event->flags & free_of_charge) == free_of_charge)
+        return NESTOR_L0;
+    return target;
+}
+
 static bool name_is(const char *name, const char *text, size_t length);
 
 /* The control that the `length` characters name, with or without its word: "SECONDARY_PML", "pml". CTL_COUNT: none. */

@@ -4,24 +4,8 @@
  *
  * The one condition is that the parent translates its guest's addresses by EPT: L0 finds the guest's VMCSs and tables
  * through it.
- *
- * A hypervisor reads IA32_DEBUGCTL about once per VM entry, because VM exits clear it (KVM: get_debugctlmsr). Its
- * parent, if it intercepts that, would be entered for each entry of every level above it. When VM entry loads and
- * VM exit saves the register for that guest, its running value is what the parent would look up in its VMCS; L0 gives
- * it at once. The assumption: such a parent shows its guest no other value than the guest's own. Writes go to the
- * parent as ever.
  */
 #include "vmx/policy.h"
-#include "vmx/vmx.h"
-
-static int route(const void *settings, const struct nestor_event *event)
-{
-    const unsigned free_of_charge = NESTOR_EVENT_OFFERED_HYPERVISOR | NESTOR_EVENT_VALUE_IS_PARENTS;
-    int target = policy_route_by_table(settings, event);
-    if (target == NESTOR_DEFAULT && event->reason == EXIT_RDMSR && (event->flags & free_of_charge) == free_of_charge)
-        return NESTOR_L0;
-    return target;
-}
 
 const struct nestor_policy vmx_policy_transparent = {
     .version = NESTOR_POLICY_VERSION,
@@ -32,5 +16,5 @@ const struct nestor_policy vmx_policy_transparent = {
     .set = policy_set_parameter,
     .control = policy_control,
     .offer_vmx = policy_levels_allow,
-    .route = route,
+    .route = policy_route_offered,
 };

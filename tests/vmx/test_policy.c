@@ -265,6 +265,32 @@ START_TEST(test_debugctl)
 }
 END_TEST
 
+/* The same under multilevel, but where its table says who answers: all rows that cover the access, none that does not. */
+START_TEST(test_debugctl_by_table)
+{
+    static const struct { const char *policy; bool l0; } row[] = {
+        {"transparent", true}, {"multilevel", true}, {"multilevel,route.rdmsr.0x1d9=innermost", false},
+        {"multilevel,route.rdmsr.0x1d9=L1", false}, {"multilevel,route.msr.0x100-0x200=L1", false},
+        {"multilevel,route.rdmsr=innermost", false}, {"multilevel,route.instruction=outermost", false},
+        {"multilevel,route.wrmsr.0x1d9=L1", true}, {"multilevel,route.rdmsr.0x1da=L1", true},
+        {"multilevel,route.rdmsr=L1,route.rdmsr.0x1d9=L0", true}, {"transparent,route.rdmsr=L1", false},
+    };
+    struct vmx_ask read = {.reason = EXIT_RDMSR, .number = MSR_IA32_DEBUGCTL};
+    for (unsigned n = 0; n < ARRAY_SIZE(row); n++) {
+        char message[256];
+        setup();
+        ck_assert_msg(vmx_policy_set(&cpu, row[n].policy, message, sizeof message), "%s", message);
+        frame[0].vmcs.entry_controls |= VMENTRY_LOAD_DEBUG_CONTROLS;
+        frame[0].vmcs.exit_controls |= VMEXIT_SAVE_DEBUG_CONTROLS;
+        started_l3();
+        ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_GETSEC));     /* which no table routes */
+        ck_level(2);
+        ck_assert_msg(vmx_intercept(&cpu, &insn, &read) == !row[n].l0, "%s", row[n].policy);
+        ck_level(row[n].l0 ? 2 : 1);
+    }
+}
+END_TEST
+
 START_TEST(test_l2_instructions)
 {
     offered_l2();
@@ -989,7 +1015,7 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {test_offer, test_no_offer, test_cr4_vmxe, test_msrs, test_debugctl,
+    const TTest *const tests[] = {test_offer, test_no_offer, test_cr4_vmxe, test_msrs, test_debugctl, test_debugctl_by_table,
                                   test_l2_instructions, test_policy_names, test_own_exit_stays_inside, test_stand_in,
                                   test_violation_during_delivery, test_injected_interrupt_acknowledged,
                                   test_injected_interrupt_not_acknowledged, test_injected_interrupt_reaches_l3,
