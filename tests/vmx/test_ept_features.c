@@ -1,7 +1,8 @@
 /* What a guest meets of the features around EPT, at two levels: VM functions, virtualization exceptions, exits for
  * sub-pages, linear addresses that the hypervisor translates. The walks themselves are tests/mmu/test_ept.c's.
  *
- * L2's memory is L1's, page by page; L3's is L2's. Each test changes single entries.
+ * L2's memory is L1's, page by page; L3's is L2's. Each test changes single entries. What has one frame runs under every policy, what has
+ * two under those that offer them.
  */
 #include "cpu/event.h"
 #include "cpu/interp.h"
@@ -35,6 +36,7 @@
 #define L3_RIP 0x4000u
 
 static const struct insn insn = BENCH_VMX_INSN(3);
+static const char *policy = "transparent";
 static struct vmx_frame *const frame = cpu.vmx.frame;
 
 static void entry_set(unsigned n, u64 gpa, u64 entry)
@@ -52,11 +54,17 @@ static void make_ept(unsigned n)
         entry_set(n, gpa, gpa | 6 << 3 | 7);
 }
 
+static void set_policy(const char *text)
+{
+    char message[256];
+    ck_assert_msg(vmx_policy_set(&cpu, text, message, sizeof message), "%s", message);
+}
+
 static void setup(void)
 {
     bench_hypervisor_setup();
     cpu.stop_at = ~0ull;
-    cpu.policy = &vmx_policy_transparent;
+    set_policy(policy);
     cpu.sys.feature_control = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
     for (unsigned n = 0; n < 4; n++)
         make_ept(n);
@@ -691,7 +699,101 @@ START_TEST(paging_write_of_l3)
 }
 END_TEST
 
+/* ---- who may execute --------------------------------------------------------------------------------------------- */
+
+static enum flow fetch_raises(u64 la)
+{
+    const u8 *host;
+    u64 offset;
+    cpu.fault.kind = FAULT_NONE;
+    return mem_fetch_page(&cpu, la, &host, &offset) ? FLOW_NEXT : cpu_raise_fault(&cpu);
+}
+
+/* Rights of an entry: R, W, execution by the supervisor (or at all), execution by the user. */
+enum { RW = 3, X = 1 << 2, XU = 1 << 10 };
+
+/* [SDM3 "Mode-Based Execute Control for EPT"] Each hypervisor tells the modes apart, or not; the innermost guest's address (U/S of its
+ * entries, not the CPL) decides for all. The
+ * violation belongs to the innermost whose table refuses, and its qualification has bit 6 where that one tells them apart. */
+static void mode_based(unsigned frames)
+{
+    static const u64 rights[] = {0, X, XU, X | XU};
+    for (unsigned controls = 0; controls < 1u << frames; controls++)
+        for (unsigned outer = 0; outer < 4; outer++)
+            for (unsigned inner = 0; inner < (frames > 1 ? 4 : 1); inner++)
+                for (unsigned ring = 0; ring < 3; ring++) {
+                    bool user = ring > 0;                  /* a user-mode address; at CPL 0, at CPL 3 */
+                    setup();
+                    frame[0].vmcs.secondary_controls |= controls & 1 ? SECONDARY_MODE_BASED_EXECUTE : 0;
+                    for (unsigned k = 0; k < frames; k++)              /* the last table alone is to decide */
+                        for (unsigned table = 0; table < 3; table++)
+                            for (unsigned n = 0; n < 16; n += 8)
+                                bench_poke64(EPT(k) + 0x1000 * table + n, bench_peek64(EPT(k) + 0x1000 * table + n) | XU);
+                    if (frames > 1)
+                        start_l3(controls & 2 ? SECONDARY_MODE_BASED_EXECUTE : 0);
+                    struct vmcs *v = &frame[frames - 1].vmcs;
+                    for (unsigned n = 0; n < 4; n++)
+                        bench_poke64(HLATP + n * 0x1000 + (PAGE_ONE >> (39 - 9 * n) & 511) * 8,
+                                     (n < 3 ? HLATP + (n + 1) * 0x1000 : PAGE_ONE) | (user ? 7 : 3));
+                    v->guest_cr3 = HLATP;
+                    if (ring == 2) {
+                        v->guest_cs_access_rights = 0xa0fb, v->guest_ss_access_rights = 0xc0f3;
+                        v->guest_cs_selector |= 3, v->guest_ss_selector |= 3;
+                    }
+                    enter();
+                    ck_assert_uint_eq(cpu.mode.cpl, ring == 2 ? 3 : 0);
+                    const u64 of[] = {rights[outer], rights[inner]};
+                    int refuses = -1;
+                    for (unsigned k = frames; k-- > 0;) {
+                        entry_set(k, PAGE_ONE, PAGE_ONE | 6 << 3 | RW | of[k]);
+                        if (!(of[k] & (user && controls >> k & 1 ? XU : X)))
+                            refuses = refuses < 0 ? (int)k : refuses;
+                    }
+                    tlb_flush_everything(&cpu);
+                    enum flow flow = fetch_raises(PAGE_ONE);
+                    if (refuses < 0) {
+                        ck_assert_int_eq(flow, FLOW_NEXT);
+                        continue;
+                    }
+                    ck_assert_int_eq(flow, FLOW_EXIT);
+                    bool tells = controls >> refuses & 1;
+                    u64 seen = RW << 3 | (of[refuses] & X ? 1 << 5 : 0) | (tells && of[refuses] & XU ? 1 << 6 : 0);
+                    ck_exit((unsigned)refuses, EXIT_EPT_VIOLATION);
+                    ck_assert_uint_eq(frame[refuses].vmcs.exit_qualification & 0x1ff, (v == &frame[refuses].vmcs ? 0x184 : 4) | seen);
+                    ck_assert_uint_eq(frame[refuses].vmcs.guest_physical_address, PAGE_ONE);
+                }
+}
+
+START_TEST(mode_based_of_l2) { mode_based(1); }
+END_TEST
+
+START_TEST(mode_based_of_l3) { mode_based(2); }
+END_TEST
+
 /* ---- logs -------------------------------------------------------------------------------------------------------- */
+
+/* L2's writes, each page once; after the entry at index 0 there is no place. */
+START_TEST(full_log_of_l2)
+{
+    struct vmcs *v = &frame[0].vmcs;
+    v->secondary_controls |= SECONDARY_PML;
+    v->pml_address = SPPT;
+    v->pml_index = 511;
+    v->ept_pointer |= 1 << 6;
+    enter();
+    guest_reads(PAGE_ONE);                                 /* logs the guest's page tables */
+    v->pml_index = 1;
+    ck_assert(mem_write64(&cpu, PAGE_ONE, 5) && mem_write64(&cpu, PAGE_ONE + 8, 5));
+    ck_assert_uint_eq(v->pml_index, 0);
+    ck_assert_uint_eq(bench_peek64(SPPT + 8), PAGE_ONE);
+    ck_assert(mem_write64(&cpu, PAGE_TWO, 6));
+    ck_assert_uint_eq(v->pml_index, 0xffff);
+    ck_assert_uint_eq(bench_peek64(SPPT), PAGE_TWO);
+    ck_assert_int_eq(access_raises(PAGE_TWO + 0x1000, true), FLOW_EXIT);
+    ck_exit(0, EXIT_PML_FULL);
+    ck_assert_uint_eq(bench_peek64(PAGE_TWO + 0x1000), 0);
+}
+END_TEST
 
 /* A full log exits to the hypervisor whose it is, before anything is written: L1's while L3 runs, too. */
 START_TEST(full_logs)
@@ -821,12 +923,6 @@ static u64 ept_capability(void)
     return value;
 }
 
-static void set_policy(const char *text)
-{
-    char message[256];
-    ck_assert_msg(vmx_policy_set(&cpu, text, message, sizeof message), "%s", message);
-}
-
 /* What EPT can do follows the model, and what the policy says of L0's hardware; it is what the walks do. */
 START_TEST(capabilities)
 {
@@ -872,8 +968,20 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {vmfunc_order, eptp_switching, eptp_switching_refused, eptp_switching_of_l3, ve_which_convert, ve_when,
-                                  ve_delivery, ve_of_l3, spp_exits, spp_of_l3, hlat_of_l3, paging_write_of_l3, full_logs,
-                                  engines, capabilities};
-    return bench_run_with("EPT features", tests, ARRAY_SIZE(tests), setup);
+    const TTest *const one_frame[] = {vmfunc_order, eptp_switching, eptp_switching_refused, ve_which_convert, ve_when, ve_delivery, spp_exits,
+                                      mode_based_of_l2, full_log_of_l2, engines};
+    const TTest *const two_frames[] = {eptp_switching_of_l3, ve_of_l3, spp_of_l3, hlat_of_l3, paging_write_of_l3, mode_based_of_l3, full_logs};
+    const TTest *const models[] = {capabilities};
+    static const struct { const char *policy; bool offers; } row[] = {
+        {"transparent", true}, {"multilevel", true}, {"multilevel,route.io=L1,route.external_interrupt=L2", true},
+        {"hardware", false}, {"augmented,hw=nehalem", false}, {"augmented,hw=icelake,offer=hlat+ept-paging-write", false}};
+    int status = EXIT_SUCCESS;
+    for (unsigned n = 0; n < ARRAY_SIZE(row); n++) {
+        policy = row[n].policy;
+        status |= bench_run_with(policy, one_frame, ARRAY_SIZE(one_frame), setup);
+        if (row[n].offers)
+            status |= bench_run_with(policy, two_frames, ARRAY_SIZE(two_frames), setup);
+    }
+    policy = "transparent";
+    return status | bench_run_with("models", models, ARRAY_SIZE(models), setup);
 }
