@@ -21,6 +21,7 @@ struct block {
     u8 count;                  /* instructions; 0: the block has been dropped */
     u8 bits;                   /* enum cpu_bits | mode.cet << 2 | whether locks are watched << 4 */
     u8 turn;                   /* the successor to be replaced next */
+    u8 wanders;                /* by the engine's number: accesses that go to another page each time */
     u16 heat;                  /* how often an engine was asked to run it before there was code */
     const void *code;          /* the engine's translation, or NULL */
     struct block_link next[2]; /* the blocks that ran after this one lately (branch taken, not taken) */

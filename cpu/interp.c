@@ -188,6 +188,7 @@ static struct block *make_block(struct cpu *cpu, const u8 *page, u64 page_off, u
         return NULL;
     block->turn = 0;
     block->heat = 0;
+    block->wanders = 0;
     block->code = NULL;
     memset(block->next, 0, sizeof block->next);
     block->ram_off = page_off + offset;

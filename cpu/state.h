@@ -293,6 +293,7 @@ struct cpu_jit {
     u64 status;                /* the status flags as a RFLAGS image, for the host's flags */
     u64 save[2];               /* temporaries of one instruction */
     u64 frames, frames_end;    /* the host's stack while code runs: where the frames of the guest's calls begin, and how low they may go */
+    u32 wanders;               /* the code was left because this access goes to another page each time: number of its count; 0: not for that */
     u32 fp;                    /* not 0: the host's MXCSR stands for the guest's */
     u32 host_mxcsr, mxcsr;     /* the host's own; the guest's as loaded */
     struct pmu_moment *counting;   /* performance counters run: since when they have not been told; NULL otherwise (cpu/pmu.h) */

@@ -40,7 +40,7 @@ struct emit_insn {
     bool late_over;            /* … the operands also stay from the block's start on until what was there of flags is dead */
     bool dead_flags;           /* nothing can see the status flags that it leaves */
     u8 pattern;                /* 1 .. EMIT_PATTERNS: the block is a loop, and its memory operands of this number are near each other from turn to
-                                * turn, as a rule on one page; 0: nothing is known */
+                                * turn, as a rule on one page; 0: nothing is known. Where the rule fails the code leaves with cpu->jit.wanders */
 };
 #define EMIT_PATTERNS 7
 void emit_begin(struct emit *e, const struct emit_insn *insn);
@@ -135,7 +135,7 @@ size_t emit_common(struct jit *jit);
 /* Translates into the memory at `at`. Begins with the block's entry. loop_vectors: the block branches to its own start and uses these vector
  * registers, which may then stay where they are from one turn to the next; 0: nothing of the kind. start_kills: the status flags at the block's
  * start are dead. */
-struct emit *emit_open(struct jit *jit, const struct block *block, unsigned count, size_t at, u32 loop_vectors, bool start_kills);
+struct emit *emit_open(struct jit *jit, struct block *block, unsigned count, size_t at, u32 loop_vectors, bool start_kills);
 /* Where the block is entered. */
 const void *emit_entry(const struct emit *e);
 /* The bytes that it took; 0: there was no room. */

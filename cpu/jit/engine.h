@@ -11,6 +11,15 @@
 #define JIT_BLOCK_BYTES 16384u         /* more than the code of any block */
 #define JIT_BLOCK_SITES 256u
 
+/* How often a loop's accesses of one pattern did not find their page in the copy of its TLB entry. */
+struct jit_miss {
+    struct block *block;
+    u32 pattern;
+    u32 last;                  /* cpu->jit.budget at the last miss */
+    u32 often;                 /* misses that came soon after the last one, less those that did not */
+};
+#define JIT_MISSES 65536u              /* number 0 is nobody's */
+
 struct jit {
     struct interp *interp;
     struct cpu *cpus;
@@ -20,6 +29,8 @@ struct jit {
     size_t common, used;               /* bytes of the common routines, and of everything */
     struct jit_site *sites;            /* SITE_PAGE is all zeroes */
     u32 site_count;
+    struct jit_miss *misses;
+    u32 miss_count;
     struct jit_jump *jumps;            /* JIT_JUMPS for each vCPU */
     u64 flushes;
     const void *enter;                 /* the routine that enters code */

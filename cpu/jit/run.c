@@ -99,6 +99,12 @@ void jit_fp_begin(struct cpu *cpu)
 
 static struct jit_jump *jump_of(struct cpu *cpu, u64 la) { return &cpu->jit.jumps[(la ^ la >> 12) & (JIT_JUMPS - 1)]; }
 
+static void dropped(void *arg, struct block *block)
+{
+    emit_poison(arg, block->code);
+    block->code = NULL;
+}
+
 /* The block has code, or gets some because it is hot. */
 static bool has_code(struct jit *jit, struct block *block, bool *full)
 {
@@ -112,6 +118,17 @@ static bool has_code(struct jit *jit, struct block *block, bool *full)
     if (!*full)
         block->heat = HEAT_NEVER;
     return false;
+}
+
+/* An access in a loop was found to go to another page each time: the loop is translated anew when it is met again. */
+static void give_way(struct jit *jit, struct cpu *cpu)
+{
+    const struct jit_miss *miss = &jit->misses[cpu->jit.wanders];
+    struct block *block = miss->block;
+    block->wanders |= (u8)(1u << miss->pattern);
+    if (block->code)
+        dropped(jit, block);
+    cpu->jit.wanders = 0;
 }
 
 /* Runs code from the block's on until it leaves, at most `most` instructions, and the instruction that it left for. Returns the site whose
@@ -128,6 +145,8 @@ static const struct jit_site *run_code(struct jit *jit, struct cpu *cpu, const s
     cpu->block_rip = cpu->core.rip;
     u32 number = emit_enter(jit, cpu, block->code);
     const struct jit_site *site = NULL;
+    if (UNLIKELY(j->wanders))
+        give_way(jit, cpu);
     if (number) {
         site = &jit->sites[number];
         settle(cpu, site);
@@ -210,18 +229,13 @@ static bool run(void *arg, struct cpu *cpu, struct block *block)
     return true;
 }
 
-static void dropped(void *arg, struct block *block)
-{
-    emit_poison(arg, block->code);
-    block->code = NULL;
-}
-
 static void flushed(void *arg)
 {
     struct jit *jit = arg;
     jit->used = jit->common;
     jit->site_count = SITE_FIRST;
     jit->flushes++;
+    jit->miss_count = 1;
     memset(jit->jumps, 0, jit->cpu_count * JIT_JUMPS * sizeof(*jit->jumps));
 }
 
@@ -233,6 +247,7 @@ static void jit_free(void *arg)
     jit_memory_free(&jit->memory);
     free(jit->emit);
     free(jit->jumps);
+    free(jit->misses);
     free(jit->sites);
     free(jit);
 }
@@ -247,8 +262,10 @@ bool jit_attach(struct interp *interp, struct cpu *cpus, unsigned count, bool ca
     jit->cpu_count = count;
     jit->calls = calls;
     jit->sites = calloc(JIT_SITES, sizeof(*jit->sites));
+    jit->misses = calloc(JIT_MISSES, sizeof(*jit->misses));
+    jit->miss_count = 1;
     jit->jumps = calloc((size_t)count * JIT_JUMPS, sizeof(*jit->jumps));
-    if (!jit->sites || !jit->jumps || !jit_translate_init() || !jit_memory_new(&jit->memory, JIT_CODE_BYTES) ||
+    if (!jit->sites || !jit->misses || !jit->jumps || !jit_translate_init() || !jit_memory_new(&jit->memory, JIT_CODE_BYTES) ||
         (jit->common = emit_common(jit)) == 0) {
         jit_free(jit);
         return false;

@@ -576,6 +576,9 @@ static void find_patterns(const struct block *block, unsigned count, struct plan
             first[found++] = in;
         plan->pattern[i] = (u8)(k + 1);
     }
+    for (unsigned i = 0; i < count; i++)
+        if (block->wanders >> plan->pattern[i] & 1)
+            plan->pattern[i] = 0;
 }
 
 bool jit_translate(struct jit *jit, struct block *block, bool *full)

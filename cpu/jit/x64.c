@@ -211,6 +211,31 @@ static void make_recent(struct emit *e, bool write)
     x64_return(e);
 }
 
+/* A copy did not fit: T1 the count, T0 how many instructions are few. ZF: they were too few too often. T2 changes. A miss costs
+ * what a fitting copy saves in some ten accesses. */
+#define TOO_OFTEN 64
+#define SOON_TURNS 8
+static void make_miss(struct emit *e)
+{
+    struct rm last = rm_at(T1, offsetof(struct jit_miss, last)), often = rm_at(T1, offsetof(struct jit_miss, often));
+    e->stub_miss = (u32)emit_at(e);
+    x64_op(e, 0x8b, OSZ_32, T2, last);
+    x64_op(e, 0x89, OSZ_32, LEFT, last);
+    x64_op(e, 0x2b, OSZ_32, T2, rm_reg(LEFT));
+    x64_op(e, 0x3b, OSZ_32, T2, rm_reg(T0));
+    u32 seldom = x64_jump_if(e, CC_AE);
+    x64_alu_imm(e, 0, OSZ_32, often, 1);
+    x64_alu_imm(e, 7, OSZ_32, often, TOO_OFTEN);
+    x64_return(e);
+    x64_here(e, seldom);
+    x64_alu_imm(e, 5, OSZ_32, often, 2);
+    u32 positive = x64_jump_if(e, CC_NS);
+    x64_store_imm(e, OSZ_32, often, 0);
+    x64_here(e, positive);
+    x64_op(e, 0x85, OSZ_64, RSP, rm_reg(RSP));
+    x64_return(e);
+}
+
 _Static_assert(sizeof(struct jit_site) == 16, "make_handler() multiplies by it");
 _Static_assert(sizeof(struct jit_jump) == 32 && sizeof(struct tlb_entry) == 32, "addresses of entries are made by shifts");
 
@@ -231,6 +256,7 @@ size_t emit_common(struct jit *jit)
     make_fp(e);
     make_recent(e, false);
     make_recent(e, true);
+    make_miss(e);
     size_t bytes = (emit_at(e) + 63) & ~(size_t)63;
     jit_memory_close(&jit->memory, 0, bytes);
     jit->enter = jit->memory.run + e->stub_enter;
@@ -297,6 +323,21 @@ static void lea_to(struct emit *e, unsigned osz, unsigned reg, struct rm rm)
         x64_lea(e, osz, reg, rm);
 }
 
+/* ZF: the copy fits now. The access is done again, unless this happens so often that the loop had better do without copies. */
+static void make_give_way(struct emit *e, const struct slow *s)
+{
+    u32 none = x64_jump_if(e, CC_NE);
+    x64_load_imm(e, T1, (u64)(uintptr_t)&e->jit->misses[s->miss]);
+    x64_load_imm(e, T0, SOON_TURNS * (u64)e->count);
+    x64_call(e, e->stub_miss);
+    x64_patch(e, x64_jump_if(e, CC_NE), s->retry);
+    x64_late_store(e, &s->late);
+    x64_vectors_store(e, s->dirty);
+    x64_store_imm(e, OSZ_32, rm_cpu(OFF(jit.wanders)), (i32)s->miss);
+    x64_leave_at(e, s->site);
+    x64_here(e, none);
+}
+
 static void make_slow(struct emit *e, const struct slow *s)
 {
     x64_here(e, s->at);
@@ -315,7 +356,10 @@ static void make_slow(struct emit *e, const struct slow *s)
         x64_alu_imm(e, 4, OSZ_64, rm_reg(T2), -4096);
         x64_load_imm(e, T1, (u64)(i64)off_recent(s->write, s->recent - 1u));
         x64_call(e, e->stub_recent[s->write]);
-        x64_patch(e, x64_jump_if(e, CC_E), s->retry);
+        if (s->miss)
+            make_give_way(e, s);
+        else
+            x64_patch(e, x64_jump_if(e, CC_E), s->retry);
     }
     x64_late_store(e, &s->late);
     x64_vectors_store(e, s->dirty);
@@ -414,6 +458,15 @@ static void translate_by_entry(struct emit *e, struct rm la, unsigned bytes, boo
     x64_op(e, 0x03, OSZ_64, T0, rm_at(T1, offsetof(struct tlb_entry, addend)));
 }
 
+static u32 count_misses(struct emit *e, unsigned pattern)
+{
+    struct jit *jit = e->jit;
+    if (jit->miss_count == JIT_MISSES)
+        return 0;
+    jit->misses[jit->miss_count] = (struct jit_miss){.block = e->block, .pattern = pattern};
+    return jit->miss_count++;
+}
+
 struct rm x64_translate(struct emit *e, struct rm la, unsigned bytes, bool write, bool leaves)
 {
     unsigned recent = recent_of(e);
@@ -434,6 +487,7 @@ struct rm x64_translate(struct emit *e, struct rm la, unsigned bytes, bool write
     s->write = write;
     s->bytes = (u8)bytes;
     s->la = la;
+    s->miss = recent ? count_misses(e, recent) : 0;
     /* T0 takes the addend, and so much of the address that neither T1 nor a third register is needed. */
     struct rm addend = rm_cpu(off_recent(write, recent) + 8);
     if (la.base == T0) {
@@ -526,7 +580,7 @@ void emit_leave_for(struct emit *e)
  * successor at the same place: whoever was linked to the old one finds the new one. */
 #define ENTRY_OFFSET 16u
 
-struct emit *emit_open(struct jit *jit, const struct block *block, unsigned count, size_t at, u32 loop_vectors, bool start_kills)
+struct emit *emit_open(struct jit *jit, struct block *block, unsigned count, size_t at, u32 loop_vectors, bool start_kills)
 {
     struct emit *e = jit->emit;
     jit_memory_open(&jit->memory);

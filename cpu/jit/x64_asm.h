@@ -41,6 +41,7 @@ struct slow {
     bool write;
     u32 retry;                 /* … and the comparison is here */
     struct rm la;              /* the access's address */
+    u32 miss;                  /* number of the count of misses, 0: none */
     bool leaves;               /* leaves before the instruction instead of calling its handler */
     bool flags;                /* the host's flags are wanted behind it */
     bool gate;                 /* asks for vector instructions */
@@ -63,7 +64,7 @@ struct taken {
 
 struct emit {
     struct jit *jit;
-    const struct block *block;
+    struct block *block;
     unsigned count;            /* instructions that are translated */
     size_t start;              /* offset of the block's entry in the memory */
     u8 *p, *limit;
@@ -82,7 +83,7 @@ struct emit {
     struct taken taken[TAKEN_MAX];
     unsigned taken_count;
     /* The common routines: offsets in the memory. */
-    u32 stub_enter, stub_exit, stub_handler, stub_flags, stub_carry, stub_fp, stub_recent[2];
+    u32 stub_enter, stub_exit, stub_handler, stub_flags, stub_carry, stub_fp, stub_recent[2], stub_miss;
     /* Vector registers: guest n in host n, for n < VECTORS. Which are loaded, and which differ from memory. */
     bool fp_ready;             /* vector instructions were found to be allowed */
     u32 cached, dirty;

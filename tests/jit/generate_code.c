@@ -354,6 +354,31 @@ static void generate_one(struct program *p, const struct ground *g)
     }
 }
 
+/* MOV ECX, n; loads, stores and additions over several pages, to another one nearly each turn; DEC ECX; JNZ back. */
+static void scattered_loop(struct program *p, const struct ground *g)
+{
+    byte(p, 0xb9);
+    bytes(p, 2 + below(300), 4);
+    unsigned body = p->size;
+    bytes(p, 0xc069, 2);               /* IMUL eax, eax, n; ADD eax, n; MOV edx, eax; SHR edx, n; AND edx, …: in the first three pages */
+    bytes(p, (u32)random_next() * 4 + 1, 4);
+    byte(p, 0x05);
+    bytes(p, (u32)random_next() | 1, 4);
+    bytes(p, 0xeac1c289, 4);
+    byte(p, 16);
+    bytes(p, 0xe281, 2);
+    bytes(p, below(8) ? 0x1ff8 : 0x3fff, 4);
+    for (unsigned n = 1 + below(3); n > 0; n--) {  /* … dword [rdx + data] */
+        static const u8 opcodes[] = {0x03, 0x8b, 0x89, 0x01, 0x33};
+        byte(p, opcodes[below(sizeof opcodes)]);
+        byte(p, 0x82 | below(2) << 4);     /* eax or edx */
+        bytes(p, g->data, 4);
+    }
+    bytes(p, 0xc9ff, 2);
+    byte(p, 0x75);
+    byte(p, (u8)(body - p->size - 1));
+}
+
 /* MOV ECX, n; some instructions, one of which may move a pointer on; DEC ECX; JNZ back. */
 static void loop(struct program *p, const struct ground *g, bool vectors)
 {
@@ -434,6 +459,8 @@ void generate_program(struct program *p, const struct ground *g, unsigned instru
         p->starts[p->count++] = p->size;
         if (p->size < 1000 && below(24) == 0)
             loop(p, g, vectors);
+        else if (p->size < 1000 && below(80) == 0)
+            scattered_loop(p, g);
         else if (p->size < 1000 && below(40) == 0)
             function(p, g);
         else if (vectors && below(3))
