@@ -48,6 +48,8 @@ void emit_end(struct emit *e);
 
 /* dst = dst op src, flags; CMP and TEST only flags. At most one of the operands is memory. */
 void emit_alu(struct emit *e, enum emit_alu op, unsigned osz, struct place dst, struct place src);
+/* The same for bits 15:8 of a register and an immediate; neither ADC nor SBB. */
+void emit_alu_high(struct emit *e, enum emit_alu op, unsigned reg, i64 imm);
 void emit_step(struct emit *e, bool up, unsigned osz, struct place dst);       /* INC, DEC */
 void emit_neg(struct emit *e, unsigned osz, struct place dst);
 void emit_not(struct emit *e, unsigned osz, struct place dst);
@@ -59,7 +61,8 @@ void emit_mul_to(struct emit *e, unsigned osz, unsigned reg, struct place src, b
 void emit_mul_wide(struct emit *e, bool is_signed, unsigned osz, struct place src);
 /* 32 and 64 bits. What cannot be divided simply goes to the handler. */
 void emit_div(struct emit *e, bool is_signed, unsigned osz, struct place src);
-void emit_bit(struct emit *e, enum emit_bit op, unsigned osz, unsigned reg, struct place bit);
+/* dst is a register or memory; a register as `bit` reaches beyond an operand in memory. */
+void emit_bit(struct emit *e, enum emit_bit op, unsigned osz, struct place dst, struct place bit);
 void emit_scan(struct emit *e, bool reverse, unsigned osz, unsigned reg, struct place src);
 
 void emit_move(struct emit *e, unsigned osz, struct place dst, struct place src);
@@ -91,6 +94,10 @@ struct emit_vector {
 /* False: this host has no such operation. feature: enum cpu_feature. */
 bool emit_vector_exists(unsigned feature);
 void emit_vector(struct emit *e, const struct emit_vector *v);
+
+/* CLI where CPL is 0 (IF is the program's own whatever IOPL says), PAUSE outside VMX non-root operation; else their handlers. */
+void emit_interrupts_off(struct emit *e);
+void emit_pause(struct emit *e);
 
 /* Branches. Targets are offsets from the page's first byte; those in the page are linked directly. Calls are the host's own calls and returns
  * its returns where the guest's return address is the one that the call left, so that the host predicts them; a host that links by a register

@@ -30,6 +30,8 @@ enum action {
     ACT_SHIFT_DOUBLE,          /* arg: left */
     ACT_MUL_2, ACT_MUL_3, ACT_MUL_WIDE, ACT_DIV,       /* wide, div: arg: signed */
     ACT_BIT_G, ACT_BIT_I,      /* arg: enum emit_bit */
+    ACT_ALU_HIGH_I,            /* AH, CH, DH, BH and an immediate; arg: enum emit_alu */
+    ACT_CLI, ACT_PAUSE,
     ACT_SCAN,                  /* arg: reverse */
     ACT_MOV_E_G, ACT_MOV_G_E, ACT_MOV_E_I,
     ACT_EXTEND,                /* arg: from | signed << 4 */
@@ -70,7 +72,7 @@ static const struct family families[] = {
     CONDITION("l", 12), CONDITION("ge", 13), CONDITION("le", 14), CONDITION("g", 15),
     {"jmp_rel", ACT_JUMP, 0}, {"jmp_E", ACT_JUMP_E, 0}, {"call_rel", ACT_CALL_REL, 0}, {"call_E", ACT_CALL_E, 0},
     {"ret", ACT_RET, 0}, {"ret_I", ACT_RET_I, 0},
-    {"hint", ACT_NOTHING, 0},
+    {"hint", ACT_NOTHING, 0}, {"pause", ACT_PAUSE, 0}, {"cli", ACT_CLI, 0},
     {"mova_load", ACT_VECTOR_WHOLE, 0}, {"movu_load", ACT_VECTOR_WHOLE, 0}, VECTOR("mova_store"), VECTOR("movu_store"),
     {"movss_load", ACT_VECTOR_WHOLE_MEM, 0}, {"movsd_load", ACT_VECTOR_WHOLE_MEM, 0}, VECTOR("movss_store"), VECTOR("movsd_store"),
     {"movq_load", ACT_VECTOR_WHOLE, 0}, VECTOR("movq_store"), VECTOR("movlps_load"), VECTOR("movlps_store"), VECTOR("movhps_load"),
@@ -240,8 +242,8 @@ static enum action refine(const struct insn *in, enum action action, unsigned ar
         return memory || !dead || in->osz == OSZ_16 || n == 0 ? ACT_CALL : action;
     case ACT_DIV:
         return in->osz < OSZ_32 ? ACT_CALL : action;
-    case ACT_BIT_G: case ACT_BIT_I:
-        return memory ? ACT_CALL : action;
+    case ACT_BIT_G:
+        return memory && in->osz == OSZ_16 ? ACT_CALL : action;
     case ACT_LEA:
         return in->asz == word_of(in) && in->osz >= OSZ_32 ? action : ACT_CALL;
     case ACT_XADD: case ACT_CMPXCHG:
@@ -273,6 +275,8 @@ static enum action action_of(const struct jit *jit, const struct insn *in, bool 
         return branch ? ACT_LEAVE : ACT_CALL;
     if (action == ACT_NOTHING)
         return action;
+    if (action == ACT_ALU_E_I && in->osz == OSZ_8 && !(in->flags & INSN_MEM) && high_byte(in->rm))
+        return rows[in->row].arg == EMIT_ADC || rows[in->row].arg == EMIT_SBB ? ACT_CALL : ACT_ALU_HIGH_I;
     if (!operands_fit(in, action))
         return branch ? ACT_LEAVE : ACT_CALL;
     return refine(in, action, rows[in->row].arg, dead);
@@ -284,7 +288,7 @@ static bool stays_inside(const struct insn *in, enum action action)
     if (in->flags & INSN_MEM)
         return action == ACT_LEA;
     switch (action) {
-    case ACT_NOTHING: case ACT_ALU_E_G: case ACT_ALU_G_E: case ACT_ALU_E_I: case ACT_STEP: case ACT_NEG: case ACT_NOT:
+    case ACT_NOTHING: case ACT_ALU_E_G: case ACT_ALU_G_E: case ACT_ALU_E_I: case ACT_ALU_HIGH_I: case ACT_STEP: case ACT_NEG: case ACT_NOT:
     case ACT_MUL_2: case ACT_MUL_3: case ACT_MUL_WIDE: case ACT_MOV_E_G: case ACT_MOV_G_E: case ACT_MOV_E_I: case ACT_EXTEND:
     case ACT_XCHG: case ACT_XCHG_A: case ACT_BSWAP: case ACT_CBW: case ACT_CWD: case ACT_SET: case ACT_MOVE_IF: return true;
     case ACT_SHIFT_I: case ACT_SHIFT_1: return true;
@@ -399,8 +403,11 @@ static void emit_one(struct emit *e, const struct insn *in, enum action action, 
     case ACT_MUL_3: emit_mul_to(e, osz, in->reg, rm, true, (i64)in->imm); break;
     case ACT_MUL_WIDE: emit_mul_wide(e, arg, osz, rm); break;
     case ACT_DIV: emit_div(e, arg, osz, rm); break;
-    case ACT_BIT_G: emit_bit(e, (enum emit_bit)arg, osz, rm.reg, place_reg(in->reg)); break;
-    case ACT_BIT_I: emit_bit(e, (enum emit_bit)arg, osz, rm.reg, place_imm((i64)(in->imm & ((8u << osz) - 1)))); break;
+    case ACT_BIT_G: emit_bit(e, (enum emit_bit)arg, osz, rm, place_reg(in->reg)); break;
+    case ACT_BIT_I: emit_bit(e, (enum emit_bit)arg, osz, rm, place_imm((i64)(in->imm & ((8u << osz) - 1)))); break;
+    case ACT_ALU_HIGH_I: emit_alu_high(e, (enum emit_alu)arg, in->rm / 8u, (i64)in->imm); break;
+    case ACT_CLI: emit_interrupts_off(e); break;
+    case ACT_PAUSE: emit_pause(e); break;
     case ACT_SCAN: emit_scan(e, arg, osz, in->reg, rm); break;
     case ACT_MOV_E_G: emit_move(e, osz, rm, reg); break;
     case ACT_MOV_G_E: emit_move(e, osz, reg, rm); break;
@@ -453,7 +460,7 @@ static bool passes(const struct insn *in, enum action action, u32 *written)
     *written = 0;
     switch (action) {
     case ACT_NOTHING: case ACT_JUMP_IF: return true;
-    case ACT_ALU_E_G: case ACT_ALU_E_I: *written = only_flags ? 0 : rm; return true;
+    case ACT_ALU_E_G: case ACT_ALU_E_I: case ACT_ALU_HIGH_I: *written = only_flags ? 0 : rm; return true;
     case ACT_ALU_G_E: *written = only_flags ? 0 : reg; return true;
     case ACT_MOV_E_G: case ACT_MOV_E_I: case ACT_NOT: case ACT_SET: *written = rm; return true;
     case ACT_MOV_G_E: case ACT_EXTEND: case ACT_LEA: case ACT_MOVE_IF: *written = reg; return true;

@@ -50,6 +50,12 @@ void x64_op(struct emit *e, u64 opcode, unsigned osz, unsigned reg, struct rm rm
     modrm(e, reg, rm);
 }
 
+void x64_byte_op(struct emit *e, unsigned opcode, unsigned reg, struct rm rm)
+{
+    put8(e, opcode);
+    modrm(e, reg, rm);
+}
+
 void x64_alu_imm(struct emit *e, unsigned digit, unsigned osz, struct rm rm, i64 imm)
 {
     if (osz == OSZ_8) {

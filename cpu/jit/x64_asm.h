@@ -109,6 +109,8 @@ static inline void put64(struct emit *e, u64 v) { store64(e->p, v); e->p += 8; }
 
 /* One instruction without its immediate. osz OSZ_* of the register operand. */
 void x64_op(struct emit *e, u64 opcode, unsigned osz, unsigned reg, struct rm rm);
+/* A byte instruction without REX: 4 to 7 are AH, CH, DH, BH as registers. */
+void x64_byte_op(struct emit *e, unsigned opcode, unsigned reg, struct rm rm);
 static inline void x64_load(struct emit *e, unsigned reg, struct rm rm) { x64_op(e, 0x8b, OSZ_64, reg, rm); }
 static inline void x64_store(struct emit *e, struct rm rm, unsigned reg) { x64_op(e, 0x89, OSZ_64, reg, rm); }
 static inline void x64_move(struct emit *e, unsigned to, unsigned from) { if (to != from) x64_load(e, to, rm_reg(from)); }

@@ -265,6 +265,30 @@ void emit_alu(struct emit *e, enum emit_alu op, unsigned osz, struct place dst, 
     e->carry_clear = is_logic(op);
 }
 
+/* AH, CH, DH, BH are registers 4 to 7 of an instruction without REX, as everything that is addressed by rbp is. */
+void emit_alu_high(struct emit *e, enum emit_alu op, unsigned n, i64 imm)
+{
+    unsigned high = 4 + x64_pin[n];
+    bool keep = e->cur.keep_flags;
+    struct rm image = rm_cpu(OFF(jit.cc_a));
+    if (keep && (!is_logic(op) || op == EMIT_TEST))
+        x64_byte_op(e, 0x88, high, image);
+    if (keep && !is_logic(op))
+        x64_store_imm(e, OSZ_64, rm_cpu(OFF(jit.cc_b)), (i32)imm);
+    if (op == EMIT_TEST)
+        x64_byte_op(e, keep ? 0x80 : 0xf6, keep ? EMIT_AND : 0, keep ? image : rm_reg(high));
+    else
+        x64_byte_op(e, 0x80, op, rm_reg(high));
+    put8(e, (u8)imm);
+    if (keep && is_logic(op) && op != EMIT_TEST)
+        x64_byte_op(e, 0x88, high, image);
+    if (keep)
+        set_kind(e, kind_of(op), OSZ_8, 0);
+    else
+        e->known = -1;
+    x64_flags_left(e, ALL_FLAGS);
+}
+
 void emit_step(struct emit *e, bool up, unsigned osz, struct place dst)
 {
     bool late = e->cur.late_flags, keep = e->cur.keep_flags, memory = dst.kind == PLACE_MEM, carry_clear = e->carry_clear;
@@ -470,9 +494,47 @@ void emit_div(struct emit *e, bool is_signed, unsigned osz, struct place src)
 
 /* ---- bits -------------------------------------------------------------------------------------------------------------- */
 
-void emit_bit(struct emit *e, enum emit_bit op, unsigned osz, unsigned dst, struct place bit)
+/* Where the operand is that holds bit number `offset` from the memory operand on: the address moves by whole operands. */
+static struct rm bit_operand(struct emit *e, unsigned osz, unsigned offset, bool write)
+{
+    struct rm la = x64_address(e);
+    x64_lea(e, OSZ_64, T0, la);
+    x64_op(e, osz == OSZ_64 ? 0x8b : 0x63, OSZ_64, T1, guest(offset));
+    x64_op(e, 0xc1, OSZ_64, 7, rm_reg(T1));
+    put8(e, 3 + osz);
+    x64_lea(e, e->word, T0, (struct rm){.memory = true, .base = T0, .index = T1, .scale = (u8)osz});
+    return x64_translate(e, rm_at(T0, 0), 1u << osz, write, false);
+}
+
+static void bit_in_memory(struct emit *e, enum emit_bit op, unsigned osz, struct place bit)
+{
+    bool keep = e->cur.keep_flags, writes = op != EMIT_BT;
+    struct rm at = bit.kind == PLACE_IMM ? x64_operand(e, 1u << osz, writes) : bit_operand(e, osz, bit.reg, writes);
+    if (keep)
+        set_overlay(e, CC_SET_C, 0);
+    if (bit.kind == PLACE_IMM) {
+        x64_op(e, 0x1ba, osz, 4u + op, at);
+        put8(e, (u8)bit.imm);
+    } else {
+        load_extended(e, osz, T2, at);
+        x64_op(e, 0x1a3 | (unsigned)op << 3, osz, value(e, bit.reg, T1), rm_reg(T2));
+        if (writes)
+            x64_op(e, 0x89, osz, T2, at);
+    }
+    if (keep)
+        set_byte_if(e, CC_B, OFF(jit.cc_c));
+    e->known = -1;
+    x64_flags_left(e, FL_CF);
+}
+
+void emit_bit(struct emit *e, enum emit_bit op, unsigned osz, struct place to, struct place bit)
 {
     bool keep = e->cur.keep_flags;
+    unsigned dst = to.reg;
+    if (to.kind == PLACE_MEM) {
+        bit_in_memory(e, op, osz, bit);
+        return;
+    }
     if (keep)
         set_overlay(e, CC_SET_C, 0);
     unsigned b = bit.kind == PLACE_IMM ? NO_REG : value(e, bit.reg, T1), reg = value(e, dst, T0);
@@ -721,4 +783,21 @@ void emit_jump_if(struct emit *e, unsigned cc, i64 target)
 {
     want_flags(e, condition_flags(cc));
     x64_branch_if(e, cc, target);
+}
+
+/* ---- the system -------------------------------------------------------------------------------------------------------- */
+
+void emit_interrupts_off(struct emit *e)
+{
+    x64_alu_imm(e, 7, OSZ_8, rm_cpu(OFF(mode.cpl)), 0);
+    x64_slow_if(e, CC_NE, false);
+    x64_alu_imm(e, 4, OSZ_32, rm_cpu(OFF(core.rflags_rest)), ~(i64)FL_IF);
+    e->host = 0;
+}
+
+void emit_pause(struct emit *e)
+{
+    x64_alu_imm(e, 7, OSZ_32, rm_cpu(OFF(vmx.depth)), 0);
+    x64_slow_if(e, CC_NE, false);
+    e->host = 0;
 }

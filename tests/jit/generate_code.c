@@ -199,7 +199,7 @@ static void rare(struct program *p, const struct ground *g)
     unsigned op;
     static const u8 ones[] = {0x9e, 0x9f, 0xf5, 0xf8, 0xf9, 0xfc, 0xfd, 0x9c, 0x9d, 0xfa, 0xfb, 0x90, 0xc9, 0xa4, 0xa5, 0xaa, 0xab, 0xac, 0xad,
                               0xa6, 0xae, 0xd7, 0xcc, 0xf4, 0x98, 0x99, 0x98, 0x99};
-    switch (below(12)) {
+    switch (below(13)) {
     case 0: case 1: case 2:
         if (below(6) == 0)
             byte(p, 0x66);
@@ -235,6 +235,7 @@ static void rare(struct program *p, const struct ground *g)
         byte(p, 0x0f);
         byte(p, op == 0 ? 0x33 : op == 1 || below(4) ? 0x32 : 0x30);
         break;
+    case 11: bytes(p, 0x90f3, 2); break;                           /* PAUSE */
     default: bytes(p, random_next(), 1 + below(6)); break;         /* anything */
     }
 }
@@ -313,8 +314,14 @@ static void generate_one(struct program *p, const struct ground *g)
         two_operands(p, g, 1, 0xaf, 2, false);
         break;
     case 21:
-        if (below(2)) {
-            two_operands(p, g, 1, 0xa3 + below(4) * 8, 1, false);
+        op = 0xa3 + below(4) * 8;
+        if (below(3) == 0) {
+            two_operands(p, g, 1, op, 1, false);
+        } else if (below(2)) {         /* a bit not far from the operand in memory */
+            byte(p, 0xb8);
+            bytes(p, below(3000) - 1000u, 4);
+            struct form f = form_of(g, 0, true, 0, true);
+            encode(p, &f, 1 + below(3), 0, 1, op, false);
         } else {
             struct form f = form_of(g, 4 + below(4), below(3) == 0, target_register(), true);
             encode(p, &f, 1 + below(3), 0, 1, 0xba, false);
