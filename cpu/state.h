@@ -275,7 +275,7 @@ struct recent_event {
  * looks at is translated code's choice. 1 << n bytes at la are in copy i if la - page[i] < limit[n]; then they are at host address la + addend[i]. */
 #define TLB_RECENT 8
 struct tlb_recent {
-    u64 limit[5];              /* 4097 - (1 << n); or all are 0, and nothing is in any copy */
+    u64 limit[6];              /* 4097 - (1 << n); or all are 0, and nothing is in any copy */
     struct { u64 page; uintptr_t addend; } copy[TLB_RECENT];
 };
 
@@ -294,7 +294,7 @@ struct cpu_jit {
     u64 save[2];               /* temporaries of one instruction */
     u64 frames, frames_end;    /* the host's stack while code runs: where the frames of the guest's calls begin, and how low they may go */
     u32 wanders;               /* the code was left because this access goes to another page each time: number of its count; 0: not for that */
-    u32 fp;                    /* not 0: the host's MXCSR stands for the guest's */
+    u32 fp;                    /* enum jit_fp; not 0: the host's MXCSR stands for the guest's */
     u32 host_mxcsr, mxcsr;     /* the host's own; the guest's as loaded */
     struct pmu_moment *counting;   /* performance counters run: since when they have not been told; NULL otherwise (cpu/pmu.h) */
     bool unretired;            /* the last instruction has not retired */

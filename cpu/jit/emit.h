@@ -87,13 +87,17 @@ enum vector_part { PART_NONE, PART_VECTOR, PART_GENERAL };
 struct emit_vector {
     u8 reg, rm;                /* enum vector_part */
     bool reads_reg, writes_reg, reads_rm, writes_rm;   /* whether the operation sees the old value, changes it */
-    bool aligned, immediate, relation;                 /* 16-byte memory operands must be aligned; COMISS and the like leave flags */
+    bool vex;                  /* encoded with VEX: of the instruction's own length, and clears what lies above it */
+    bool reads_vvvv, writes_vvvv, reads_is4, reads_v0; /* vectors in VEX.vvvv and the immediate; vector register 0 */
+    bool aligned, immediate, relation;                 /* whole memory operands must be aligned; COMISS, PTEST and the like leave flags */
     u8 bytes;                  /* of a memory operand */
     u32 opcode;                /* 0xPPMMOO */
 };
 /* False: this host has no such operation. feature: enum cpu_feature. */
 bool emit_vector_exists(unsigned feature);
 void emit_vector(struct emit *e, const struct emit_vector *v);
+/* Clears bits 128 and above of the code's 8 or 16 vector registers. */
+void emit_zero_upper(struct emit *e);
 
 /* CLI where CPL is 0 (IF is the program's own whatever IOPL says), PAUSE outside VMX non-root operation; else their handlers. */
 void emit_interrupts_off(struct emit *e);
@@ -139,10 +143,12 @@ struct jit_jump {
 
 /* Is there a back end for this host? Makes the common routines at the start of the code memory; returns the bytes they take, 0: none. */
 size_t emit_common(struct jit *jit);
-/* Translates into the memory at `at`. Begins with the block's entry. loop_vectors: the block branches to its own start and uses these vector
+/* Translates into the memory at `at`. Begins with the block's entry. vectors: the kinds of instructions for emit_vector() that it has
+ * (enum jit_fp). loop_vectors: the block branches to its own start and uses these vector
  * registers, which may then stay where they are from one turn to the next; 0: nothing of the kind. start_kills: the status flags at the block's
  * start are dead. */
-struct emit *emit_open(struct jit *jit, struct block *block, unsigned count, size_t at, u32 loop_vectors, bool start_kills);
+struct emit *emit_open(struct jit *jit, struct block *block, unsigned count, size_t at, unsigned vectors, u32 loop_vectors,
+                       bool start_kills);
 /* Where the block is entered. */
 const void *emit_entry(const struct emit *e);
 /* The bytes that it took; 0: there was no room. */

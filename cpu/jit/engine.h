@@ -45,7 +45,8 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full);
 /* Called by translated code: runs site's instruction by its handler in the middle of a block. True: the code goes on behind it; false: it
  * leaves, and the engine knows all. */
 bool jit_call_handler(struct cpu *cpu, struct jit_site *site);
-/* May vector instructions run on the host? Then jit.fp is set and jit.mxcsr is what the host's MXCSR has to be. */
+/* Which vector instructions may run on the host: jit.fp; jit.mxcsr is what the host's MXCSR has to be then. */
+enum jit_fp { JIT_FP_SSE = 1, JIT_FP_AVX = 2 };
 void jit_fp_begin(struct cpu *cpu);
 /* The status flags into cpu->jit.status; CF into cpu->jit.cc_c. */
 void jit_flags_image(struct cpu *cpu);

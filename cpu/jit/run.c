@@ -13,6 +13,7 @@
 #include "cpu/jit/engine.h"
 #include "cpu/pmu.h"
 #include "cpu/sse.h"
+#include "cpu/vector.h"
 
 #include <stdlib.h>
 
@@ -92,7 +93,9 @@ void jit_fp_begin(struct cpu *cpu)
 {
     u32 mxcsr = cpu->fpu.mxcsr;
     cpu->jit.mxcsr = mxcsr & ~(u32)MXCSR_FLAGS;
-    cpu->jit.fp = sse_available(cpu) && (mxcsr & MXCSR_MASKS) == MXCSR_MASKS;
+    cpu->jit.fp = (sse_available(cpu) ? JIT_FP_SSE : 0) | (vec_available(cpu, XCR0_AVX) ? JIT_FP_AVX : 0);
+    if ((mxcsr & MXCSR_MASKS) != MXCSR_MASKS)
+        cpu->jit.fp = 0;
 }
 
 /* ---- blocks -------------------------------------------------------------------------------------------------------- */

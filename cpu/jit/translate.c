@@ -9,6 +9,7 @@
  */
 #include "cpu/bus_lock.h"
 #include "cpu/decode.h"
+#include "cpu/features.h"
 #include "cpu/interp.h"
 #include "cpu/jit/engine.h"
 #include "cpu/table.h"
@@ -37,6 +38,7 @@ enum action {
     ACT_EXTEND,                /* arg: from | signed << 4 */
     ACT_LEA, ACT_XCHG, ACT_XCHG_A, ACT_XADD, ACT_CMPXCHG, ACT_BSWAP, ACT_CBW, ACT_CWD,
     ACT_PUSH_E, ACT_PUSH_I, ACT_POP_E, ACT_LEAVE_FRAME,
+    ACT_ZERO_UPPER,
     ACT_VECTOR, ACT_VECTOR_WHOLE, ACT_VECTOR_WHOLE_MEM, /* whole: the old value of the destination does not matter (where the other is memory) */
     ACT_SET, ACT_MOVE_IF, ACT_JUMP_IF,         /* arg: condition */
     ACT_JUMP, ACT_JUMP_E, ACT_CALL_REL, ACT_CALL_E, ACT_RET, ACT_RET_I,
@@ -46,8 +48,6 @@ struct family { const char *name; u8 action, arg; };
 
 #define ALU(name, op) {name "_E_G", ACT_ALU_E_G, op}, {name "_G_E", ACT_ALU_G_E, op}, {name "_E_I", ACT_ALU_E_I, op}
 #define SHIFT(name, op) {name "_E_I", ACT_SHIFT_I, op}, {name "_E_1", ACT_SHIFT_1, op}, {name "_E_CL", ACT_SHIFT_CL, op}
-#define VECTOR(name) {name, ACT_VECTOR, 0}
-#define VECTORS4(name) VECTOR(name "ps"), VECTOR(name "pd"), VECTOR(name "ss"), VECTOR(name "sd")
 #define CONDITION(cc, n) {"set" cc, ACT_SET, n}, {"cmov" cc, ACT_MOVE_IF, n}, {"j" cc, ACT_JUMP_IF, n}
 /* clang-format off */
 static const struct family families[] = {
@@ -73,31 +73,15 @@ static const struct family families[] = {
     {"jmp_rel", ACT_JUMP, 0}, {"jmp_E", ACT_JUMP_E, 0}, {"call_rel", ACT_CALL_REL, 0}, {"call_E", ACT_CALL_E, 0},
     {"ret", ACT_RET, 0}, {"ret_I", ACT_RET_I, 0},
     {"hint", ACT_NOTHING, 0}, {"pause", ACT_PAUSE, 0}, {"cli", ACT_CLI, 0},
-    {"mova_load", ACT_VECTOR_WHOLE, 0}, {"movu_load", ACT_VECTOR_WHOLE, 0}, VECTOR("mova_store"), VECTOR("movu_store"),
-    {"movss_load", ACT_VECTOR_WHOLE_MEM, 0}, {"movsd_load", ACT_VECTOR_WHOLE_MEM, 0}, VECTOR("movss_store"), VECTOR("movsd_store"),
-    {"movq_load", ACT_VECTOR_WHOLE, 0}, VECTOR("movq_store"), VECTOR("movlps_load"), VECTOR("movlps_store"), VECTOR("movhps_load"),
-    VECTOR("movhps_store"), {"movd_load", ACT_VECTOR_WHOLE, 0}, VECTOR("movd_store"), VECTOR("movmskps"), VECTOR("movmskpd"),
-    VECTOR("pmovmskb"),
-    VECTORS4("add"), VECTORS4("sub"), VECTORS4("mul"), VECTORS4("div"), VECTORS4("min"), VECTORS4("max"), VECTORS4("sqrt"),
-    VECTORS4("sse_cmp"), VECTOR("ucomiss"), VECTOR("ucomisd"), VECTOR("comiss"), VECTOR("comisd"),
-    VECTOR("cvtsi2ss"), VECTOR("cvtsi2sd"), VECTOR("cvttss2si"), VECTOR("cvttsd2si"), VECTOR("cvtss2si"), VECTOR("cvtsd2si"),
-    VECTOR("cvtss2sd"), VECTOR("cvtsd2ss"), {"cvtps2pd", ACT_VECTOR_WHOLE, 0}, {"cvtpd2ps", ACT_VECTOR_WHOLE, 0},
+    /* Legacy vector instructions whose destination's old value does not matter; describe_vector() finds the others by their operands. */
+    {"mova_load", ACT_VECTOR_WHOLE, 0}, {"movu_load", ACT_VECTOR_WHOLE, 0}, {"movq_load", ACT_VECTOR_WHOLE, 0},
+    {"movd_load", ACT_VECTOR_WHOLE, 0}, {"cvtps2pd", ACT_VECTOR_WHOLE, 0}, {"cvtpd2ps", ACT_VECTOR_WHOLE, 0},
     {"cvtdq2ps", ACT_VECTOR_WHOLE, 0}, {"cvtps2dq", ACT_VECTOR_WHOLE, 0}, {"cvttps2dq", ACT_VECTOR_WHOLE, 0},
     {"cvttpd2dq", ACT_VECTOR_WHOLE, 0}, {"cvtdq2pd", ACT_VECTOR_WHOLE, 0}, {"cvtpd2dq", ACT_VECTOR_WHOLE, 0},
-    VECTOR("pand"), VECTOR("pandn"), VECTOR("por"), VECTOR("pxor"), VECTOR("shufps"), VECTOR("shufpd"),
-    {"pshufd", ACT_VECTOR_WHOLE, 0}, {"pshuflw", ACT_VECTOR_WHOLE, 0}, {"pshufhw", ACT_VECTOR_WHOLE, 0}, VECTOR("pshufb"), VECTOR("palignr"),
-    VECTOR("punpcklbw"), VECTOR("punpcklwd"), VECTOR("punpckldq"), VECTOR("punpcklqdq"), VECTOR("punpckhbw"), VECTOR("punpckhwd"),
-    VECTOR("punpckhdq"), VECTOR("punpckhqdq"), VECTOR("packsswb"), VECTOR("packssdw"), VECTOR("packuswb"), VECTOR("packusdw"),
-    VECTOR("pcmpgtb"), VECTOR("pcmpgtw"), VECTOR("pcmpgtd"), VECTOR("pcmpeqb"), VECTOR("pcmpeqw"), VECTOR("pcmpeqd"), VECTOR("pcmpeqq"),
-    VECTOR("paddb"), VECTOR("paddw"), VECTOR("paddd"), VECTOR("paddq"), VECTOR("psubb"), VECTOR("psubw"), VECTOR("psubd"), VECTOR("psubq"),
-    VECTOR("paddusb"), VECTOR("paddusw"), VECTOR("paddsb"), VECTOR("paddsw"), VECTOR("psubusb"), VECTOR("psubusw"), VECTOR("psubsb"),
-    VECTOR("psubsw"), VECTOR("pmullw"), VECTOR("pmulhw"), VECTOR("pmulhuw"), VECTOR("pmuludq"), VECTOR("pmaddwd"), VECTOR("pmulld"),
-    VECTOR("psadbw"), VECTOR("pminub"), VECTOR("pmaxub"), VECTOR("pminsw"), VECTOR("pmaxsw"), VECTOR("pavgb"), VECTOR("pavgw"),
-    VECTOR("psrlw"), VECTOR("psrld"), VECTOR("psrlq"), VECTOR("psraw"), VECTOR("psrad"), VECTOR("psllw"), VECTOR("pslld"), VECTOR("psllq"),
-    VECTOR("psrlw_imm"), VECTOR("psrld_imm"), VECTOR("psrlq_imm"), VECTOR("psraw_imm"), VECTOR("psrad_imm"), VECTOR("psllw_imm"),
-    VECTOR("pslld_imm"), VECTOR("psllq_imm"), VECTOR("psrldq"), VECTOR("pslldq"),
+    {"pshufd", ACT_VECTOR_WHOLE, 0}, {"pshuflw", ACT_VECTOR_WHOLE, 0}, {"pshufhw", ACT_VECTOR_WHOLE, 0},
     {"pmovzxbw", ACT_VECTOR_WHOLE, 0}, {"pmovzxwd", ACT_VECTOR_WHOLE, 0}, {"pmovzxdq", ACT_VECTOR_WHOLE, 0},
     {"pmovsxbw", ACT_VECTOR_WHOLE, 0}, {"pmovsxwd", ACT_VECTOR_WHOLE, 0}, {"pmovsxdq", ACT_VECTOR_WHOLE, 0},
+    {"movss_load", ACT_VECTOR_WHOLE_MEM, 0}, {"movsd_load", ACT_VECTOR_WHOLE_MEM, 0}, {"vzeroupper", ACT_ZERO_UPPER, 0},
 };
 /* clang-format on */
 
@@ -113,37 +97,70 @@ static bool is_vector(enum action action)
     return action == ACT_VECTOR || action == ACT_VECTOR_WHOLE || action == ACT_VECTOR_WHOLE_MEM;
 }
 
-/* What a legacy vector row asks of emit_vector(). False: operands of another kind. */
+/* Rows that only look like all the others: what differs between processors (approximations, the order of sums), memory under a mask or by
+ * element, the strings' registers and flags, MXCSR. */
+static bool is_special(const struct insn_row *row)
+{
+    static const char *const parts[] = {"rcp", "rsqrt", "dpp", "mask", "gather", "pcmpestr", "pcmpistr", "mxcsr", "ne2ps", "neps"};
+    for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
+        if (strstr(row->family_name, parts[i]))
+            return true;
+    return row->attr & (ROW_VSIB | ROW_END);
+}
+
+enum { BYTES_BY_W = 0, BYTES_BY_LENGTH = 0xff };
+static u8 operand_bytes(const struct insn_row *row, const char *size)
+{
+    static const struct { const char *size; u8 bytes; } sizes[] = {
+        {"y", BYTES_BY_W}, {"b", 1}, {"w", 2}, {"d", 4}, {"ss", 4}, {"q", 8}, {"sd", 8}, {"dq", 16},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
+        if (strcmp(sizes[i].size, size) == 0)
+            return sizes[i].bytes;
+    return row->vector == VECTOR_VEX ? BYTES_BY_LENGTH : 16;
+}
+
+/* What a vector row asks of emit_vector(). False: operands of another kind, or nothing that this host has. */
 static bool describe_vector(const struct insn_row *row, enum action action, struct emit_vector *v)
 {
     static const u8 prefixes[] = {[PREFIX_66] = 0x66, [PREFIX_F3] = 0xf3, [PREFIX_F2] = 0xf2};
-    *v = (struct emit_vector){.opcode = (u32)prefixes[row->prefix] << 16 | (u32)row->map << 8 | row->opcode};
-    if (row->vector != VECTOR_LEGACY || row->feature == 0 || !emit_vector_exists(row->feature))
+    bool has_vector = false, vex = row->vector == VECTOR_VEX;
+    *v = (struct emit_vector){.opcode = (u32)prefixes[row->prefix] << 16 | (u32)row->map << 8 | row->opcode, .vex = vex};
+    if (row->vector == VECTOR_EVEX || row->feature == 0 || !emit_vector_exists(row->feature) || is_special(row))
+        return false;
+    if (vex && !emit_vector_exists(FEATURE_AVX))
         return false;
     for (unsigned i = 0; i < row->operand_count; i++) {
         const struct row_operand *op = &row->operand[i];
-        bool writes = strchr(op->access, 'w') != NULL;
+        bool reads = strchr(op->access, 'r') != NULL, writes = strchr(op->access, 'w') != NULL;
+        has_vector |= op->letter && strchr("VWUH", op->letter);
         switch (op->letter) {
         case 'V': case 'G':
             v->reg = op->letter == 'V' ? PART_VECTOR : PART_GENERAL;
             v->writes_reg = writes;
-            v->reads_reg = action != ACT_VECTOR_WHOLE;
+            v->reads_reg = vex ? reads : action != ACT_VECTOR_WHOLE;
             break;
         case 'W': case 'U': case 'M': case 'E': case 'R':
             v->rm = op->letter == 'E' || op->letter == 'R' ? PART_GENERAL : PART_VECTOR;
             v->writes_rm = writes;
-            v->reads_rm = true;
-            if (strcmp(op->size, "y") != 0)
-                v->bytes = strcmp(op->size, "q") == 0 || strcmp(op->size, "sd") == 0 ? 8
-                         : strcmp(op->size, "d") == 0 || strcmp(op->size, "ss") == 0 ? 4 : 16;
+            v->reads_rm = !vex || reads;
+            v->bytes = operand_bytes(row, op->size);
             break;
+        case 'H':
+            v->reads_vvvv = reads;
+            v->writes_vvvv = writes;
+            break;
+        case 'L': v->reads_is4 = v->immediate = true; break;
         case 'I': v->immediate = true; break;
-        default: return false;
+        default:
+            if (strcmp(op->fixed, "XMM0") != 0 || writes)
+                return false;
+            v->reads_v0 = true;
         }
     }
-    v->aligned = v->bytes == 16 && strncmp(row->family_name, "movu_", 5) != 0;
-    v->relation = strstr(row->family_name, "comis") != NULL;
-    return true;
+    v->aligned = vex ? strncmp(row->family_name, "vmova", 5) == 0 : v->bytes == 16 && strncmp(row->family_name, "movu_", 5) != 0;
+    v->relation = strstr(row->family_name, "comis") || strstr(row->family_name, "test");
+    return has_vector && v->relation == (row->flags[0] != 0) && !(v->reg == PART_GENERAL && v->rm == PART_GENERAL);
 }
 
 /* Which status flags a row reads and writes, from its flags column ("r:C w:OSZAPC u:A"). */
@@ -185,7 +202,12 @@ bool jit_translate_init(void)
         for (unsigned k = 0; k < ARRAY_SIZE(families); k++)
             if (strcmp(families[k].name, row->family_name) == 0)
                 rows[i].action = families[k].action, rows[i].arg = families[k].arg;
-        if (is_vector((enum action)rows[i].action) && !describe_vector(row, (enum action)rows[i].action, &vectors[i]))
+        bool described = describe_vector(row, (enum action)rows[i].action, &vectors[i]);
+        if (is_vector((enum action)rows[i].action) && !described)
+            rows[i].action = ACT_CALL;
+        else if (rows[i].action == ACT_CALL && described)
+            rows[i].action = ACT_VECTOR;
+        else if (rows[i].action == ACT_ZERO_UPPER && !emit_vector_exists(FEATURE_AVX))
             rows[i].action = ACT_CALL;
         if (strstr(row->name, "MXCSR"))
             rows[i].action = ACT_LEAVE; /* while vector instructions run on the host it has the newest flags */
@@ -372,8 +394,10 @@ static struct place rm_of(const struct insn *in, bool byte)
 static void emit_vector_of(struct emit *e, const struct insn *in, enum action action)
 {
     struct emit_vector v = vectors[in->row];
-    if (v.bytes == 0)
-        v.bytes = in->flags & INSN_REX_W ? 8 : 4;
+    if (v.bytes == BYTES_BY_W)
+        v.bytes = in->flags & INSN_REX_W && in->flags & INSN_64 ? 8 : 4;
+    else if (v.bytes == BYTES_BY_LENGTH)
+        v.bytes = (u8)(16u << in->vl);
     if (action == ACT_VECTOR_WHOLE_MEM)
         v.reads_reg = !(in->flags & INSN_MEM);
     emit_vector(e, &v);
@@ -429,6 +453,7 @@ static void emit_one(struct emit *e, const struct insn *in, enum action action, 
     case ACT_POP_E: emit_pop(e, in->rm); break;
     case ACT_LEAVE_FRAME: emit_leave(e); break;
     case ACT_VECTOR: case ACT_VECTOR_WHOLE: case ACT_VECTOR_WHOLE_MEM: emit_vector_of(e, in, action); break;
+    case ACT_ZERO_UPPER: emit_zero_upper(e); break;
     case ACT_SET: emit_set(e, arg, rm); break;
     case ACT_MOVE_IF: emit_move_if(e, arg, osz, in->reg, rm); break;
     case ACT_JUMP_IF: emit_jump_if(e, arg, target); break;
@@ -536,6 +561,20 @@ static bool is_loop(const struct block *block, unsigned count, const struct plan
     return false;
 }
 
+/* Which kinds of vector instructions the block has: enum jit_fp. */
+static unsigned vector_kinds(const struct block *block, unsigned count, const struct plan *plan)
+{
+    unsigned kinds = 0;
+    for (unsigned i = 0; i < count; i++) {
+        enum action action = plan->action[i];
+        if (action == ACT_ZERO_UPPER || (is_vector(action) && vectors[block->insn[i].row].vex))
+            kinds |= JIT_FP_AVX;
+        else if (is_vector(action))
+            kinds |= JIT_FP_SSE;
+    }
+    return kinds;
+}
+
 /* The vector registers of a loop. */
 static u32 loop_vectors(const struct block *block, unsigned count, const struct plan *plan)
 {
@@ -549,6 +588,11 @@ static u32 loop_vectors(const struct block *block, unsigned count, const struct 
             used |= 1u << in->reg;
         if (v->rm == PART_VECTOR && !(in->flags & INSN_MEM))
             used |= 1u << in->rm;
+        if (v->reads_vvvv || v->writes_vvvv)
+            used |= 1u << in->vvvv;
+        if (v->reads_is4)
+            used |= 1u << (in->imm >> 4 & (in->flags & INSN_64 ? 15 : 7));
+        used |= v->reads_v0;
     }
     return used;
 }
@@ -607,7 +651,8 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full)
     for (unsigned i = 0; i < count; i++)
         plan_late(block, count, &plan, i);
     find_patterns(block, count, &plan);
-    struct emit *e = emit_open(jit, block, count, jit->used, loop_vectors(block, count, &plan), plan.start_kills);
+    struct emit *e = emit_open(jit, block, count, jit->used, vector_kinds(block, count, &plan), loop_vectors(block, count, &plan),
+                               plan.start_kills);
     unsigned offset = (unsigned)(block->ram_off & 0xfff), i;
     bool ended = false;
     for (i = 0; i < count && !ended; i++) {

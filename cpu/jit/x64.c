@@ -12,7 +12,9 @@
  */
 #include "cpu/jit/x64_asm.h"
 
+#include "cpu/features.h"
 #include "cpu/interp.h"
+#include "cpu/model.h"
 #include "mmu/tlb.h"
 
 #include <stdlib.h>
@@ -74,6 +76,8 @@ static u32 make_exit(struct emit *e)
     x64_op(e, 0x09, OSZ_32, RAX, rm_cpu(OFF(fpu.mxcsr)));
     x64_op(e, 0x1ae, OSZ_32, 2, rm_cpu(OFF(jit.host_mxcsr)));
     x64_store_imm(e, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
+    if (x64_has_avx())
+        x64_vzeroupper(e);
     x64_here(e, skip);
     x64_op(e, 0x8b, OSZ_32, RAX, rm_reg(R11));
     x64_load(e, RSP, rm_cpu(OFF(jit.frames)));
@@ -118,6 +122,8 @@ static void make_handler(struct emit *e, u32 leave)
     x64_load_imm(e, RSI, (u64)(uintptr_t)e->jit->sites);
     x64_op(e, 0x01, OSZ_64, R11, rm_reg(RSI));
     x64_alu_imm(e, 5, OSZ_64, rm_reg(RSP), 8);
+    if (x64_has_avx())
+        x64_vzeroupper(e);
     call_c(e, (u64)(uintptr_t)jit_call_handler);
     x64_alu_imm(e, 0, OSZ_64, rm_reg(RSP), 8);
     x64_op(e, 0x84, OSZ_8, RAX, rm_reg(RAX));
@@ -158,6 +164,8 @@ static void make_carry(struct emit *e)
 static void make_fp(struct emit *e)
 {
     e->stub_fp = (u32)emit_at(e);
+    x64_alu_imm(e, 7, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
+    u32 known = x64_jump_if(e, CC_NE); /* it has been asked already, and vectors may be in registers */
     spill(e);
     x64_push(e, T0);
     call_c(e, (u64)(uintptr_t)jit_fp_begin);
@@ -168,6 +176,7 @@ static void make_fp(struct emit *e)
     x64_op(e, 0x1ae, OSZ_32, 3, rm_cpu(OFF(jit.host_mxcsr)));
     x64_op(e, 0x1ae, OSZ_32, 2, rm_cpu(OFF(jit.mxcsr)));
     x64_here(e, refused);
+    x64_here(e, known);
     x64_return(e);
 }
 
@@ -298,16 +307,24 @@ void x64_slow_if(struct emit *e, unsigned cc, bool leaves)
     *s = (struct slow){.at = x64_jump_if(e, cc), .site = x64_site_before(e), .leaves = leaves, .dirty = e->dirty, .late = e->late};
 }
 
-void x64_vectors_gate(struct emit *e)
+static void test_fp(struct emit *e, unsigned kind)
 {
-    if (e->fp_ready)
-        return;
-    x64_alu_imm(e, 7, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
-    struct slow *s = &e->slow[e->slow_count++];
-    *s = (struct slow){.at = x64_jump_if(e, CC_E), .site = x64_site_before(e), .gate = true, .late = e->late};
-    s->resume = (u32)emit_at(e);
-    e->host = 0;
-    e->fp_ready = true;
+    x64_op(e, 0xf6, OSZ_8, 0, rm_cpu(OFF(jit.fp)));
+    put8(e, kind);
+}
+
+void x64_vectors_gate(struct emit *e, enum jit_fp kinds)
+{
+    for (unsigned kind = JIT_FP_SSE; kind <= JIT_FP_AVX; kind <<= 1) {
+        if (!(kinds & ~e->fp_ready & kind))
+            continue;
+        test_fp(e, kind);
+        struct slow *s = &e->slow[e->slow_count++];
+        *s = (struct slow){.at = x64_jump_if(e, CC_E), .site = x64_site_before(e), .gate = (u8)kind, .dirty = e->dirty, .late = e->late};
+        s->resume = (u32)emit_at(e);
+        e->host = 0;
+        e->fp_ready |= (u8)kind;
+    }
 }
 
 /* reg = the address; flags stay. */
@@ -369,7 +386,7 @@ static void make_slow(struct emit *e, const struct slow *s)
     }
     if (s->gate) {
         x64_call(e, e->stub_fp);
-        x64_alu_imm(e, 7, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
+        test_fp(e, s->gate);
         x64_patch(e, x64_jump_if(e, CC_NE), s->resume);
         x64_leave_at(e, s->site);
         return;
@@ -564,6 +581,7 @@ void emit_handler(struct emit *e)
     x64_call(e, e->stub_handler);
     e->host = 0;
     e->carry_clear = false;
+    e->zmm_cleared = 0;
     e->known = -1;
     e->cc_op = CC_CORE;
 }
@@ -580,7 +598,8 @@ void emit_leave_for(struct emit *e)
  * successor at the same place: whoever was linked to the old one finds the new one. */
 #define ENTRY_OFFSET 16u
 
-struct emit *emit_open(struct jit *jit, struct block *block, unsigned count, size_t at, u32 loop_vectors, bool start_kills)
+struct emit *emit_open(struct jit *jit, struct block *block, unsigned count, size_t at, unsigned vectors, u32 loop_vectors,
+                       bool start_kills)
 {
     struct emit *e = jit->emit;
     jit_memory_open(&jit->memory);
@@ -594,11 +613,14 @@ struct emit *emit_open(struct jit *jit, struct block *block, unsigned count, siz
     e->host = 0;
     e->known = e->cc_op = e->flag_slow = -1;
     e->slow_count = e->taken_count = 0;
-    e->fp_ready = e->carry_clear = false;
-    e->cached = e->dirty = 0;
+    e->carry_clear = false;
+    e->wide = vectors & JIT_FP_AVX;
+    e->has_zmm = cpu_has(&jit->cpus[0], FEATURE_AVX512F);
+    e->fp_ready = 0;
+    e->cached = e->dirty = e->zmm_cleared = 0;
     e->late.kind = CC_CORE;
     e->start_kills = start_kills;
-    e->loop_vectors = loop_vectors & ((1u << VECTORS) - 1);
+    e->loop_vectors = loop_vectors;
     e->cur = (struct emit_insn){.in = &block->insn[0], .offset = (unsigned)(block->ram_off & 0xfff)};
     unsigned offset = (unsigned)(block->ram_off & 0xfff);
     x64_leave_at(e, x64_site(e, NULL, offset, 0, (u32)e->start + 1, true));
@@ -608,7 +630,7 @@ struct emit *emit_open(struct jit *jit, struct block *block, unsigned count, siz
     u32 out = x64_jump_if(e, CC_S);
     e->slow[e->slow_count++] = (struct slow){.at = out, .site = x64_site(e, NULL, offset, count, 0, false), .leaves = true};
     if (e->loop_vectors) {
-        x64_vectors_gate(e);
+        x64_vectors_gate(e, (enum jit_fp)vectors);
         x64_vectors_load(e, e->loop_vectors);
         e->cached = e->dirty = e->loop_vectors;
     }

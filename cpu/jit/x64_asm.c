@@ -56,6 +56,23 @@ void x64_byte_op(struct emit *e, unsigned opcode, unsigned reg, struct rm rm)
     modrm(e, reg, rm);
 }
 
+void x64_vex(struct emit *e, u32 opcode, bool w, unsigned length, unsigned reg, unsigned vvvv, struct rm rm)
+{
+    unsigned prefix = opcode >> 16 & 0xff, map = opcode >> 8 & 0xff;
+    unsigned last = (~vvvv & 15) << 3 | length << 2 | (prefix == 0x66 ? 1u : prefix == 0xf3 ? 2u : prefix == 0xf2 ? 3u : 0);
+    bool index = rm.memory && rm.index != NO_REG && rm.index & 8, base = rm.base != NO_REG && rm.base & 8;
+    if (map == 1 && !w && !index && !base) {
+        put8(e, 0xc5);
+        put8(e, (reg & 8 ? 0 : 0x80) | last);
+    } else {
+        put8(e, 0xc4);
+        put8(e, (reg & 8 ? 0 : 0x80) | (index ? 0 : 0x40) | (base ? 0 : 0x20) | map);
+        put8(e, (w ? 0x80 : 0) | last);
+    }
+    put8(e, opcode & 0xff);
+    modrm(e, reg, rm);
+}
+
 void x64_alu_imm(struct emit *e, unsigned digit, unsigned osz, struct rm rm, i64 imm)
 {
     if (osz == OSZ_8) {

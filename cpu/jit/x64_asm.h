@@ -44,7 +44,7 @@ struct slow {
     u32 miss;                  /* number of the count of misses, 0: none */
     bool leaves;               /* leaves before the instruction instead of calling its handler */
     bool flags;                /* the host's flags are wanted behind it */
-    bool gate;                 /* asks for vector instructions */
+    u8 gate;                   /* asks for these vector instructions (enum jit_fp) */
     bool deep;                 /* there are too many frames of calls */
     bool unmatched;            /* a return that is not the newest call's, which releases … */
     u16 release;               /* … so many bytes more than the address */
@@ -84,8 +84,11 @@ struct emit {
     unsigned taken_count;
     /* The common routines: offsets in the memory. */
     u32 stub_enter, stub_exit, stub_handler, stub_flags, stub_carry, stub_fp, stub_recent[2], stub_miss;
-    /* Vector registers: guest n in host n, for n < VECTORS. Which are loaded, and which differ from memory. */
-    bool fp_ready;             /* vector instructions were found to be allowed */
+    /* Vector registers: guest n in host n. Which are loaded, and which differ from memory: their low 16 bytes, or 32 in a `wide` block. */
+    bool wide;                 /* the block has VEX-encoded instructions */
+    bool has_zmm;              /* the guest has vectors of 64 bytes, of which those instructions clear what lies above 32 … */
+    u32 zmm_cleared;           /* … as they have already in these registers */
+    u8 fp_ready;               /* which vector instructions were found to be allowed (enum jit_fp) */
     u32 cached, dirty;
     struct late late;
     bool start_kills;          /* flags are dead at the block's start */
@@ -111,6 +114,8 @@ static inline void put64(struct emit *e, u64 v) { store64(e->p, v); e->p += 8; }
 void x64_op(struct emit *e, u64 opcode, unsigned osz, unsigned reg, struct rm rm);
 /* A byte instruction without REX: 4 to 7 are AH, CH, DH, BH as registers. */
 void x64_byte_op(struct emit *e, unsigned opcode, unsigned reg, struct rm rm);
+/* The same encoded with VEX. length: 0 for 128 bits, 1 for 256; an unused vvvv is 0. */
+void x64_vex(struct emit *e, u32 opcode, bool w, unsigned length, unsigned reg, unsigned vvvv, struct rm rm);
 static inline void x64_load(struct emit *e, unsigned reg, struct rm rm) { x64_op(e, 0x8b, OSZ_64, reg, rm); }
 static inline void x64_store(struct emit *e, struct rm rm, unsigned reg) { x64_op(e, 0x89, OSZ_64, reg, rm); }
 static inline void x64_move(struct emit *e, unsigned to, unsigned from) { if (to != from) x64_load(e, to, rm_reg(from)); }
@@ -169,14 +174,23 @@ static inline struct rm x64_operand(struct emit *e, unsigned bytes, bool write)
 /* The instruction leaves other flags than were there: what the host holds of them. */
 void x64_flags_left(struct emit *e, u32 host);
 
-#define VECTORS 14                     /* host registers 14 and 15 are temporaries */
+#define VECTORS 16u
 #define OFF_V(n) ((i32)(offsetof(struct cpu, fpu.v) + 64 * (size_t)(n)) - BIAS)
-/* Vector instructions may run from here on, or the code leaves before the instruction. */
-void x64_vectors_gate(struct emit *e);
+/* Vector instructions of these kinds may run from here on, or the code leaves before the instruction. */
+void x64_vectors_gate(struct emit *e, enum jit_fp kinds);
+/* Is there AVX on this host? */
+bool x64_has_avx(void);
+void x64_vzeroupper(struct emit *e);
 void x64_vectors_store(struct emit *e, u32 set);
 void x64_vectors_load(struct emit *e, u32 set);
 /* The end of what is kept in vector registers: all is in memory. Flags stay. */
-static inline void x64_vectors_flush(struct emit *e) { x64_vectors_store(e, e->dirty); e->dirty = e->cached = 0; }
+static inline void x64_vectors_flush(struct emit *e)
+{
+    x64_vectors_store(e, e->dirty);
+    if (e->wide && e->cached)
+        x64_vzeroupper(e);
+    e->dirty = e->cached = 0;
+}
 /* Flags that are kept late go to memory; T0, T1 and the host's flags change. */
 void x64_late_store(struct emit *e, const struct late *late);
 /* … or memory says in which registers they are, if that is allowed and possible. */

@@ -1,48 +1,70 @@
-/* The x86-64 back end: SSE instructions of the guest are the same instructions of the host, on registers that hold the guest's for as long as a
- * block runs (guest n in host n; 14 and 15 go through memory).
+/* The x86-64 back end: SSE and AVX instructions of the guest are the same instructions of the host, on registers that hold the guest's
+ * for as long as a block runs (guest n in host n): their 16 low bytes, or 32 in blocks that have VEX-encoded instructions.
  *
  * Kept true: they run only while the guest's MXCSR masks every exception; the host's MXCSR then has the guest's rounding, DAZ and FZ, and
- * gathers the guest's flags until the code is left. Otherwise, and where CR0 or CR4 forbid them, their handlers run.
+ * gathers the guest's flags until the code is left. Otherwise, and where CR0, CR4 or XCR0 forbid them, their handlers run.
  */
 #include "cpu/jit/x64_asm.h"
 
 #include "cpu/features.h"
 
+#include <cpuid.h>
+
+/* MOVUPS of 16 bytes, or VMOVUPS of 32 in blocks that have VEX-encoded instructions. */
+static void move_vector(struct emit *e, bool store, unsigned n)
+{
+    if (e->wide)
+        x64_vex(e, 0x110 | store, false, 1, n, 0, rm_cpu(OFF_V(n)));
+    else
+        x64_op(e, 0x110 | store, OSZ_32, n, rm_cpu(OFF_V(n)));
+}
+
 void x64_vectors_store(struct emit *e, u32 set)
 {
     for (unsigned n = 0; n < VECTORS; n++)
         if (set >> n & 1)
-            x64_op(e, 0x111, OSZ_32, n, rm_cpu(OFF_V(n)));
+            move_vector(e, true, n);
 }
 
 void x64_vectors_load(struct emit *e, u32 set)
 {
     for (unsigned n = 0; n < VECTORS; n++)
         if (set >> n & 1)
-            x64_op(e, 0x110, OSZ_32, n, rm_cpu(OFF_V(n)));
+            move_vector(e, false, n);
 }
 
-/* The host register of guest vector n, loaded if its value matters; `temporary` for those that have none. */
-static unsigned vector(struct emit *e, unsigned n, bool reads, unsigned temporary)
+/* Vector n was changed, by an instruction that clears all above if `vex`. */
+static void wrote_vector(struct emit *e, unsigned n, bool vex)
 {
-    if (n >= VECTORS) {
-        if (reads)
-            x64_op(e, 0x110, OSZ_32, temporary, rm_cpu(OFF_V(n)));
-        return temporary;
-    }
-    if (reads && !(e->cached >> n & 1))
-        x64_vectors_load(e, 1u << n);
-    e->cached |= 1u << n;
-    return n;
+    e->dirty |= 1u << n;
+    if (!vex || !e->has_zmm || e->zmm_cleared >> n & 1)
+        return;
+    for (i32 i = 32; i < 64; i += 8)
+        x64_store_imm(e, OSZ_64, rm_cpu(OFF_V(n) + i), 0);
+    e->zmm_cleared |= 1u << n;
 }
 
-static void written(struct emit *e, unsigned n, unsigned host)
+void x64_vzeroupper(struct emit *e)
 {
-    if (n >= VECTORS)
-        x64_op(e, 0x111, OSZ_32, host, rm_cpu(OFF_V(n)));
-    else
-        e->dirty |= 1u << n;
+    put8(e, 0xc5);
+    put8(e, 0xf8);
+    put8(e, 0x77);
 }
+
+/* CPUID's leaf 7, which __builtin_cpu_supports() does not know all of with every compiler. reg: 1 EBX, 2 ECX. */
+static bool leaf_7(unsigned reg, unsigned bit)
+{
+    unsigned r[4] = {0};
+    return __get_cpuid_count(7, 0, &r[0], &r[1], &r[2], &r[3]) && r[reg] >> bit & 1;
+}
+
+static bool leaf_1_ecx(unsigned bit)
+{
+    unsigned r[4] = {0};
+    return __get_cpuid(1, &r[0], &r[1], &r[2], &r[3]) && r[2] >> bit & 1;
+}
+
+bool x64_has_avx(void) { return __builtin_cpu_supports("avx"); }
 
 bool emit_vector_exists(unsigned feature)
 {
@@ -52,6 +74,16 @@ bool emit_vector_exists(unsigned feature)
     case FEATURE_SSSE3: return __builtin_cpu_supports("ssse3");
     case FEATURE_SSE4_1: return __builtin_cpu_supports("sse4.1");
     case FEATURE_SSE4_2: return __builtin_cpu_supports("sse4.2");
+    case FEATURE_AES: return leaf_1_ecx(25);
+    case FEATURE_PCLMULQDQ: return leaf_1_ecx(1);
+    case FEATURE_SHA: return leaf_7(1, 29);
+    case FEATURE_GFNI: return leaf_7(2, 8);
+    case FEATURE_AVX: return x64_has_avx();
+    case FEATURE_AVX2: return __builtin_cpu_supports("avx2");
+    case FEATURE_FMA: return __builtin_cpu_supports("fma");
+    case FEATURE_F16C: return x64_has_avx() && leaf_1_ecx(29);
+    case FEATURE_VAES: return x64_has_avx() && leaf_7(2, 9);
+    case FEATURE_VPCLMULQDQ: return x64_has_avx() && leaf_7(2, 10);
     default: return false;
     }
 }
@@ -69,51 +101,74 @@ static void keep_relation(struct emit *e)
     x64_flags_left(e, FL_STATUS);
 }
 
+/* CMPPS and its like: the SDM reserves the upper bits, the handlers ignore them. Outside 64-bit code there are eight registers. */
+static u8 immediate_of(const struct insn *in, const struct emit_vector *v)
+{
+    if (v->reads_is4)
+        return (u8)in->imm & (in->flags & INSN_64 ? 0xff : 0x7f);
+    if ((v->opcode & 0xffff) == 0x1c2)
+        return (u8)in->imm & (v->vex ? 31 : 7);
+    return (u8)in->imm;
+}
+
 void emit_vector(struct emit *e, const struct emit_vector *v)
 {
     const struct insn *in = e->cur.in;
-    bool memory = in->flags & INSN_MEM;
-    struct rm rm = {0};
-    x64_vectors_gate(e);
+    bool memory = in->flags & INSN_MEM, general = v->reg == PART_GENERAL || v->rm == PART_GENERAL;
+    bool w = in->flags & INSN_REX_W && (!general || in->flags & INSN_64);
+    struct rm rm = rm_reg(in->rm);
+    x64_vectors_gate(e, v->vex ? JIT_FP_AVX : JIT_FP_SSE);
     if (memory) {
         rm = x64_address(e);
         if (v->aligned) {
             x64_lea(e, OSZ_64, T0, rm);
             rm = rm_at(T0, 0);
             x64_op(e, 0xf6, OSZ_8, 0, rm_reg(T0));
-            put8(e, 15);
+            put8(e, v->bytes - 1u);
             x64_slow_if(e, CC_NE, false);
         }
         rm = x64_translate(e, rm, v->bytes, v->writes_rm, false);
     }
-    unsigned general = v->reg == PART_GENERAL ? in->reg : in->rm, reg, host_rm = 0, osz = OSZ_32;
-    if (!memory && v->rm == PART_VECTOR) {     /* first: the destination may be the same register and not be read */
-        host_rm = vector(e, in->rm, v->reads_rm, 15);
-        rm = rm_reg(host_rm);
-    } else if (!memory) {
-        rm = guest(general);
-    }
-    if (v->reg == PART_VECTOR)
-        reg = vector(e, in->reg, v->reads_reg, 14);
-    else if (v->reg == PART_GENERAL)
-        reg = pinned(general) ? x64_pin[general] : T1;
-    else
+    /* What is read first, since the destination may be the same register. A legacy encoding keeps what lies above 16 bytes. */
+    bool keeps = e->wide && !v->vex, reg_vector = v->reg == PART_VECTOR, rm_vector = !memory && v->rm == PART_VECTOR;
+    u32 reads = (reg_vector && (v->reads_reg || keeps) ? 1u << in->reg : 0) | (rm_vector && (v->reads_rm || keeps) ? 1u << in->rm : 0) |
+                (v->reads_vvvv ? 1u << in->vvvv : 0) | (v->reads_is4 ? 1u << (immediate_of(in, v) >> 4) : 0) | v->reads_v0;
+    x64_vectors_load(e, reads & ~e->cached);
+    e->cached |= reads | (reg_vector ? 1u << in->reg : 0) | (rm_vector ? 1u << in->rm : 0) | (v->writes_vvvv ? 1u << in->vvvv : 0);
+    unsigned g = v->reg == PART_GENERAL ? in->reg : in->rm, reg = in->reg;
+    bool writes_general = v->reg == PART_GENERAL ? v->writes_reg : !memory && v->rm == PART_GENERAL && v->writes_rm;
+    if (v->reg == PART_GENERAL)
+        reg = pinned(g) ? x64_pin[g] : T1;
+    else if (v->reg == PART_NONE)
         reg = in->modrm >> 3 & 7;
-    if (v->reg == PART_GENERAL || v->rm == PART_GENERAL)
-        osz = in->flags & INSN_REX_W ? OSZ_64 : OSZ_32;
-    if (!memory && v->rm == PART_GENERAL && v->writes_rm && !pinned(general))
-        rm = rm_reg(T1);
-    x64_op(e, v->opcode, osz, reg, rm);
-    if (v->immediate)                  /* CMPPS and its like: the SDM reserves the upper bits, the handlers ignore them */
-        put8(e, (u8)in->imm & ((v->opcode & 0xffff) == 0x1c2 ? 7 : 0xff));
-    if (v->reg == PART_GENERAL && v->writes_reg && !pinned(general))
-        x64_store(e, guest(general), T1);
-    if (!memory && v->rm == PART_GENERAL && v->writes_rm && !pinned(general))
-        x64_store(e, guest(general), T1);
-    if (v->reg == PART_VECTOR && v->writes_reg)
-        written(e, in->reg, reg);
-    if (!memory && v->rm == PART_VECTOR && v->writes_rm)
-        written(e, in->rm, host_rm);
+    if (!memory && v->rm == PART_GENERAL)
+        rm = writes_general && !pinned(g) ? rm_reg(T1) : guest(g);
+    if (v->vex)
+        x64_vex(e, v->opcode, w, in->vl, reg, v->reads_vvvv || v->writes_vvvv ? in->vvvv : 0, rm);
+    else
+        x64_op(e, v->opcode, general && w ? OSZ_64 : OSZ_32, reg, rm);
+    if (v->immediate)
+        put8(e, immediate_of(in, v));
+    if (writes_general && !pinned(g))
+        x64_store(e, guest(g), T1);
+    if (reg_vector && v->writes_reg)
+        wrote_vector(e, in->reg, v->vex);
+    if (rm_vector && v->writes_rm)
+        wrote_vector(e, in->rm, v->vex);
+    if (v->writes_vvvv)
+        wrote_vector(e, in->vvvv, v->vex);
     if (v->relation)
         keep_relation(e);
+}
+
+void emit_zero_upper(struct emit *e)
+{
+    x64_vectors_gate(e, JIT_FP_AVX);
+    x64_vectors_flush(e);
+    x64_vex(e, 0x6601ef, false, 0, 0, 0, rm_reg(0));
+    for (unsigned n = 0; n < (e->word == OSZ_64 ? 16 : 8); n++) {
+        x64_vex(e, 0x111, false, 0, 0, 0, rm_cpu(OFF_V(n) + 16));
+        if (e->has_zmm)
+            x64_vex(e, 0x111, false, 1, 0, 0, rm_cpu(OFF_V(n) + 32));
+    }
 }

@@ -3,6 +3,8 @@
  */
 #include "generate_code.h"
 
+#include "cpu/table.h"
+
 static u64 state;
 static bool code32;
 
@@ -129,8 +131,14 @@ static void immediate(struct program *p, unsigned osz)
     bytes(p, v, osz == 0 ? 1 : osz == 1 ? 2 : 4);
 }
 
+static void table_vector(struct program *p, const struct ground *g);
+
 static void vector(struct program *p, const struct ground *g)
 {
+    if (below(2)) {
+        table_vector(p, g);
+        return;
+    }
     static const struct { u8 prefix, opcode; bool store; } plain[] = {
         {0, 0x10, 0}, {0, 0x11, 1}, {0, 0x28, 0}, {0, 0x29, 1}, {0x66, 0x6f, 0}, {0xf3, 0x6f, 0}, {0x66, 0x7f, 1}, {0xf3, 0x7f, 1},
         {0xf2, 0x10, 0}, {0xf2, 0x11, 1}, {0xf3, 0x10, 0}, {0xf3, 0x11, 1}, {0x66, 0xd6, 1}, {0xf3, 0x7e, 0}, {0, 0x14, 0}, {0x66, 0x14, 0},
@@ -167,6 +175,58 @@ static void vector(struct program *p, const struct ground *g)
         byte(p, 0x66);
         encode(p, &f, osz, 0, 1, load ? 0x6e : 0x7e, false);
     }
+}
+
+/* Rows of the table for `table_vector`: SSE and what is encoded with VEX. */
+static bool is_vector_row(const struct insn_row *row)
+{
+    bool vector = row->vector == VECTOR_VEX;
+    for (unsigned i = 0; i < row->operand_count && row->vector == VECTOR_LEGACY; i++)
+        vector |= row->operand[i].letter && strchr("VWU", row->operand[i].letter);
+    return vector && !(row->attr & ROW_VSIB) && row->modrm != MODRM_FIXED && row->plus_r == 0;
+}
+
+/* Any instruction of these, with any operands. */
+static void table_vector(struct program *p, const struct ground *g)
+{
+    const struct insn_row *row;
+    do
+        row = &insn_rows[below(insn_row_count)];
+    while (!is_vector_row(row));
+    bool memory = row->mem_only || (!row->reg_only && below(2)), general = row->gpr_reg;
+    for (unsigned i = 0; i < row->operand_count; i++)
+        general |= row->operand[i].letter == 'G';
+    unsigned reg = row->modrm == MODRM_DIGIT ? row->modrm_value : general ? target_register() : below(16);
+    struct form f = form_of(g, reg, memory, below(4) ? below(16) : target_register(), row->mem_dest);
+    if (memory && below(2)) {          /* aligned */
+        f = (struct form){.rex = f.rex & 4, .modrm = (f.modrm & 0x38) | 4, .sib = 0x25, .has_sib = true, .disp_bytes = 4};
+        f.disp = (u32)((g->data + below(g->data_size)) & ~31ull);
+    }
+    unsigned prefix = row->prefix == PREFIX_66 ? 0x66 : row->prefix == PREFIX_F3 ? 0xf3 : row->prefix == PREFIX_F2 ? 0xf2 : 0;
+    if (row->vector == VECTOR_LEGACY) {
+        if (prefix)
+            byte(p, prefix);
+        unsigned rex = f.rex | (row->w == 1 || (row->w < 0 && below(4) == 0) ? 8 : 0);
+        if (!code32 && rex)
+            byte(p, 0x40 | rex);
+        byte(p, 0x0f);
+        if (row->map > 1)
+            byte(p, row->map == 2 ? 0x38 : 0x3a);
+    } else {
+        unsigned vvvv = row->uses_vvvv ? below(4) ? below(16) : target_register() : 0;
+        unsigned pp = prefix == 0x66 ? 1 : prefix == 0xf3 ? 2 : prefix == 0xf2 ? 3 : 0;
+        unsigned w = row->w >= 0 ? (unsigned)row->w : below(2), l = row->lengths == 1 ? 0 : row->lengths == 2 ? 1 : below(2);
+        byte(p, 0xc4);
+        byte(p, (code32 ? 0xe0 : (~f.rex & 7) << 5) | row->map);
+        byte(p, w << 7 | (~(code32 ? vvvv & 7 : vvvv) & 15) << 3 | l << 2 | pp);
+    }
+    byte(p, row->opcode);
+    byte(p, f.modrm);
+    if (f.has_sib)
+        byte(p, f.sib);
+    bytes(p, f.disp, f.disp_bytes);
+    if (row->imm != IMM_NONE)
+        byte(p, below(256));
 }
 
 static void branch(struct program *p)

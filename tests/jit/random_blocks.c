@@ -10,6 +10,7 @@
  */
 #include "cpu/block.h"
 #include "cpu/event.h"
+#include "cpu/features.h"
 #include "cpu/flags.h"
 #include "cpu/interp.h"
 #include "cpu/jit/jit.h"
@@ -40,6 +41,7 @@ struct rig {
     struct cpu *cpu;                   /* CPUS of them */
     struct interp *interp;
     bool interrupt[CPUS];
+    const char *model;
 };
 static struct rig rigs[ENGINES];
 
@@ -140,6 +142,31 @@ static void make_tables(void)
     store64(image + TSS + 4, STACK + 0x7ff0);
 }
 
+/* Vector registers, MXCSR (which masks everything, as a rule) and what of AVX is switched on. */
+static struct { u64 v[32][8]; u32 mxcsr; u64 xcr0; bool osxsave; } vectors;
+
+static void make_vectors(void)
+{
+    for (unsigned n = 0; n < 32; n++)
+        for (unsigned i = 0; i < 8; i++)
+            vectors.v[n][i] = below(3) ? random_next() : below(2) ? 0x3ff0000000000000ull + (random_next() >> 8) : 0;
+    vectors.mxcsr = below(8) ? 0x1f80 | (below(2) ? below(8) << 13 | below(2) << 6 : 0) : (u32)random_next() & 0xffff;
+    vectors.osxsave = below(16) != 0;
+    vectors.xcr0 = below(16) ? below(2) ? 7 : 0xe7 : 3;
+}
+
+static void set_vectors(struct cpu *cpu)
+{
+    unsigned registers = cpu_has(cpu, FEATURE_AVX512F) ? 32 : 16, words = registers == 32 ? 8 : cpu_has(cpu, FEATURE_AVX) ? 4 : 2;
+    for (unsigned n = 0; n < registers; n++)
+        memcpy(cpu->fpu.v[n], vectors.v[n], words * 8);
+    cpu->fpu.mxcsr = vectors.mxcsr;
+    if (words > 2 && vectors.osxsave) {
+        cpu->sys.cr4 |= CR4_OSXSAVE;
+        cpu->sys.xcr0 = registers == 32 ? vectors.xcr0 : vectors.xcr0 & 7;
+    }
+}
+
 /* Performance counters in a third of the rounds: cycles, instructions, seldom branches, with filters, near their overflow or not. */
 static struct { u64 fixed_ctrl, evtsel[3], start[4]; } counters;
 
@@ -189,6 +216,7 @@ static void make_round(bool *user)
     memcpy(image + start, program.bytes, program.size);
     *user = below(3) == 0;
     make_restart(*user);
+    make_vectors();
     make_counters();
 }
 
@@ -218,6 +246,7 @@ static void make_cpu(struct cpu *cpu, u64 dr7, u64 dr0)
     cpu->sys.dr7 = dr7;
     cpu->core.rip = RESTART;
     cpu->core.rsp = STACK + 0x7000;
+    set_vectors(cpu);
     set_counters(cpu);
     cpu_mode_update(cpu);
     tlb_flush_everything(cpu);
@@ -278,6 +307,19 @@ static bool run_slice(unsigned n, unsigned slice, bool interrupt)
     return true;
 }
 
+/* Of all its processors; what is decoded depends on it. */
+static void set_model(struct rig *rig, const char *name)
+{
+    char message[200];
+    if (rig->model == name)
+        return;
+    rig->model = name;
+    for (unsigned n = 0; n < CPUS; n++)
+        if (!cpu_model_set(&rig->cpu[n], name, message, sizeof(message)))
+            panic("random_blocks: %s", message);
+    interp_flush(rig->interp);
+}
+
 static u64 executed;
 
 static bool run_round(u64 seed)
@@ -291,7 +333,10 @@ static bool run_round(u64 seed)
         dr0 = below(2) ? start + program.starts[below(program.count)] : DATA + below(DATA_SIZE);
         dr7 |= 1 | (u64)(dr0 < DATA ? 0 : below(2) ? 0xf : 0xd) << 16;
     }
+    static const char *const models[] = {"base,+pmu,+pdcm", "haswell,+pmu", "max"};
+    const char *model = models[below(ARRAY_SIZE(models))];
     for (unsigned e = 0; e < ENGINES; e++) {
+        set_model(&rigs[e], model);
         bus_copy_to(&rigs[e].bus, 0, image, RAM);
         for (unsigned n = 0; n < CPUS; n++) {
             rigs[e].cpu[n].time.now = rigs[e].cpu[n].time.retired = 0;
@@ -332,7 +377,7 @@ static void set_up(void)
             cpu->board = &board;
             cpu->board_arg = rig;
             cpu->interp = rig->interp;
-            if (!cpu_model_set(cpu, "base,+pmu,+pdcm", message, sizeof(message)) || !tlb_init(cpu))
+            if (!cpu_model_set(cpu, "base", message, sizeof(message)) || !tlb_init(cpu))
                 panic("random_blocks: cannot set up: %s", message);
         }
         if (e > 0 && !jit_attach(rig->interp, rig->cpu, CPUS, e == 1)) {
