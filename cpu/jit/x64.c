@@ -643,13 +643,13 @@ const void *emit_entry(const struct emit *e) { return e->jit->memory.run + e->st
 size_t emit_close(struct emit *e)
 {
     for (unsigned i = 0; i < e->taken_count && !e->full; i++) {
-        if (e->p + 512 > e->limit || e->jit->site_count + 8 > JIT_SITES)
+        if (e->p + 1024 > e->limit || e->jit->site_count + 8 > JIT_SITES)
             e->full = true;
         else
             x64_make_taken(e, &e->taken[i]);
     }
     for (unsigned i = 0; i < e->slow_count && !e->full; i++) {
-        if (e->p + 512 > e->limit)
+        if (e->p + 1024 > e->limit)
             e->full = true;
         else
             make_slow(e, &e->slow[i]);
