@@ -149,6 +149,8 @@ size_t emit_common(struct jit *jit);
  * start are dead. */
 struct emit *emit_open(struct jit *jit, struct block *block, unsigned count, size_t at, unsigned vectors, u32 loop_vectors,
                        bool start_kills);
+/* The block's instructions have been emitted. True: the first *insns of them, a turn of its loop, are to be emitted once more. */
+bool emit_turn(struct emit *e, unsigned *insns);
 /* Where the block is entered. */
 const void *emit_entry(const struct emit *e);
 /* The bytes that it took; 0: there was no room. */

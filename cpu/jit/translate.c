@@ -632,6 +632,17 @@ static void find_patterns(const struct block *block, unsigned count, struct plan
             plan->pattern[i] = 0;
 }
 
+/* Instruction i, at `offset` in the page; returns the next one's. */
+static unsigned emit_planned(struct emit *e, const struct block *block, const struct plan *plan, unsigned i, unsigned offset)
+{
+    const struct insn *in = &block->insn[i];
+    struct emit_insn insn = {in, i, offset, plan->keep[i], plan->late[i], plan->late_over[i], plan->dead[i], plan->pattern[i]};
+    emit_begin(e, &insn);
+    emit_one(e, in, (enum action)plan->action[i], offset);
+    emit_end(e);
+    return offset + in->length;
+}
+
 bool jit_translate(struct jit *jit, struct block *block, bool *full)
 {
     unsigned count = 0;
@@ -656,12 +667,7 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full)
     unsigned offset = (unsigned)(block->ram_off & 0xfff), i;
     bool ended = false;
     for (i = 0; i < count && !ended; i++) {
-        const struct insn *in = &block->insn[i];
-        struct emit_insn insn = {in, i, offset, plan.keep[i], plan.late[i], plan.late_over[i], plan.dead[i], plan.pattern[i]};
-        emit_begin(e, &insn);
-        emit_one(e, in, (enum action)plan.action[i], offset);
-        emit_end(e);
-        offset += in->length;
+        offset = emit_planned(e, block, &plan, i, offset);
         ended = ends_block((enum action)plan.action[i]);
     }
     if (!ended && count < block->count) {
@@ -671,6 +677,12 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full)
         emit_end(e);
     } else if (!ended) {
         emit_continue(e, offset);
+    }
+    unsigned insns;
+    while (emit_turn(e, &insns)) {
+        offset = (unsigned)(block->ram_off & 0xfff);
+        for (i = 0; i < insns; i++)
+            offset = emit_planned(e, block, &plan, i, offset);
     }
     size_t bytes = emit_close(e);
     if (bytes == 0) {

@@ -292,7 +292,7 @@ u32 x64_site(struct emit *e, const struct insn *in, unsigned offset, unsigned re
 
 u32 x64_site_before(struct emit *e)
 {
-    return x64_site(e, e->cur.in, e->cur.offset, e->count - e->cur.index, 0, false);
+    return x64_site(e, e->cur.in, e->cur.offset, e->count - e->cur.index + e->prepaid, 0, false);
 }
 
 void x64_leave_at(struct emit *e, u32 site)
@@ -613,6 +613,7 @@ struct emit *emit_open(struct jit *jit, struct block *block, unsigned count, siz
     e->host = 0;
     e->known = e->cc_op = e->flag_slow = -1;
     e->slow_count = e->taken_count = 0;
+    e->turn = e->turn_insns = e->prepaid = 0;
     e->carry_clear = false;
     e->wide = vectors & JIT_FP_AVX;
     e->has_zmm = cpu_has(&jit->cpus[0], FEATURE_AVX512F);
@@ -636,6 +637,24 @@ struct emit *emit_open(struct jit *jit, struct block *block, unsigned count, siz
     }
     e->loop_at = emit_at(e);
     return e;
+}
+
+bool emit_turn(struct emit *e, unsigned *insns)
+{
+    if (e->turn_insns == 0 || e->turn == 2)
+        return false;
+    if (e->turn++ == 0) {
+        e->turns_at = emit_at(e);
+        x64_here(e, e->turns_from);
+    }
+    e->prepaid = e->turn == 1 ? e->turn_insns : 0;
+    e->host = 0;
+    e->known = e->cc_op = e->flag_slow = -1;
+    e->cached = e->dirty = e->zmm_cleared = 0;
+    e->late.kind = CC_CORE;
+    e->carry_clear = false;
+    *insns = e->turn_insns;
+    return true;
 }
 
 const void *emit_entry(const struct emit *e) { return e->jit->memory.run + e->start; }

@@ -17,7 +17,7 @@ enum { T0 = R10, T1 = R11, T2 = R12, LEFT = R13, CPU = RBP };
 #define OFF_R(n) ((i32)(offsetof(struct cpu, core.r) + 8 * (size_t)(n)) - BIAS)
 
 #define SLOW_MAX 128
-#define TAKEN_MAX 40
+#define TAKEN_MAX 80
 
 /* A register or [base + index << scale + disp]. */
 struct rm { bool memory; u8 base, index, scale; i32 disp; };
@@ -59,7 +59,9 @@ struct taken {
     unsigned offset;
     u32 dirty, cached;         /* vector registers as they are at the branch */
     struct late late;
-    bool spent;                /* the next turn of the loop has taken its instructions off, and there were not enough */
+    bool spent;                /* the next turn of the loop has taken its instructions off, and there were not enough … */
+    u8 overpaid;               /* … with so many more for the turn behind it */
+    bool rest;                 /* out of the loop from a further turn: what follows the loop stands behind its first one */
 };
 
 struct emit {
@@ -94,6 +96,12 @@ struct emit {
     bool start_kills;          /* flags are dead at the block's start */
     u32 loop_vectors;          /* those that stay loaded, and count as dirty, from turn to turn of the block's own loop … */
     size_t loop_at;            /* … which begins here, behind the entry */
+    /* Further turns of the loop, two at a time: */
+    unsigned turn;             /* being emitted; 0: the block itself */
+    unsigned turn_insns;       /* instructions of each, 0: there are none */
+    unsigned prepaid;          /* instructions that have been taken off for the turn behind this one */
+    u32 turns_from;            /* the first turn's branch to them */
+    size_t turns_at, rest_at;  /* where they begin, and what follows the loop */
     bool wrote_flags;
     bool carry_clear;          /* the guest's CF is 0 */
 };

@@ -72,6 +72,11 @@ void x64_make_taken(struct emit *e, const struct taken *t)
         return;
     }
     x64_here(e, t->at);
+    if (t->rest) {
+        x64_lea(e, OSZ_64, LEFT, rm_at(LEFT, (i32)t->refund));
+        x64_jump_back(e, (u32)e->rest_at);
+        return;
+    }
     if (late && t->target != (i64)start)
         x64_late_store(e, &t->late);
     else if (late && !e->start_kills)
@@ -79,7 +84,10 @@ void x64_make_taken(struct emit *e, const struct taken *t)
     if ((e->loop_vectors || late) && t->target == (i64)start) {
         x64_vectors_load(e, e->loop_vectors & ~t->cached);
         if (!t->spent) {
-            x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), (i64)(e->count - t->refund));
+            x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), (i64)e->count - (i64)t->refund);
+            x64_patch(e, x64_jump_if(e, CC_NS), (u32)e->loop_at);
+        } else if (t->overpaid) {
+            x64_alu_imm(e, 0, OSZ_64, rm_reg(LEFT), t->overpaid);
             x64_patch(e, x64_jump_if(e, CC_NS), (u32)e->loop_at);
         }
         if (e->start_kills)
@@ -104,19 +112,53 @@ void x64_make_taken(struct emit *e, const struct taken *t)
     x64_leave_at(e, x64_site(e, t->in, t->offset, 1, 0, false));
 }
 
+/* A loop of so many instructions is worth further turns. */
+#define TURN_INSNS 20u
+
+/* The branch on cc that ends a turn of the loop, where nothing but the next turn's instructions is to be taken off. The first turn goes on to two
+ * further ones, which take theirs off together: the fewer branches a loop has, the better the host runs it. */
+static void end_turn(struct emit *e, unsigned cc, struct taken *t)
+{
+    unsigned insns = e->cur.index + 1;
+    bool same = insns == e->turn_insns;
+    if (e->turn == 1 && same) {
+        t->rest = true;
+        t->refund = insns;
+        t->at = x64_jump_if(e, cc ^ 1);
+        return;
+    }
+    t->spent = true;
+    u32 over = x64_jump_if(e, cc ^ 1);
+    if (e->turn == 2 && same) {
+        x64_patch(e, over, (u32)e->rest_at);
+        x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), 2 * insns);
+        x64_patch(e, x64_jump_if(e, CC_NS), (u32)e->turns_at);
+        t->overpaid = (u8)insns;
+        t->at = x64_jump(e);
+        return;
+    }
+    if (e->turn == 0 && e->turn_insns == 0 && insns <= TURN_INSNS) {
+        e->turn_insns = insns;
+        x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), 2 * insns);
+        e->turns_from = x64_jump_if(e, CC_NS);
+        t->overpaid = (u8)insns;
+    } else {
+        x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), (i64)e->count - (i64)t->refund);
+        x64_patch(e, x64_jump_if(e, CC_NS), (u32)e->loop_at);
+    }
+    t->at = x64_jump(e);
+    x64_here(e, over);
+    if (e->turn == 0 && e->turn_insns == insns)
+        e->rest_at = emit_at(e);
+}
+
 void x64_branch_if(struct emit *e, unsigned cc, i64 target)
 {
     struct taken *t = &e->taken[e->taken_count++];
-    *t = (struct taken){.target = target, .refund = e->count - e->cur.index - 1, .in = e->cur.in, .offset = e->cur.offset, .dirty = e->dirty,
+    *t = (struct taken){.target = target, .refund = e->count - e->cur.index - 1 + e->prepaid, .in = e->cur.in, .offset = e->cur.offset, .dirty = e->dirty,
                         .cached = e->cached, .late = e->late};
     if (target == (i64)(e->block->ram_off & 0xfff) && e->late.kind != CC_CORE && e->start_kills && e->loop_vectors == 0) {
-        /* The loop's next turn, here: nothing but its instructions are to be taken off. */
-        u32 over = x64_jump_if(e, cc ^ 1);
-        x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), (i64)(e->count - t->refund));
-        x64_patch(e, x64_jump_if(e, CC_NS), (u32)e->loop_at);
-        t->spent = true;
-        t->at = x64_jump(e);
-        x64_here(e, over);
+        end_turn(e, cc, t);
         return;
     }
     t->at = x64_jump_if(e, cc);
