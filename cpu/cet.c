@@ -3,8 +3,8 @@
  * A far transfer with shadow stacks leaves three words on the shadow stack it enters (CS, linear return address, SSP before). A supervisor
  * shadow stack has a token at its base: its own address, bit 0 set while a processor uses it; it is set by the transfer that switches to the
  * stack and cleared by the return from it.
- * Kept true: registers change after the last check. A token that was set stays set when a later access of the same transfer faults, as
- * the manual says ("prematurely busy").
+ * Kept true: registers change after the last check. Nothing of a transfer can fault once it has set a token, since all that it pushes has been
+ * pushed or lies in the token's 32 bytes: no shadow stack becomes "prematurely busy", as CPUID.CET_SSS says.
  *
  * Follows [SDM1 "Control-flow Enforcement Technology (CET)"], the operation sections of [SDM2 "CALL", "RET", "IRET/IRETD/IRETQ",
  * "INT n/INTO/INT3/INT1", "JMP", "SYSCALL", "SYSENTER"] and of each instruction here, [SDM3 "Task Switching"].

@@ -46,7 +46,7 @@ const char *vmx_control_word_text(unsigned word)
     static const char *const text[VMX_WORD_COUNT] = {
         "Pin-based VM-execution controls", "Primary processor-based VM-execution controls",
         "Secondary processor-based VM-execution controls", "Tertiary processor-based VM-execution controls",
-        "VM-exit controls", "VM-entry controls", "EPT, as IA32_VMX_EPT_VPID_CAP reports it",
+        "VM-exit controls", "Secondary VM-exit controls", "VM-entry controls", "EPT, as IA32_VMX_EPT_VPID_CAP reports it",
     };
     return word < VMX_WORD_COUNT ? text[word] : "?";
 }
@@ -214,6 +214,8 @@ u64 vmx_capability(const struct cpu *cpu, u32 msr)
                    ? VMX_VMFUNC_EPTP_SWITCHING : 0;
     case MSR_IA32_VMX_PROCBASED_CTLS3:
         return vmx_allowed_1(cpu, VMX_WORD_TERTIARY);
+    case MSR_IA32_VMX_EXIT_CTLS2:
+        return vmx_allowed_1(cpu, VMX_WORD_VMEXIT2);
     default:
         return 0;
     }

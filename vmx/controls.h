@@ -8,7 +8,7 @@
 #include "vmx/state.h"
 
 enum vmx_control_word { VMX_WORD_PIN, VMX_WORD_PRIMARY, VMX_WORD_SECONDARY, VMX_WORD_TERTIARY, VMX_WORD_VMEXIT,
-                        VMX_WORD_VMENTRY, VMX_WORD_EPTCAP, VMX_WORD_COUNT };
+                        VMX_WORD_VMEXIT2, VMX_WORD_VMENTRY, VMX_WORD_EPTCAP, VMX_WORD_COUNT };
 
 enum vmx_control {
 #define CONTROL(word, bit, name, ...) CTL_##word##_##name,

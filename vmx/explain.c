@@ -146,6 +146,7 @@ static void explain_field(struct writer *w, const struct cpu *cpu, unsigned fiel
     case VMX_FIELD_secondary_controls: put_control_word(w, cpu, value, VMX_WORD_SECONDARY, "IA32_VMX_PROCBASED_CTLS2"); return;
     case VMX_FIELD_tertiary_controls: put_control_word(w, cpu, value, VMX_WORD_TERTIARY, "IA32_VMX_PROCBASED_CTLS3"); return;
     case VMX_FIELD_exit_controls: put_control_word(w, cpu, value, VMX_WORD_VMEXIT, "IA32_VMX_TRUE_EXIT_CTLS"); return;
+    case VMX_FIELD_secondary_exit_controls: put_control_word(w, cpu, value, VMX_WORD_VMEXIT2, "IA32_VMX_EXIT_CTLS2"); return;
     case VMX_FIELD_entry_controls: put_control_word(w, cpu, value, VMX_WORD_VMENTRY, "IA32_VMX_TRUE_ENTRY_CTLS"); return;
     case VMX_FIELD_ept_pointer: put_eptp(w, cpu, value); return;
     case VMX_FIELD_vm_function_controls:

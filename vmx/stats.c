@@ -251,6 +251,7 @@ void vmx_stats_controls(struct cpu *cpu)
         [VMX_WORD_PIN] = v->pin_controls, [VMX_WORD_PRIMARY] = v->primary_controls, [VMX_WORD_SECONDARY] = vmx_secondary(v),
         [VMX_WORD_TERTIARY] = v->primary_controls & PRIMARY_TERTIARY_CONTROLS ? v->tertiary_controls : 0,
         [VMX_WORD_VMEXIT] = v->exit_controls, [VMX_WORD_VMENTRY] = v->entry_controls,
+        [VMX_WORD_VMEXIT2] = v->exit_controls & VMEXIT_SECONDARY_CONTROLS ? v->secondary_exit_controls : 0,
         [VMX_WORD_EPTCAP] = eptp_uses(v)};
     if (!cpu->stats || !(cpu->vmx_emulated[0] | cpu->vmx_emulated[1] | cpu->vmx_withheld[0] | cpu->vmx_withheld[1]))
         return;

@@ -378,6 +378,25 @@ START_TEST(tokens_that_do_not_fit)
 }
 END_TEST
 
+/* "Prematurely busy": a token that an event took which was not delivered. */
+START_TEST(no_token_is_taken_by_an_event_that_fails)
+{
+    static const u64 missing[] = {STACK0 - 8, SHADOW0, TSS};
+    for (unsigned n = 0; n < ARRAY_SIZE(missing); n++) {
+        u64 token = SHADOW0 + 0x7f8;
+        start(3);
+        software_interrupt(0);
+        cpu->sys.pl_ssp[0] = token;
+        put(token, token, 8);
+        page(missing[n] & ~0xfffull, 0);
+        step(1);
+        service();
+        ck_assert_uint_eq(cpu->event.activity, ACTIVITY_SHUTDOWN);
+        ck_assert_uint_eq(at64(token), token);
+    }
+}
+END_TEST
+
 START_TEST(interrupt_at_the_same_level_pushes_a_frame)
 {
     for (unsigned hole = 0; hole < 2; hole++) {
@@ -784,6 +803,7 @@ static Suite *suite(void)
     tcase_add_test(ibt, the_user_tracker_waits_through_an_interrupt);
     tcase_add_test(far, interrupt_from_user_takes_and_returns_the_token);
     tcase_add_test(far, tokens_that_do_not_fit);
+    tcase_add_test(far, no_token_is_taken_by_an_event_that_fails);
     tcase_add_test(far, interrupt_at_the_same_level_pushes_a_frame);
     tcase_add_test(far, interrupt_stacks_come_from_the_table);
     tcase_add_test(far, iret_compares_the_frame);

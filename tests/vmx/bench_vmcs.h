@@ -128,6 +128,8 @@ static inline void bench_vmcs_cet(struct vmcs *v)
 {
     bench_vmcs_64(v);
     v->exit_controls |= VMEXIT_LOAD_CET_STATE | VMEXIT_LOAD_PKRS | VMEXIT_LOAD_PERF_GLOBAL_CTRL | VMEXIT_SAVE_PERF_GLOBAL_CTRL;
+    v->exit_controls |= VMEXIT_SECONDARY_CONTROLS;
+    v->secondary_exit_controls = VMEXIT2_PREMATURELY_BUSY;
     v->entry_controls |= VMENTRY_LOAD_CET_STATE | VMENTRY_LOAD_PKRS | VMENTRY_LOAD_PERF_GLOBAL_CTRL;
     v->host_ia32_perf_global_ctrl = 1;
     v->guest_ia32_perf_global_ctrl = 2;

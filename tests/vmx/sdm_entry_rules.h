@@ -208,6 +208,8 @@ static void sdm_control_rules(const struct vmcs *v, struct sdm_outcomes *o)
         CONTROL_RULE(ept);
 
     CONTROL_RULE(sdm_allowed(v->exit_controls, MSR_IA32_VMX_TRUE_EXIT_CTLS));
+    if (sdm_bit(c.on_exit, 31))
+        CONTROL_RULE((v->secondary_exit_controls & ~sdm_msr(MSR_IA32_VMX_EXIT_CTLS2)) == 0);
     if (!sdm_bit(c.pin, 6))
         CONTROL_RULE(!sdm_bit(c.on_exit, 22));
     CONTROL_RULE(sdm_msr_area(v->exit_msr_store_address, v->exit_msr_store_count));

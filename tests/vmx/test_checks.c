@@ -130,6 +130,7 @@ static void to_guest(struct vmcs *v)
     BREAK(PAGING_VERIFICATION_WITHOUT_EPT, bench_vmcs_64,                                                              \
           (v->primary_controls |= PRIMARY_TERTIARY_CONTROLS, v->tertiary_controls = TERTIARY_GUEST_PAGING_VERIFICATION)) \
     BREAK(TSC_MULTIPLIER_ZERO, bench_vmcs_rich, v->tsc_multiplier = 0)                                                 \
+    BREAK(SECONDARY_EXIT_CONTROLS_RESERVED, bench_vmcs_cet, v->secondary_exit_controls |= VMEXIT2_LOAD_FRED)           \
     BREAK(EXIT_CONTROLS_RESERVED, bench_vmcs_64, v->exit_controls |= VMEXIT_CLEAR_RTIT_CTL)                            \
     BREAK(SAVE_TIMER_WITHOUT_TIMER, bench_vmcs_rich, v->pin_controls &= ~(u64)PIN_PREEMPTION_TIMER)                    \
     BREAK(EXIT_MSR_STORE_ADDRESS, bench_vmcs_rich, v->exit_msr_store_address |= 8)                                     \

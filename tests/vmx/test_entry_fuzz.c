@@ -96,6 +96,7 @@ START_TEST(same_outcome)
         v->secondary_controls &= vmx_allowed_1(&cpu, VMX_WORD_SECONDARY);
         v->tertiary_controls &= vmx_allowed_1(&cpu, VMX_WORD_TERTIARY);
         v->exit_controls &= vmx_allowed_1(&cpu, VMX_WORD_VMEXIT);
+        v->secondary_exit_controls &= vmx_allowed_1(&cpu, VMX_WORD_VMEXIT2);
         v->entry_controls &= vmx_allowed_1(&cpu, VMX_WORD_VMENTRY);
         if (!(cpu_has(&cpu, FEATURE_CET_SS) || cpu_has(&cpu, FEATURE_CET_IBT)))
             v->host_cr4 &= ~(u64)CR4_CET, v->guest_cr4 &= ~(u64)CR4_CET;
