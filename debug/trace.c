@@ -41,6 +41,7 @@ struct open_exit {
 struct track {
     u64 since;
     u32 level;
+    u32 named;                         /* bit k: the track of level k has its name; bit 0: the vCPU */
     struct open_exit exit[LEVELS];
 };
 
@@ -104,6 +105,19 @@ static void begin_record(struct trace_output *out)
 {
     fputs(out->any ? ",\n" : "[\n", out->file);
     out->any = true;
+}
+
+static void write_name(struct trace_output *out, unsigned cpu, u32 level)
+{
+    u32 *named = &out->tracks[cpu].named;
+    if (*named >> level & 1)
+        return;
+    *named |= 1u << level;
+    begin_record(out);
+    if (level)
+        fprintf(out->file, "{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":%u,\"tid\":%u,\"args\":{\"name\":\"L%u\"}}", cpu, level, level);
+    else
+        fprintf(out->file, "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%u,\"args\":{\"name\":\"vCPU %u\"}}", cpu, cpu);
 }
 
 /* The time a vCPU spent at a level as a slice on the level's track. */
@@ -176,6 +190,9 @@ static void write_perfetto(struct trace_output *out, u64 icount, const struct cp
 {
     unsigned track = cpu->index % TRACKS;
     u32 level = cpu->vmx.depth + 1, to = destination(class, fields, count);
+    write_name(out, track, 0);
+    write_name(out, track, to ? to : level);
+    write_name(out, track, level);
     arrive(out, track, level, icount);
     for (u32 k = 1; k < level || (k == level && class == TRACE_VMX_ENTRY); k++)
         write_exit(out, track, k, icount);

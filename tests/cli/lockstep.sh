@@ -42,7 +42,12 @@ for trace in vmx,ept,irq,msr,io,cr,mode,sched:"$work/trace" vmx,ept:"$work/trace
     [ "$one" = "$(hash_of --policy transparent --trace "$trace")" ] || { echo "FAILED: --trace $trace changes the state"; failed=1; }
     [ "$(wc -c <"${trace#*:}")" -gt 10000 ] || { echo "FAILED: --trace $trace wrote next to nothing"; failed=1; }
 done
-# For Perfetto, each exit is also a slice of the level that handles it.
+# For Perfetto, a vCPU and each of its levels have a name, once.
+for name in '"process_name","ph":"M","pid":0,"args":{"name":"vCPU 0"}' '"pid":0,"tid":1,"args":{"name":"L1"}' \
+            '"pid":0,"tid":2,"args":{"name":"L2"}'; do
+    [ "$(grep -c "$name" "$work/trace.perfetto.json")" = 1 ] || { echo "FAILED: trace.perfetto.json: $name"; failed=1; }
+done
+# … and each exit is also a slice of the level that handles it.
 exits=$(grep -c '"cat":"vmx.exit","ph":"i"' "$work/trace.perfetto.json")
 [ "$exits" -gt 100 ] && [ "$exits" = "$(grep -c '"cat":"vmx.exit","ph":"X"' "$work/trace.perfetto.json")" ] ||
     { echo "FAILED: $exits exits, and not as many slices"; failed=1; }
