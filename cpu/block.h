@@ -24,9 +24,9 @@ struct block {
     u8 wanders;                /* by the engine's number: accesses that go to another page each time */
     u16 heat;                  /* how often an engine was asked to run it before there was code */
     const void *code;          /* the engine's translation, or NULL */
-    struct block_link next[2]; /* the blocks that ran after this one lately (branch taken, not taken) */
     u64 ram_off;               /* of the first byte */
     struct block *hash_next, *page_next;
+    struct block_link next[2]; /* the blocks that ran after this one lately (branch taken, not taken) */
     struct insn insn[];
 };
 

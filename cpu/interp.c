@@ -19,7 +19,7 @@
 #include <stdlib.h>
 
 #define ARENA_BYTES (64u << 20)
-#define HASH_SIZE (1u << 16)
+#define HASH_SIZE (1u << 18)
 #define JUMP_SIZE (1u << 12)
 #define MAX_CPUS 256
 #define SINGLES 1024u
@@ -48,7 +48,15 @@ struct interp {
 
 static unsigned hash_of(u64 ram_off, unsigned bits)
 {
-    return (unsigned)((ram_off ^ ram_off >> 16 ^ bits << 13) & (HASH_SIZE - 1));
+    return (unsigned)((ram_off ^ ram_off >> 18 ^ bits << 15) & (HASH_SIZE - 1));
+}
+
+static inline struct block *known_block(const struct interp *interp, u64 ram_off, unsigned bits)
+{
+    struct block *block = interp->hash[hash_of(ram_off, bits)];
+    while (block && !(block->ram_off == ram_off && block->bits == bits))
+        block = block->hash_next;
+    return block;
 }
 
 /* ---- the cache of blocks ------------------------------------------------------------------------------------------ */
@@ -283,9 +291,7 @@ static COLD struct block *find_block_slow(struct cpu *cpu, u64 la, struct block_
         return decode_single(cpu, la);
     unsigned offset = la & (PAGE_SIZE - 1);
     unsigned bits = block_bits(cpu);
-    struct block *block = interp->hash[hash_of(page_off + offset, bits)];
-    while (block && !(block->ram_off == page_off + offset && block->bits == bits))
-        block = block->hash_next;
+    struct block *block = known_block(interp, page_off + offset, bits);
     if (!block)
         block = make_block(cpu, page, page_off, offset);
     if (!block)
@@ -322,6 +328,14 @@ static inline struct block *find_block(struct cpu *cpu, struct block_link *jump,
 struct block *interp_find(struct cpu *cpu)
 {
     return find_block(cpu, cpu->interp->jump[cpu->index], NULL, cpu->core.rip);
+}
+
+struct block *interp_seek(struct cpu *cpu, u64 la)
+{
+    u64 page_off;
+    if (!mem_fetch_cached(cpu, la, &page_off))
+        return NULL;
+    return known_block(cpu->interp, page_off + (la & (PAGE_SIZE - 1)), block_bits(cpu));
 }
 
 /* ---- running ------------------------------------------------------------------------------------------------------ */

@@ -39,6 +39,8 @@ void interp_set_engine(struct interp *interp, const struct engine *engine);
 
 /* For engines: the block at linear address rip, NULL when the fetch faults (cpu->fault tells; the loop raises it). May flush all blocks. */
 struct block *interp_find(struct cpu *cpu);
+/* For engines: the block at linear address la if that can be told without walking tables or decoding, else NULL. Nothing changes by it. */
+struct block *interp_seek(struct cpu *cpu, u64 la);
 /* What the translation of a linear address depends on besides the address; changes with every change of the TLB context. */
 static inline u64 interp_key(const struct cpu *cpu)
 {

@@ -392,6 +392,16 @@ bool mem_fetch_page(struct cpu *cpu, u64 la, const u8 **host, u64 *ram_page_offs
     return true;
 }
 
+bool mem_fetch_cached(struct cpu *cpu, u64 la, u64 *ram_page_offset)
+{
+    const struct tlb_leaf *leaf = tlb_leaf_find(cpu, la, SIDE_FETCH);
+    if (!leaf || !(leaf->flags & LEAF_MEMORY) || !leaf_allows(cpu, leaf->flags, ACCESS_EXEC))
+        return false;
+    tlb_note_fetch(cpu, la);
+    *ram_page_offset = leaf->where & ~0xfffull;
+    return true;
+}
+
 bool mem_peek_translate(struct cpu *cpu, u64 la, u64 *hpa)
 {
     struct la_result r;

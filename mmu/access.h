@@ -112,6 +112,9 @@ static inline bool mem_write_system(struct cpu *cpu, u64 la, const void *data, u
  * mem_read_slow(ACCESS_EXEC). */
 bool mem_fetch_page(struct cpu *cpu, u64 la, const u8 **host, u64 *ram_page_offset);
 
+/* The same for what an earlier fetch found out: false where tables would have to be walked, and for what is no memory. */
+bool mem_fetch_cached(struct cpu *cpu, u64 la, u64 *ram_page_offset);
+
 /* Whether the n (1..4096) bytes at la, a program's address, lie in write-back memory; touches no state. True where there is no
  * memory to be had: whoever accesses it finds out. */
 bool mem_write_back(struct cpu *cpu, u64 la, unsigned n);

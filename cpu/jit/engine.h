@@ -45,6 +45,8 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full);
 /* Called by translated code: runs site's instruction by its handler in the middle of a block. True: the code goes on behind it; false: it
  * leaves, and the engine knows all. */
 bool jit_call_handler(struct cpu *cpu, struct jit_site *site);
+/* The jump cache had nothing for linear address la: its entry, filled from what the TLB and the interpreter know. NULL: the code has to leave. */
+const struct jit_jump *jit_seek(struct cpu *cpu, u64 la);
 /* Which vector instructions may run on the host: jit.fp; jit.mxcsr is what the host's MXCSR has to be then. */
 enum jit_fp { JIT_FP_SSE = 1, JIT_FP_AVX = 2 };
 void jit_fp_begin(struct cpu *cpu);

@@ -102,6 +102,18 @@ void jit_fp_begin(struct cpu *cpu)
 
 static struct jit_jump *jump_of(struct cpu *cpu, u64 la) { return &cpu->jit.jumps[(la ^ la >> 12) & (JIT_JUMPS - 1)]; }
 
+static bool near_end(const struct cpu *cpu, u64 rip) { return cpu->mode.code_bits != BITS_64 && rip >= 0xfffff000; }
+
+const struct jit_jump *jit_seek(struct cpu *cpu, u64 la)
+{
+    const struct block *block = interp_seek(cpu, la);
+    if (!block || !block->code || near_end(cpu, la) || interp_key(cpu) != cpu->jit.key)
+        return NULL;
+    struct jit_jump *jump = jump_of(cpu, la);
+    *jump = (struct jit_jump){.la = la, .key = cpu->jit.key, .code = block->code};
+    return jump;
+}
+
 static void dropped(void *arg, struct block *block)
 {
     emit_poison(arg, block->code);
@@ -191,7 +203,7 @@ static bool runs_here(const struct cpu *cpu)
     if (LIKELY(cpu->mode.code_bits == BITS_64))
         return true;
     const struct segment *s = cpu->seg.s;
-    return cpu->mode.code_bits == BITS_32 && cpu->mode.stack_bits == BITS_32 && cpu->mode.protected_mode && cpu->core.rip < 0xfffff000 &&
+    return cpu->mode.code_bits == BITS_32 && cpu->mode.stack_bits == BITS_32 && cpu->mode.protected_mode && !near_end(cpu, cpu->core.rip) &&
            s[SEG_CS].base == 0 && s[SEG_CS].limit == 0xffffffff && flat(&s[SEG_SS]) && flat(&s[SEG_DS]) && flat(&s[SEG_ES]);
 }
 

@@ -180,6 +180,24 @@ static void make_fp(struct emit *e)
     x64_return(e);
 }
 
+/* T1 = the jump cache's entry of linear address T0, which stays; ZF: there is none, and the code has to leave. T2 stays. */
+static void make_seek(struct emit *e)
+{
+    static const u8 lost[] = {RAX, RCX, RDX, RSI, RDI, R8, R9, T0};    /* what a function of C may change */
+    e->stub_seek = (u32)emit_at(e);
+    for (unsigned i = 0; i < sizeof(lost); i++)
+        x64_push(e, lost[i]);
+    x64_alu_imm(e, 5, OSZ_64, rm_reg(RSP), 8);
+    x64_move(e, RSI, T0);
+    call_c(e, (u64)(uintptr_t)jit_seek);
+    x64_move(e, T1, RAX);
+    x64_alu_imm(e, 0, OSZ_64, rm_reg(RSP), 8);
+    x64_op(e, 0x85, OSZ_64, T1, rm_reg(T1));
+    for (unsigned i = sizeof(lost); i-- > 0;)
+        x64_pop(e, lost[i]);
+    x64_return(e);
+}
+
 static i32 off_recent(unsigned write, unsigned copy)
 {
     return OFF(tlb_recent) + (i32)(write * sizeof(struct tlb_recent) + offsetof(struct tlb_recent, copy) + copy * 16);
@@ -263,6 +281,7 @@ size_t emit_common(struct jit *jit)
     make_flags(e);
     make_carry(e);
     make_fp(e);
+    make_seek(e);
     make_recent(e, false);
     make_recent(e, true);
     make_miss(e);
@@ -358,6 +377,13 @@ static void make_give_way(struct emit *e, const struct slow *s)
 static void make_slow(struct emit *e, const struct slow *s)
 {
     x64_here(e, s->at);
+    if (s->seek) {
+        x64_here(e, s->also);
+        x64_call(e, e->stub_seek);
+        x64_patch(e, x64_jump_if(e, CC_NE), s->resume);
+        x64_leave_at(e, s->site);
+        return;
+    }
     if (s->unmatched) {
         x64_make_unmatched(e, s);
         return;
@@ -550,7 +576,7 @@ void emit_end(struct emit *e)
 {
     bool slow = e->slow_count > e->slow_first;
     for (unsigned i = e->slow_first; i < e->slow_count; i++)
-        if (!e->slow[i].gate && !e->slow[i].deep) {
+        if (!e->slow[i].gate && !e->slow[i].deep && !e->slow[i].seek) {
             e->slow[i].resume = (u32)emit_at(e);
             e->slow[i].cached = e->cached;
         }

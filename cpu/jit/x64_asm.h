@@ -45,6 +45,8 @@ struct slow {
     bool leaves;               /* leaves before the instruction instead of calling its handler */
     bool flags;                /* the host's flags are wanted behind it */
     u8 gate;                   /* asks for these vector instructions (enum jit_fp) */
+    bool seek;                 /* the jump cache has nothing: … */
+    u32 also;                  /* … a second branch leads here */
     bool deep;                 /* there are too many frames of calls */
     bool unmatched;            /* a return that is not the newest call's, which releases … */
     u16 release;               /* … so many bytes more than the address */
@@ -85,7 +87,7 @@ struct emit {
     struct taken taken[TAKEN_MAX];
     unsigned taken_count;
     /* The common routines: offsets in the memory. */
-    u32 stub_enter, stub_exit, stub_handler, stub_flags, stub_carry, stub_fp, stub_recent[2], stub_miss;
+    u32 stub_enter, stub_exit, stub_handler, stub_flags, stub_carry, stub_fp, stub_recent[2], stub_miss, stub_seek;
     /* Vector registers: guest n in host n. Which are loaded, and which differ from memory: their low 16 bytes, or 32 in a `wide` block. */
     bool wide;                 /* the block has VEX-encoded instructions */
     bool has_zmm;              /* the guest has vectors of 64 bytes, of which those instructions clear what lies above 32 … */

@@ -22,12 +22,21 @@ static void look_up(struct emit *e, u32 miss[2])
     miss[1] = x64_jump_if(e, CC_NE);
 }
 
+/* Behind the cache only leaving is left when the rest of what is known does not lead to the address either. */
 static void look_up_or_leave(struct emit *e)
 {
     u32 miss[2], site = x64_site_before(e);
     look_up(e, miss);
-    for (unsigned i = 0; i < 2; i++)
-        e->slow[e->slow_count++] = (struct slow){.at = miss[i], .site = site, .leaves = true};
+    e->slow[e->slow_count++] = (struct slow){.at = miss[0], .also = miss[1], .site = site, .seek = true, .resume = (u32)emit_at(e)};
+}
+
+/* The same at the end of a block's code: the misses come here, and go back to `found` or on. */
+static void seek(struct emit *e, const u32 miss[2], u32 found)
+{
+    x64_here(e, miss[0]);
+    x64_here(e, miss[1]);
+    x64_call(e, e->stub_seek);
+    x64_patch(e, x64_jump_if(e, CC_NE), found);
 }
 
 /* To the code of T1's entry, whose linear address is in T0: by a jump of the host, or a call. */
@@ -106,9 +115,9 @@ void x64_make_taken(struct emit *e, const struct taken *t)
     u32 miss[2];
     page_plus(e, T0, t->target);
     look_up(e, miss);
+    u32 found = (u32)emit_at(e);
     go_to_entry(e, false);
-    x64_here(e, miss[0]);
-    x64_here(e, miss[1]);
+    seek(e, miss, found);
     x64_leave_at(e, x64_site(e, t->in, t->offset, 1, 0, false));
 }
 
@@ -186,9 +195,9 @@ void emit_continue(struct emit *e, unsigned offset)
     u32 miss[2];
     page_plus(e, T0, offset);
     look_up(e, miss);
+    u32 found = (u32)emit_at(e);
     go_to_entry(e, false);
-    x64_here(e, miss[0]);
-    x64_here(e, miss[1]);
+    seek(e, miss, found);
     x64_leave_at(e, x64_site(e, NULL, offset, 0, 0, false));
 }
 
@@ -308,9 +317,9 @@ void x64_make_unmatched(struct emit *e, const struct slow *s)
     x64_alu_imm(e, 0, OSZ_64, rm_reg(RSP), 16);
     x64_here(e, lowest);
     look_up(e, miss);
+    u32 found = (u32)emit_at(e);
     x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], x64_word(e) + (i32)s->release);
     go_to_entry(e, false);
-    x64_here(e, miss[0]);
-    x64_here(e, miss[1]);
+    seek(e, miss, found);
     x64_leave_at(e, s->site);
 }
