@@ -82,6 +82,16 @@ void emit_leave(struct emit *e);
 void emit_set(struct emit *e, unsigned cc, struct place dst);
 void emit_move_if(struct emit *e, unsigned cc, unsigned osz, unsigned reg, struct place src);
 
+/* An instruction on general registers that is one of the host's own, in its own encoding's terms. */
+struct emit_plain {
+    u32 opcode;                /* 0xPPMMOO */
+    bool vex, has_reg, reads_reg, writes_reg, reads_vvvv, writes_vvvv, writes_rm, immediate;
+    enum { PLAIN_NO_FLAGS, PLAIN_FLAGS /* never kept */, PLAIN_LOGIC /* those of AND */ } flags;
+    u32 made;                  /* the status flags that it leaves as the guest's would be */
+};
+/* osz: 32 or 64 bits; src: the rm operand, of size `from`. */
+void emit_plain(struct emit *e, const struct emit_plain *v, unsigned osz, unsigned from, struct place src);
+
 /* Vectors. What a row of the table does with its operands, in its own encoding's terms: `reg` is ModRM.reg, `rm` the other one. */
 enum vector_part { PART_NONE, PART_VECTOR, PART_GENERAL };
 struct emit_vector {
@@ -93,8 +103,8 @@ struct emit_vector {
     u8 bytes;                  /* of a memory operand */
     u32 opcode;                /* 0xPPMMOO */
 };
-/* False: this host has no such operation. feature: enum cpu_feature. */
-bool emit_vector_exists(unsigned feature);
+/* False: this host has no such operations. feature: enum cpu_feature. */
+bool emit_feature_exists(unsigned feature);
 void emit_vector(struct emit *e, const struct emit_vector *v);
 /* Clears bits 128 and above of the code's 8 or 16 vector registers. */
 void emit_zero_upper(struct emit *e);

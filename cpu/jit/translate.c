@@ -32,6 +32,7 @@ enum action {
     ACT_MUL_2, ACT_MUL_3, ACT_MUL_WIDE, ACT_DIV,       /* wide, div: arg: signed */
     ACT_BIT_G, ACT_BIT_I,      /* arg: enum emit_bit */
     ACT_ALU_HIGH_I,            /* AH, CH, DH, BH and an immediate; arg: enum emit_alu */
+    ACT_PLAIN,                 /* arg: flags of struct emit_plain */
     ACT_CLI, ACT_PAUSE,
     ACT_SCAN,                  /* arg: reverse */
     ACT_MOV_E_G, ACT_MOV_G_E, ACT_MOV_E_I,
@@ -65,6 +66,11 @@ static const struct family families[] = {
     {"movzx_8", ACT_EXTEND, OSZ_8}, {"movzx_16", ACT_EXTEND, OSZ_16}, {"movsx_8", ACT_EXTEND, OSZ_8 | 16},
     {"movsx_16", ACT_EXTEND, OSZ_16 | 16}, {"movsxd_32", ACT_EXTEND, OSZ_32 | 16},
     {"lea", ACT_LEA, 0}, {"xchg_E_G", ACT_XCHG, 0}, {"xchg_A", ACT_XCHG_A, 0}, {"xadd", ACT_XADD, 0}, {"cmpxchg", ACT_CMPXCHG, 0},
+    {"tzcnt", ACT_PLAIN, PLAIN_FLAGS}, {"lzcnt", ACT_PLAIN, PLAIN_FLAGS}, {"popcnt", ACT_PLAIN, PLAIN_FLAGS}, {"andn", ACT_PLAIN, PLAIN_LOGIC},
+    {"bextr", ACT_PLAIN, PLAIN_FLAGS}, {"bzhi", ACT_PLAIN, PLAIN_FLAGS}, {"blsr", ACT_PLAIN, PLAIN_FLAGS},
+    {"blsmsk", ACT_PLAIN, PLAIN_FLAGS}, {"blsi", ACT_PLAIN, PLAIN_FLAGS}, {"pdep", ACT_PLAIN, 0}, {"pext", ACT_PLAIN, 0}, {"mulx", ACT_PLAIN, 0},
+    {"shlx", ACT_PLAIN, 0}, {"shrx", ACT_PLAIN, 0}, {"sarx", ACT_PLAIN, 0}, {"rorx", ACT_PLAIN, 0}, {"crc32_b", ACT_PLAIN, 0},
+    {"crc32_v", ACT_PLAIN, 0}, {"movbe_load", ACT_PLAIN, 0}, {"movbe_store", ACT_PLAIN, 0},
     {"bswap", ACT_BSWAP, 0}, {"cbw", ACT_CBW, 0}, {"cwd", ACT_CWD, 0},
     {"push_E", ACT_PUSH_E, 0}, {"push_I", ACT_PUSH_I, 0}, {"pop_E", ACT_POP_E, 0}, {"leave", ACT_LEAVE_FRAME, 0},
     CONDITION("o", 0), CONDITION("no", 1), CONDITION("b", 2), CONDITION("ae", 3), CONDITION("e", 4), CONDITION("ne", 5),
@@ -87,10 +93,11 @@ static const struct family families[] = {
 
 struct row_action {
     u8 action, arg;
-    u16 reads, writes;         /* status flags; undefined ones count as written */
+    u16 reads, writes, defined; /* status flags; undefined ones count as written, but not as defined */
 };
 static struct row_action *rows;
 static struct emit_vector *vectors;    /* by row */
+static struct emit_plain *plains;      /* by row */
 
 static bool is_vector(enum action action)
 {
@@ -108,6 +115,12 @@ static bool is_special(const struct insn_row *row)
     return row->attr & (ROW_VSIB | ROW_END);
 }
 
+static u32 opcode_of(const struct insn_row *row)
+{
+    static const u8 prefixes[] = {[PREFIX_66] = 0x66, [PREFIX_F3] = 0xf3, [PREFIX_F2] = 0xf2};
+    return (u32)prefixes[row->prefix] << 16 | (u32)row->map << 8 | row->opcode;
+}
+
 enum { BYTES_BY_W = 0, BYTES_BY_LENGTH = 0xff };
 static u8 operand_bytes(const struct insn_row *row, const char *size)
 {
@@ -123,12 +136,11 @@ static u8 operand_bytes(const struct insn_row *row, const char *size)
 /* What a vector row asks of emit_vector(). False: operands of another kind, or nothing that this host has. */
 static bool describe_vector(const struct insn_row *row, enum action action, struct emit_vector *v)
 {
-    static const u8 prefixes[] = {[PREFIX_66] = 0x66, [PREFIX_F3] = 0xf3, [PREFIX_F2] = 0xf2};
     bool has_vector = false, vex = row->vector == VECTOR_VEX;
-    *v = (struct emit_vector){.opcode = (u32)prefixes[row->prefix] << 16 | (u32)row->map << 8 | row->opcode, .vex = vex};
-    if (row->vector == VECTOR_EVEX || row->feature == 0 || !emit_vector_exists(row->feature) || is_special(row))
+    *v = (struct emit_vector){.opcode = opcode_of(row), .vex = vex};
+    if (row->vector == VECTOR_EVEX || row->feature == 0 || !emit_feature_exists(row->feature) || is_special(row))
         return false;
-    if (vex && !emit_vector_exists(FEATURE_AVX))
+    if (vex && !emit_feature_exists(FEATURE_AVX))
         return false;
     for (unsigned i = 0; i < row->operand_count; i++) {
         const struct row_operand *op = &row->operand[i];
@@ -163,6 +175,31 @@ static bool describe_vector(const struct insn_row *row, enum action action, stru
     return has_vector && v->relation == (row->flags[0] != 0) && !(v->reg == PART_GENERAL && v->rm == PART_GENERAL);
 }
 
+/* The same for emit_plain(). */
+static bool describe_plain(const struct insn_row *row, unsigned flags, struct emit_plain *v)
+{
+    *v = (struct emit_plain){.opcode = opcode_of(row), .vex = row->vector == VECTOR_VEX, .immediate = row->imm != IMM_NONE, .flags = flags};
+    for (unsigned i = 0; i < row->operand_count; i++) {
+        const struct row_operand *op = &row->operand[i];
+        bool reads = strchr(op->access, 'r') != NULL, writes = strchr(op->access, 'w') != NULL;
+        switch (op->letter) {
+        case 'G':
+            v->has_reg = true;
+            v->reads_reg = reads;
+            v->writes_reg = writes;
+            break;
+        case 'B':
+            v->reads_vvvv = reads;
+            v->writes_vvvv = writes;
+            break;
+        case 'E': case 'M': v->writes_rm = writes; break;
+        case 'I': break;
+        default: return false;
+        }
+    }
+    return emit_feature_exists(row->feature) && (!v->vex || emit_feature_exists(FEATURE_AVX));
+}
+
 /* Which status flags a row reads and writes, from its flags column ("r:C w:OSZAPC u:A"). */
 static void flag_use(const char *text, struct row_action *row)
 {
@@ -181,6 +218,8 @@ static void flag_use(const char *text, struct row_action *row)
             row->reads |= bits[found - letters];
         else
             row->writes |= bits[found - letters];
+        if (mode == 'w')
+            row->defined |= bits[found - letters];
     }
 }
 
@@ -190,7 +229,8 @@ bool jit_translate_init(void)
         return true;
     rows = calloc(insn_row_count, sizeof(*rows));
     vectors = calloc(insn_row_count, sizeof(*vectors));
-    if (!rows || !vectors)
+    plains = calloc(insn_row_count, sizeof(*plains));
+    if (!rows || !vectors || !plains)
         return false;
     for (unsigned i = 0; i < insn_row_count; i++) {
         const struct insn_row *row = &insn_rows[i];
@@ -202,12 +242,15 @@ bool jit_translate_init(void)
         for (unsigned k = 0; k < ARRAY_SIZE(families); k++)
             if (strcmp(families[k].name, row->family_name) == 0)
                 rows[i].action = families[k].action, rows[i].arg = families[k].arg;
+        if (rows[i].action == ACT_PLAIN && !describe_plain(row, rows[i].arg, &plains[i]))
+            rows[i].action = ACT_CALL;
+        plains[i].made = rows[i].defined;
         bool described = describe_vector(row, (enum action)rows[i].action, &vectors[i]);
         if (is_vector((enum action)rows[i].action) && !described)
             rows[i].action = ACT_CALL;
         else if (rows[i].action == ACT_CALL && described)
             rows[i].action = ACT_VECTOR;
-        else if (rows[i].action == ACT_ZERO_UPPER && !emit_vector_exists(FEATURE_AVX))
+        else if (rows[i].action == ACT_ZERO_UPPER && !emit_feature_exists(FEATURE_AVX))
             rows[i].action = ACT_CALL;
         if (strstr(row->name, "MXCSR"))
             rows[i].action = ACT_LEAVE; /* while vector instructions run on the host it has the newest flags */
@@ -270,6 +313,8 @@ static enum action refine(const struct insn *in, enum action action, unsigned ar
         return in->asz == word_of(in) && in->osz >= OSZ_32 ? action : ACT_CALL;
     case ACT_XADD: case ACT_CMPXCHG:
         return memory ? action : ACT_CALL;
+    case ACT_PLAIN:
+        return in->osz == OSZ_16 ? ACT_CALL : action;
     case ACT_BSWAP:
         return in->osz == OSZ_16 ? ACT_CALL : action;
     case ACT_PUSH_E: case ACT_PUSH_I: case ACT_LEAVE_FRAME:
@@ -313,7 +358,7 @@ static bool stays_inside(const struct insn *in, enum action action)
     case ACT_NOTHING: case ACT_ALU_E_G: case ACT_ALU_G_E: case ACT_ALU_E_I: case ACT_ALU_HIGH_I: case ACT_STEP: case ACT_NEG: case ACT_NOT:
     case ACT_MUL_2: case ACT_MUL_3: case ACT_MUL_WIDE: case ACT_MOV_E_G: case ACT_MOV_G_E: case ACT_MOV_E_I: case ACT_EXTEND:
     case ACT_XCHG: case ACT_XCHG_A: case ACT_BSWAP: case ACT_CBW: case ACT_CWD: case ACT_SET: case ACT_MOVE_IF: return true;
-    case ACT_SHIFT_I: case ACT_SHIFT_1: return true;
+    case ACT_SHIFT_I: case ACT_SHIFT_1: case ACT_PLAIN: return true;
     default: return false;
     }
 }
@@ -349,6 +394,7 @@ static u32 made_on_host(const struct insn *in, enum action action)
     case ACT_STEP: return FL_STATUS & ~FL_CF;
     case ACT_BIT_G: case ACT_BIT_I: return FL_CF;
     case ACT_SCAN: return FL_ZF;
+    case ACT_PLAIN: return rows[in->row].writes ? rows[in->row].defined : FL_STATUS;
     default: return FL_STATUS;
     }
 }
@@ -364,6 +410,8 @@ static void plan_block(const struct jit *jit, const struct block *block, unsigne
         enum action action = action_of(jit, in, live == 0);
         const struct row_action *row = in->row == 0xffff ? NULL : &rows[in->row];
         bool keep = asked || live & ~made_on_host(in, action);
+        if (keep && action == ACT_PLAIN && row->arg == PLAIN_FLAGS)
+            action = ACT_CALL;
         plan->action[i] = (u8)action;
         plan->dead[i] = live == 0;
         plan->keep[i] = keep;
@@ -446,6 +494,7 @@ static void emit_one(struct emit *e, const struct insn *in, enum action action, 
     case ACT_XADD: emit_exchange_add(e, osz, reg.reg); break;
     case ACT_CMPXCHG: emit_compare_exchange(e, osz, reg.reg); break;
     case ACT_BSWAP: emit_byte_swap(e, osz, in->rm); break;
+    case ACT_PLAIN: emit_plain(e, &plains[in->row], osz == OSZ_64 ? OSZ_64 : OSZ_32, osz, rm); break;
     case ACT_CBW: emit_convert_a(e, osz); break;
     case ACT_CWD: emit_convert_d(e, osz); break;
     case ACT_PUSH_E: emit_push(e, rm); break;

@@ -698,6 +698,36 @@ void emit_compare_exchange(struct emit *e, unsigned osz, unsigned reg)
     x64_flags_left(e, ALL_FLAGS);
 }
 
+void emit_plain(struct emit *e, const struct emit_plain *v, unsigned osz, unsigned from, struct place src)
+{
+    const struct insn *in = e->cur.in;
+    struct rm rm = src.kind == PLACE_MEM ? x64_operand(e, 1u << from, v->writes_rm) : guest(src.reg);
+    bool has_vvvv = v->reads_vvvv || v->writes_vvvv;
+    unsigned r = in->reg, h = in->vvvv & 15, reg = in->modrm >> 3 & 7, vvvv = 0;
+    if (v->has_reg)
+        reg = v->reads_reg ? value(e, r, T1) : pinned(r) ? x64_pin[r] : T1;
+    if (has_vvvv)
+        vvvv = v->reads_vvvv ? value(e, h, T2) : pinned(h) ? x64_pin[h] : T2;
+    if (v->vex)
+        x64_vex(e, v->opcode, osz == OSZ_64, 0, reg, vvvv, rm);
+    else
+        x64_op(e, v->opcode | (from == OSZ_8 ? OP_BYTE_RM : 0), osz, reg, rm);
+    if (v->immediate)
+        put8(e, (u8)in->imm);
+    if (v->writes_vvvv)
+        changed(e, h, vvvv);           /* before the other: MULX with one register twice leaves the upper half */
+    if (v->writes_reg)
+        changed(e, r, reg);
+    if (v->flags == PLAIN_NO_FLAGS)
+        return;
+    e->known = -1;
+    if (v->flags == PLAIN_LOGIC && e->cur.keep_flags) {
+        x64_store(e, rm_cpu(OFF(jit.cc_a)), reg);
+        set_kind(e, CC_LOGIC, osz, 0);
+    }
+    x64_flags_left(e, v->made);
+}
+
 void emit_byte_swap(struct emit *e, unsigned osz, unsigned dst)
 {
     unsigned reg = value(e, dst, T0);

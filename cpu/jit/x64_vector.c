@@ -58,6 +58,12 @@ static bool leaf_7(unsigned reg, unsigned bit)
     return __get_cpuid_count(7, 0, &r[0], &r[1], &r[2], &r[3]) && r[reg] >> bit & 1;
 }
 
+static bool has_lzcnt(void)
+{
+    unsigned r[4] = {0};
+    return __get_cpuid(0x80000001, &r[0], &r[1], &r[2], &r[3]) && r[2] >> 5 & 1;
+}
+
 static bool leaf_1_ecx(unsigned bit)
 {
     unsigned r[4] = {0};
@@ -66,7 +72,7 @@ static bool leaf_1_ecx(unsigned bit)
 
 bool x64_has_avx(void) { return __builtin_cpu_supports("avx"); }
 
-bool emit_vector_exists(unsigned feature)
+bool emit_feature_exists(unsigned feature)
 {
     switch (feature) {
     case FEATURE_SSE: case FEATURE_SSE2: return true;
@@ -74,6 +80,11 @@ bool emit_vector_exists(unsigned feature)
     case FEATURE_SSSE3: return __builtin_cpu_supports("ssse3");
     case FEATURE_SSE4_1: return __builtin_cpu_supports("sse4.1");
     case FEATURE_SSE4_2: return __builtin_cpu_supports("sse4.2");
+    case FEATURE_POPCNT: return leaf_1_ecx(23);
+    case FEATURE_MOVBE: return leaf_1_ecx(22);
+    case FEATURE_LZCNT: return has_lzcnt();
+    case FEATURE_BMI1: return leaf_7(1, 3);
+    case FEATURE_BMI2: return leaf_7(1, 8);
     case FEATURE_AES: return leaf_1_ecx(25);
     case FEATURE_PCLMULQDQ: return leaf_1_ecx(1);
     case FEATURE_SHA: return leaf_7(1, 29);

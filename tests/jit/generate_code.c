@@ -3,6 +3,7 @@
  */
 #include "generate_code.h"
 
+#include "cpu/features.h"
 #include "cpu/table.h"
 
 static u64 state;
@@ -131,12 +132,12 @@ static void immediate(struct program *p, unsigned osz)
     bytes(p, v, osz == 0 ? 1 : osz == 1 ? 2 : 4);
 }
 
-static void table_vector(struct program *p, const struct ground *g);
+static void table_instruction(struct program *p, const struct ground *g, bool scalar);
 
 static void vector(struct program *p, const struct ground *g)
 {
     if (below(2)) {
-        table_vector(p, g);
+        table_instruction(p, g, false);
         return;
     }
     static const struct { u8 prefix, opcode; bool store; } plain[] = {
@@ -177,7 +178,16 @@ static void vector(struct program *p, const struct ground *g)
     }
 }
 
-/* Rows of the table for `table_vector`: SSE and what is encoded with VEX. */
+/* Rows of the table for `table_instruction`: what came for general registers with the vectors; SSE and what is encoded with VEX. */
+static bool is_scalar_row(const struct insn_row *row)
+{
+    static const u16 features[] = {FEATURE_BMI1, FEATURE_BMI2, FEATURE_POPCNT, FEATURE_LZCNT, FEATURE_MOVBE, FEATURE_ADX};
+    for (unsigned i = 0; i < ARRAY_SIZE(features); i++)
+        if (row->feature == features[i])
+            return true;
+    return strcmp(row->name, "CRC32") == 0;
+}
+
 static bool is_vector_row(const struct insn_row *row)
 {
     bool vector = row->vector == VECTOR_VEX;
@@ -187,15 +197,15 @@ static bool is_vector_row(const struct insn_row *row)
 }
 
 /* Any instruction of these, with any operands. */
-static void table_vector(struct program *p, const struct ground *g)
+static void table_instruction(struct program *p, const struct ground *g, bool scalar)
 {
     const struct insn_row *row;
     do
         row = &insn_rows[below(insn_row_count)];
-    while (!is_vector_row(row));
+    while (scalar ? !is_scalar_row(row) : !is_vector_row(row));
     bool memory = row->mem_only || (!row->reg_only && below(2)), general = row->gpr_reg;
     for (unsigned i = 0; i < row->operand_count; i++)
-        general |= row->operand[i].letter == 'G';
+        general |= row->operand[i].letter && strchr("GB", row->operand[i].letter);
     unsigned reg = row->modrm == MODRM_DIGIT ? row->modrm_value : general ? target_register() : below(16);
     struct form f = form_of(g, reg, memory, below(4) ? below(16) : target_register(), row->mem_dest);
     if (memory && below(2)) {          /* aligned */
@@ -227,6 +237,13 @@ static void table_vector(struct program *p, const struct ground *g)
     bytes(p, f.disp, f.disp_bytes);
     if (row->imm != IMM_NONE)
         byte(p, below(256));
+    if (scalar && below(2)) {          /* SETcc on its flags; CMP kills them, as a rule */
+        byte(p, 0x0f);
+        byte(p, 0x90 | below(16));
+        byte(p, 0xc0 | below(3));
+        if (below(4))
+            bytes(p, 0xc239, 2);
+    }
 }
 
 static void branch(struct program *p)
@@ -303,7 +320,7 @@ static void rare(struct program *p, const struct ground *g)
 static void generate_one(struct program *p, const struct ground *g)
 {
     unsigned osz, op;
-    switch (below(30)) {
+    switch (below(31)) {
     case 0: case 1: case 2: case 3:    /* ADD … CMP, both directions */
         op = below(8);
         if (below(2))
@@ -417,6 +434,7 @@ static void generate_one(struct program *p, const struct ground *g)
         break;
     case 27: branch(p); break;
     case 28: vector(p, g); break;
+    case 29: table_instruction(p, g, true); break;
     default: rare(p, g); break;
     }
 }

@@ -145,11 +145,22 @@ static void make_tables(void)
 /* Vector registers, MXCSR (which masks everything, as a rule) and what of AVX is switched on. */
 static struct { u64 v[32][8]; u32 mxcsr; u64 xcr0; bool osxsave; } vectors;
 
+static u64 vector_value(void)
+{
+    static const u64 special[] = {0x7ff8000000000000ull, 0xfff0000000000001ull, 0x7ff0000000000000ull, 1, 0x8000000000000000ull,
+                                  0x7fc000007f800001ull, 0xff80000000000001ull, 0x8000000000800000ull};
+    switch (below(4)) {
+    case 0: return special[below(ARRAY_SIZE(special))];
+    case 1: return 0x3ff0000000000000ull + (random_next() >> 8);
+    default: return random_next();
+    }
+}
+
 static void make_vectors(void)
 {
     for (unsigned n = 0; n < 32; n++)
         for (unsigned i = 0; i < 8; i++)
-            vectors.v[n][i] = below(3) ? random_next() : below(2) ? 0x3ff0000000000000ull + (random_next() >> 8) : 0;
+            vectors.v[n][i] = vector_value();
     vectors.mxcsr = below(8) ? 0x1f80 | (below(2) ? below(8) << 13 | below(2) << 6 : 0) : (u32)random_next() & 0xffff;
     vectors.osxsave = below(16) != 0;
     vectors.xcr0 = below(16) ? below(2) ? 7 : 0xe7 : 3;
