@@ -5,7 +5,8 @@
  *
  * A round is a program of up to 60 instructions in a page, or over a page's edge, that runs in circles on two vCPUs by turns. It faults (some
  * pages of its data are missing, read-only or the supervisor's), writes into itself, also by a second address and for the other vCPU,
- * single-steps, meets breakpoints and interrupts; slices of random length stop it at every offset. Every exception leads to code that
+ * single-steps, meets breakpoints and interrupts; its model has no AVX, AVX2 or AVX-512, with XCR0 and MXCSR as they come, and performance counters
+ * may run and overflow; slices of random length stop it at every offset. Every exception leads to code that
  * gives all registers new values and starts the program again.
  */
 #include "cpu/block.h"
