@@ -275,7 +275,7 @@ struct recent_event {
  * looks at is translated code's choice. 1 << n bytes at la are in copy i if la - page[i] < limit[n]; then they are at host address la + addend[i]. */
 #define TLB_RECENT 8
 struct tlb_recent {
-    u64 limit[6];              /* 4097 - (1 << n); or all are 0, and nothing is in any copy */
+    u64 limit[7];              /* 4097 - (1 << n); or all are 0, and nothing is in any copy */
     struct { u64 page; uintptr_t addend; } copy[TLB_RECENT];
 };
 

@@ -77,6 +77,10 @@ void emit_convert_a(struct emit *e, unsigned osz);                             /
 void emit_convert_d(struct emit *e, unsigned osz);                             /* CWD CDQ CQO */
 void emit_push(struct emit *e, struct place src);                              /* 64 bits */
 void emit_pop(struct emit *e, unsigned reg);
+/* n such instructions, from the current one on, with one look at the TLB: pushes of registers or immediates, or pops into registers; RSP is none
+ * of them. n * slot size: at most 64 bytes. */
+void emit_push_run(struct emit *e, const struct place *src, unsigned n);
+void emit_pop_run(struct emit *e, const u8 *reg, unsigned n);
 void emit_leave(struct emit *e);
 /* cc: 0..15, the low nibble of the opcodes. */
 void emit_set(struct emit *e, unsigned cc, struct place dst);

@@ -681,15 +681,50 @@ static void find_patterns(const struct block *block, unsigned count, struct plan
             plan->pattern[i] = 0;
 }
 
-/* Instruction i, at `offset` in the page; returns the next one's. */
-static unsigned emit_planned(struct emit *e, const struct block *block, const struct plan *plan, unsigned i, unsigned offset)
+/* How many instructions from this one on push, or pop, registers other than RSP or immediates. */
+#define STACK_RUN 8u
+static unsigned stack_run(const struct block *block, unsigned count, const struct plan *plan, unsigned i)
 {
-    const struct insn *in = &block->insn[i];
-    struct emit_insn insn = {in, i, offset, plan->keep[i], plan->late[i], plan->late_over[i], plan->dead[i], plan->pattern[i]};
+    bool pops = plan->action[i] == ACT_POP_E;
+    unsigned n = 0;
+    while (i + n < count && n < STACK_RUN) {
+        const struct insn *in = &block->insn[i + n];
+        enum action action = plan->action[i + n];
+        bool reg = !(in->flags & INSN_MEM) && in->rm != REG_RSP;
+        if (pops ? action != ACT_POP_E || !reg : action != ACT_PUSH_I && (action != ACT_PUSH_E || !reg))
+            break;
+        n++;
+    }
+    return n;
+}
+
+/* Instructions *i and those that are done with it, at `offset` in the page; returns the offset of those behind them. */
+static unsigned emit_planned(struct emit *e, const struct block *block, unsigned count, const struct plan *plan, unsigned *i, unsigned offset)
+{
+    const struct insn *in = &block->insn[*i];
+    struct emit_insn insn = {in, *i, offset, plan->keep[*i], plan->late[*i], plan->late_over[*i], plan->dead[*i], plan->pattern[*i]};
+    enum action action = plan->action[*i];
+    unsigned n = stack_run(block, count, plan, *i);
     emit_begin(e, &insn);
-    emit_one(e, in, (enum action)plan->action[i], offset);
+    if (n < 2) {
+        n = 1;
+        emit_one(e, in, action, offset);
+    } else if (action == ACT_POP_E) {
+        u8 regs[STACK_RUN];
+        for (unsigned k = 0; k < n; k++)
+            regs[k] = in[k].rm;
+        emit_pop_run(e, regs, n);
+    } else {
+        struct place from[STACK_RUN];
+        for (unsigned k = 0; k < n; k++)
+            from[k] = plan->action[*i + k] == ACT_PUSH_I ? place_imm((i64)in[k].imm) : place_reg(in[k].rm);
+        emit_push_run(e, from, n);
+    }
     emit_end(e);
-    return offset + in->length;
+    for (unsigned k = 0; k < n; k++)
+        offset += in[k].length;
+    *i += n;
+    return offset;
 }
 
 bool jit_translate(struct jit *jit, struct block *block, bool *full)
@@ -715,9 +750,9 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full)
                                plan.start_kills);
     unsigned offset = (unsigned)(block->ram_off & 0xfff), i;
     bool ended = false;
-    for (i = 0; i < count && !ended; i++) {
-        offset = emit_planned(e, block, &plan, i, offset);
+    for (i = 0; i < count && !ended;) {
         ended = ends_block((enum action)plan.action[i]);
+        offset = emit_planned(e, block, count, &plan, &i, offset);
     }
     if (!ended && count < block->count) {
         struct emit_insn insn = {&block->insn[count], count, offset, true, false, false, false, 0};
@@ -730,8 +765,8 @@ bool jit_translate(struct jit *jit, struct block *block, bool *full)
     unsigned insns;
     while (emit_turn(e, &insns)) {
         offset = (unsigned)(block->ram_off & 0xfff);
-        for (i = 0; i < insns; i++)
-            offset = emit_planned(e, block, &plan, i, offset);
+        for (i = 0; i < insns;)
+            offset = emit_planned(e, block, insns, &plan, &i, offset);
     }
     size_t bytes = emit_close(e);
     if (bytes == 0) {

@@ -320,6 +320,19 @@ void x64_leave_at(struct emit *e, u32 site)
     x64_jump_back(e, e->stub_exit);
 }
 
+void x64_slow_run(struct emit *e, unsigned n)
+{
+    struct slow *s = &e->slow[e->slow_count - 1];
+    unsigned offset = e->cur.offset, left = e->count - e->cur.index + e->prepaid;
+    for (unsigned k = 0; k < n; k++) {
+        u32 site = x64_site(e, e->cur.in + k, offset, left - k, 0, false);
+        if (k == 0)
+            s->site = site;
+        offset += e->cur.in[k].length;
+    }
+    s->run = (u8)(n - 1);
+}
+
 void x64_slow_if(struct emit *e, unsigned cc, bool leaves)
 {
     struct slow *s = &e->slow[e->slow_count++];
@@ -417,8 +430,10 @@ static void make_slow(struct emit *e, const struct slow *s)
         x64_leave_at(e, s->site);
         return;
     }
-    x64_load_imm(e, R11, s->site);
-    x64_call(e, e->stub_handler);
+    for (unsigned k = 0; k <= s->run; k++) {
+        x64_load_imm(e, R11, s->site + k);
+        x64_call(e, e->stub_handler);
+    }
     if (s->flags)
         x64_call(e, e->stub_flags);
     x64_vectors_load(e, s->cached);
@@ -566,7 +581,7 @@ void emit_begin(struct emit *e, const struct emit_insn *insn)
     e->cur = *insn;
     e->slow_first = e->slow_count;
     e->wrote_flags = false;
-    if (e->p + 1024 > e->limit || e->slow_count + 8 > SLOW_MAX || e->jit->site_count + 8 > JIT_SITES)
+    if (e->p + 1024 > e->limit || e->slow_count + 8 > SLOW_MAX || e->jit->site_count + 32 > JIT_SITES)
         e->full = true;
     if (e->full)
         e->p = e->jit->memory.write + e->start + 32;   /* written in vain */

@@ -36,6 +36,7 @@ struct slow {
     u32 at;                    /* where the branch's distance stands, by offset in the memory */
     u32 resume;
     u32 site;
+    u8 run;                    /* instructions whose handlers are called, by consecutive sites */
     u8 recent;                 /* a copy of a TLB entry did not fit: this one + 1 … */
     u8 bytes;
     bool write;
@@ -158,6 +159,8 @@ u32 x64_site_before(struct emit *e);
 void x64_leave_at(struct emit *e, u32 site);
 /* The end of what is kept in registers beside the general ones: all is in memory. */
 void x64_settle_all(struct emit *e);
+/* The latest slow path stands for n instructions from the current one on. */
+void x64_slow_run(struct emit *e, unsigned n);
 /* A conditional branch's way on when it is taken; a return's when it is not the newest call's (x64_branch.c). */
 void x64_make_taken(struct emit *e, const struct taken *t);
 void x64_make_unmatched(struct emit *e, const struct slow *s);

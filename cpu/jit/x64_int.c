@@ -783,6 +783,46 @@ void emit_pop(struct emit *e, unsigned dst)
     changed(e, dst, reg);
 }
 
+/* A power of two that n slots fit in: what the copies of TLB entries have limits for. */
+static unsigned run_bytes(const struct emit *e, unsigned n)
+{
+    unsigned bytes = (unsigned)x64_word(e);
+    while (bytes < n << e->word)
+        bytes *= 2;
+    return bytes;
+}
+
+void emit_push_run(struct emit *e, const struct place *src, unsigned n)
+{
+    unsigned sp = x64_pin[REG_RSP];
+    i32 all = (i32)(n << e->word);
+    struct rm at = x64_translate(e, x64_stack(e, REG_RSP, -all), run_bytes(e, n), true, false);
+    x64_slow_run(e, n);
+    at.disp += all;
+    for (unsigned k = 0; k < n; k++) {
+        at.disp -= x64_word(e);
+        if (src[k].kind == PLACE_IMM)
+            x64_store_imm(e, e->word, at, (i32)src[k].imm);
+        else
+            x64_op(e, 0x89, e->word, value(e, src[k].reg, T1), at);
+    }
+    x64_advance(e, sp, sp, -all);
+}
+
+void emit_pop_run(struct emit *e, const u8 *reg, unsigned n)
+{
+    unsigned sp = x64_pin[REG_RSP];
+    struct rm at = x64_translate(e, x64_stack(e, REG_RSP, 0), run_bytes(e, n), false, false);
+    x64_slow_run(e, n);
+    for (unsigned k = 0; k < n; k++) {
+        unsigned to = pinned(reg[k]) ? x64_pin[reg[k]] : T1;
+        x64_op(e, 0x8b, e->word, to, at);
+        changed(e, reg[k], to);
+        at.disp += x64_word(e);
+    }
+    x64_advance(e, sp, sp, (i32)(n << e->word));
+}
+
 void emit_leave(struct emit *e)
 {
     unsigned bp = x64_pin[REG_RBP];

@@ -497,6 +497,25 @@ static void move_rsp(struct program *p, u64 to)
     bytes(p, to, 4);
 }
 
+/* Pushes in a row, or pops, sometimes at the edge of a page. */
+static void stack_run(struct program *p, const struct ground *g)
+{
+    bool pops = below(2);
+    if (below(4) == 0)
+        move_rsp(p, g->stack_end - 0x800 + below(9) * (code32 ? 4 : 8));
+    for (unsigned n = 2 + below(10); n > 0; n--) {
+        unsigned reg = pops ? target_register() : below(16);
+        if (!pops && below(6) == 0) {
+            byte(p, 0x6a);
+            byte(p, below(256));
+            continue;
+        }
+        if (reg & 8 && !code32)
+            byte(p, 0x41);
+        byte(p, (pops ? 0x58 : 0x50) | (reg & 7));
+    }
+}
+
 /* CALL f; JMP over; f: instructions, or calls of itself to some depth; the return, sometimes to elsewhere; over: */
 static void function(struct program *p, const struct ground *g)
 {
@@ -546,6 +565,8 @@ void generate_program(struct program *p, const struct ground *g, unsigned instru
             loop(p, g, vectors);
         else if (p->size < 1000 && below(80) == 0)
             scattered_loop(p, g);
+        else if (p->size < 1000 && below(40) == 0)
+            stack_run(p, g);
         else if (p->size < 1000 && below(40) == 0)
             function(p, g);
         else if (vectors && below(3))
