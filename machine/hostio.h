@@ -35,6 +35,10 @@ void hostio_console_wait(void);
 /* From now on SIGINT and SIGTERM set *flag instead of ending the process; the second one ends it. */
 void hostio_catch_interrupt(volatile int *flag);
 
+/* The n bytes of anonymous memory at `host` are about to be written: the host may make room for all of their pages at once. Nothing is lost
+ * where it does not. */
+void hostio_foresee(u8 *host, u64 n);
+
 /* ns of the host's monotonic clock, for the statistics that are printed on stderr only. */
 u64 hostio_monotonic_ns(void);
 

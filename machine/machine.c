@@ -158,6 +158,7 @@ struct machine *machine_create(const struct machine_config *config, const struct
         free(m);
         return NULL;
     }
+    m->bus.foresee = hostio_foresee;
     if (!create_cpus(m, message, message_size)) {
         machine_free(m);
         return NULL;

@@ -371,6 +371,20 @@ bool bus_copy_to(struct bus *bus, u64 hpa, const void *from, u64 n)
     return true;
 }
 
+/* By so many pages at a time the host makes room, which costs it less than page by page. */
+#define FORESEEN_PAGES 16u
+
+void bus_foresee(struct bus *bus, u64 ram_off)
+{
+    u64 first = ram_off / PAGE_SIZE & ~(u64)(FORESEEN_PAGES - 1), end = bus->memory_size / PAGE_SIZE;
+    if (end > first + FORESEEN_PAGES)
+        end = first + FORESEEN_PAGES;
+    for (u64 page = first; page < end; page++)
+        bus->page_flags[page] |= PAGE_FORESEEN;
+    if (bus->foresee)
+        bus->foresee(bus->ram + first * PAGE_SIZE, (end - first) * PAGE_SIZE);
+}
+
 /* ---- ports ------------------------------------------------------------------------------------------------------- */
 
 /* The window that holds all of [port, port + size), or NULL; *any tells whether some byte has one. */

@@ -36,6 +36,7 @@ enum {
     PAGE_WRITABLE_TLB = 1 << 1, /* some TLB may hold a writable entry for it */
     PAGE_ROM = 1 << 2,      /* writes are ignored */
     PAGE_WATCHED = 1 << 3,  /* a vCPU monitors a line of it: writes take the slow path and report to bus_note_write() */
+    PAGE_FORESEEN = 1 << 4, /* the host was told that it will be written */
 };
 
 struct bus_window;
@@ -58,6 +59,8 @@ struct bus {
     /* Called after [ram_off, ram_off + n) (within one page) was written and touched a chunk that holds code. */
     void (*code_written)(void *arg, u64 ram_off, unsigned n);
     void *code_written_arg;
+    /* The n bytes at `host` are about to be written for the first time, some of them at once; the host may make room for all. NULL: it is not told. */
+    void (*foresee)(u8 *host, u64 n);
     /* Pages above RAM that hold ROM (BIOS area below 4 GiB) are windows with direct memory. */
     struct bus_window *mmio;
     unsigned mmio_count, mmio_capacity;
@@ -153,6 +156,9 @@ void bus_mark_code(struct bus *bus, u64 ram_off, unsigned n);
 
 /* Tells that the page at ram_off holds no decoded code any more: writes to it are as fast as to others again. */
 void bus_unmark_code(struct bus *bus, u64 ram_off);
+
+/* Tells the host that pages around the one at ram_off are going to be written, as neighbours of a written page mostly are. */
+void bus_foresee(struct bus *bus, u64 ram_off);
 
 /* Port I/O; size 1, 2 or 4. An access that straddles windows is split into bytes. Nothing there: all ones. */
 u32 bus_port_in(struct bus *bus, unsigned cpu, u16 port, unsigned size);

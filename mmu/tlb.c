@@ -486,6 +486,8 @@ static void writer_add(struct cpu *cpu, u64 offset, unsigned index)
     u8 *flags = &bus->page_flags[offset / PAGE_SIZE];
     unsigned context = (unsigned)(cpu->tlb->now - cpu->tlb->context);
 
+    if (UNLIKELY(!(*flags & PAGE_FORESEEN)))
+        bus_foresee(bus, offset);
     if (!(*flags & PAGE_WRITABLE_TLB)) {
         *flags |= PAGE_WRITABLE_TLB;
         *word = 0;
