@@ -297,6 +297,30 @@ void cet_return_fast(struct cpu *cpu)
         cpu->sys.ssp = cpu->sys.pl_ssp[3];
 }
 
+/* [SDM3 "User-Interrupt Delivery"] */
+enum flow cet_enter_user_interrupt(struct cpu *cpu, u64 old_rip)
+{
+    if (cet_shadow_stack(cpu, cpu->mode.cpl)) {
+        FLOW(cet_write(cpu, cpu->sys.ssp - 8, old_rip, 8));
+        cpu->sys.ssp -= 8;
+    }
+    wait_for_endbranch(cpu, cpu->mode.cpl);
+    return FLOW_NEXT;
+}
+
+/* [SDM2 "UIRET—User-Interrupt Return"] */
+enum flow cet_return_user_interrupt(struct cpu *cpu, u64 rip)
+{
+    u64 place;
+    if (!cet_shadow_stack(cpu, cpu->mode.cpl))
+        return FLOW_NEXT;
+    FLOW(cet_read(cpu, cpu->sys.ssp, &place, 8));
+    if (place != rip)
+        return raise_cp(cpu, CP_FAR_RET_IRET);
+    cpu->sys.ssp += 8;
+    return FLOW_NEXT;
+}
+
 /* ---- task switches ----------------------------------------------------------------------------------------------- */
 
 enum flow cet_task_leave(struct cpu *cpu, struct cet_task *t, bool iret, bool nested, unsigned new_cpl, u64 return_rip)

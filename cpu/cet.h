@@ -49,6 +49,10 @@ enum flow cet_return_v8086(struct cpu *cpu);
 void cet_enter_fast(struct cpu *cpu);
 void cet_return_fast(struct cpu *cpu);
 
+/* Delivery of a user interrupt, to return to old_rip; UIRET to rip: CPL stays. */
+enum flow cet_enter_user_interrupt(struct cpu *cpu, u64 old_rip);
+enum flow cet_return_user_interrupt(struct cpu *cpu, u64 rip);
+
 static inline enum flow cet_enter(struct cpu *cpu, const struct segment *cs, unsigned new_cpl, unsigned ist, u64 old_rip)
 {
     return LIKELY(!(cpu->sys.cr4 & CR4_CET)) ? FLOW_NEXT : cet_enter_far(cpu, cs, new_cpl, ist, old_rip);

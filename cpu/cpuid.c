@@ -25,6 +25,7 @@ const struct xstate_component xstate_components[XSTATE_COUNT] = {
     [XSTATE_PKRU]      = {.exists = 1, .feature = FEATURE_PKU,     .size = 8,    .offset = 2688},
     [XSTATE_CET_U]     = {.exists = 1, .feature = FEATURE_CET_SS,  .size = 16,   .supervisor = 1},
     [XSTATE_CET_S]     = {.exists = 1, .feature = FEATURE_CET_SS,  .size = 24,   .supervisor = 1},
+    [XSTATE_UINTR]     = {.exists = 1, .feature = FEATURE_UINTR,   .size = 48,   .supervisor = 1},
 };
 
 static u64 xstate_allowed(const struct cpu *cpu, bool supervisor)

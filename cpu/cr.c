@@ -132,6 +132,7 @@ u64 cpu_cr4_allowed(const struct cpu *cpu)
     ALLOW(CET_SS, CR4_CET);
     ALLOW(CET_IBT, CR4_CET);
     ALLOW(PKS, CR4_PKS);
+    ALLOW(UINTR, CR4_UINTR);
     ALLOW(LAM, CR4_LAM_SUP);
 #undef ALLOW
     return allowed;

@@ -19,6 +19,7 @@
 #include "cpu/table.h"
 #include "cpu/task.h"
 #include "cpu/trace.h"
+#include "cpu/uintr.h"
 #include "mmu/access.h"
 #include "vmx/vmx.h"
 
@@ -356,13 +357,17 @@ static enum flow deliver(struct cpu *cpu)
         if (cpu->mode.code_bits != BITS_64)
             ev.return_rip = (u32)ev.return_rip;
         ev.rflags = cpu_rflags(cpu) | (pushes_rf(e) ? FL_RF : 0);
-        if (loses_pending_debug(e)) {
+        /* An interrupt with the vector UINV reaches no handler; a processor that was halted stays so. */
+        bool notification = ev.type == EVT_EXTERNAL && cpu_is_user_notification(cpu, ev.vector);
+        bool halted = notification && e->activity == ACTIVITY_HLT;
+        if (loses_pending_debug(e) && !notification) {
             e->pending_debug = 0;
             e->attention &= ~(u32)ATT_PENDING_DB;
         }
         if (e->type == EVT_NMI)
             e->blocking |= BLOCK_NMI;
-        e->activity = ACTIVITY_ACTIVE;
+        if (!halted)
+            e->activity = ACTIVITY_ACTIVE;
         e->d_vector = e->vector;
         e->d_type = e->type;
         e->d_has_error = e->has_error;
@@ -372,17 +377,17 @@ static enum flow deliver(struct cpu *cpu)
         e->extint = !is_checked_software(e->type);
         e->valid = 0;
         e->injected = 0;
-        e->attention &= ~(u32)(ATT_EVENT | ATT_ACTIVITY);
+        e->attention &= ~(u32)(ATT_EVENT | (halted ? 0 : ATT_ACTIVITY));
         cpu->recent[cpu->recent_count++ % RECENT_EVENTS] =
             (struct recent_event){.now = cpu->time.now, .rip = cpu->core.rip, .cr2 = cpu->sys.cr2, .error = ev.error, .vector = ev.vector,
                                   .type = ev.type, .has_error = ev.has_error, .level = (u8)(cpu->vmx.depth + 1)};
         if (trace_on(cpu, TRACE_IRQ))
-            trace_emit(cpu, TRACE_IRQ, "deliver",
+            trace_emit(cpu, TRACE_IRQ, notification ? "user_notification" : "deliver",
                        TRACE_FIELDS(trace_decimal("vector", ev.vector), trace_decimal("type", ev.type), trace_hex("error", ev.error),
                                     trace_hex("rip", cpu->core.rip), trace_hex("cr2", cpu->sys.cr2)));
 
         u64 from = cpu->core.rip;
-        enum flow flow = deliver_walk(cpu, &ev);
+        enum flow flow = UNLIKELY(notification) ? uintr_process_notification(cpu) : deliver_walk(cpu, &ev);
         bool external = e->extint;
         e->extint = 0;
         if (flow == FLOW_EXIT) {
@@ -400,7 +405,7 @@ static enum flow deliver(struct cpu *cpu)
         e->blocking &= ~(BLOCK_STI | BLOCK_MOV_SS);
         e->attention &= ~(u32)ATT_SHADOW;
         cpu_mode_update(cpu);
-        if (UNLIKELY(cpu->sys.debugctl & DEBUGCTL_LBR))
+        if (UNLIKELY(cpu->sys.debugctl & DEBUGCTL_LBR) && !notification)
             lbr_event(cpu, from);
         if (e->attention & ATT_VMX)
             vmx_note_instruction(cpu);
@@ -529,9 +534,19 @@ static enum flow take_interrupt(struct cpu *cpu)
         e->attention &= ~(u32)ATT_INTR;
         return FLOW_NEXT;
     }
+    if (cpu_is_user_notification(cpu, (u8)vector) && cpu->board->interrupt_eoi)
+        cpu->board->interrupt_eoi(cpu->board_arg, cpu);    /* the processor dismisses it itself */
     cpu_raise(cpu, (u8)vector);
     e->type = EVT_EXTERNAL;
     return FLOW_EVENT;
+}
+
+/* A user interrupt comes behind an unmasked ordinary one, at any boundary but that behind a load of SS. It wakes from UMWAIT and TPAUSE, the
+ * only waits at CPL 3 [SDM3 "User-Interrupt Delivery"]. */
+static bool user_interrupt_due(const struct cpu_event *e)
+{
+    return UNLIKELY(e->attention & ATT_UINTR) && !(e->blocking & BLOCK_MOV_SS) &&
+           (e->activity == ACTIVITY_ACTIVE || e->activity == ACTIVITY_MWAIT);
 }
 
 /* Instruction breakpoints at the next instruction: the bits for DR6, or 0 [SDM3 "Instruction-Breakpoint Exception Condition"]. */
@@ -614,6 +629,8 @@ static enum flow service_once(struct cpu *cpu)
         return FLOW_EVENT;
     if ((e->attention & ATT_INTR) && (!shutdown || vmx_nonroot(cpu)))
         FLOW(take_interrupt(cpu));
+    if (user_interrupt_due(e))
+        return uintr_deliver(cpu);
     if (e->activity != ACTIVITY_ACTIVE)
         return FLOW_END;
     if (e->attention & ATT_STEP) {

@@ -64,6 +64,17 @@ static u8 vmm_watches(const struct cpu *cpu)
     return 0;
 }
 
+COLD void cpu_recognize_user_interrupt(struct cpu *cpu)
+{
+    const struct cpu_sys *sys = &cpu->sys;
+    if (sys->cr4 & CR4_UINTR && sys->uintr_rr && sys->uif && cpu->mode.cpl == 3 && cpu->mode.code_bits == BITS_64) {
+        cpu->event.attention |= ATT_UINTR;
+        cpu_cut_block(cpu);
+    } else {
+        cpu->event.attention &= ~(u32)ATT_UINTR;
+    }
+}
+
 static void update_privilege(struct cpu *cpu)
 {
     struct cpu_mode *m = &cpu->mode;
@@ -71,9 +82,12 @@ static void update_privilege(struct cpu *cpu)
 
     m->cpl = m->real ? 0 : m->v8086 ? 3 : (u8)((cpu->seg.s[SEG_SS].access & AR_DPL) >> 5);
     m->cet = 0;
-    cpu->event.attention &= ~(u32)ATT_ENDBRANCH;
-    if (UNLIKELY(cpu->sys.cr4 & CR4_CET))
-        update_cet(cpu);
+    cpu->event.attention &= ~(u32)(ATT_ENDBRANCH | ATT_UINTR);
+    if (UNLIKELY(cpu->sys.cr4 & (CR4_CET | CR4_UINTR))) {
+        if (cpu->sys.cr4 & CR4_CET)
+            update_cet(cpu);
+        cpu_recognize_user_interrupt(cpu);
+    }
     m->locks = locks_watched(cpu);
     m->code_key = (u8)(m->code_bits | (m->cpl == 3) << 2 | m->cet << 3 | (m->locks != 0) << 5);
 

@@ -13,6 +13,15 @@ void cpu_mode_update(struct cpu *cpu);
 /* The cheap part of the same, for changes of CPL or RFLAGS.AC/TF/RF alone. */
 void cpu_mode_update_cpl(struct cpu *cpu);
 
+/* User interrupts [SDM3 "User-Interrupt Recognition"]: recomputes ATT_UINTR. Call after any change of UIRR or UIF; the above do it, too. */
+void cpu_recognize_user_interrupt(struct cpu *cpu);
+enum { UINTR_UINV_SHIFT = 32 };
+/* Is an ordinary interrupt with this vector a notification of user interrupts [SDM3 "User-Interrupt Notification Identification"]? */
+static inline bool cpu_is_user_notification(const struct cpu *cpu, u8 vector)
+{
+    return UNLIKELY(cpu->sys.cr4 & CR4_UINTR) && cpu->sys.efer & EFER_LMA && vector == (u8)(cpu->sys.uintr_misc >> UINTR_UINV_SHIFT);
+}
+
 /* The bus answers as this processor sees it: SMRAM in SMM, nothing at its SMRR outside. Call it when the processor's turn begins,
  * and when what it depends on has changed (then the processor's TLB goes, too). */
 void cpu_select_bus_view(struct cpu *cpu);

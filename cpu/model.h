@@ -54,7 +54,7 @@ void cpu_leaves_print(struct cpu *cpu, FILE *out);
 /* ---- extended states [SDM1 "Managing State Using the XSAVE Feature Set"] --------------------------------------- */
 
 enum { XSTATE_X87, XSTATE_SSE, XSTATE_AVX, XSTATE_OPMASK = 5, XSTATE_ZMM_HI256, XSTATE_HI16_ZMM, XSTATE_PT, XSTATE_PKRU,
-       XSTATE_CET_U = 11, XSTATE_CET_S, XSTATE_COUNT };
+       XSTATE_CET_U = 11, XSTATE_CET_S, XSTATE_UINTR = 14, XSTATE_COUNT };
 #define XSAVE_LEGACY 512u          /* bytes of the legacy region */
 #define XSAVE_HEADER 64u
 

@@ -471,6 +471,30 @@ static bool pkrs_write(struct cpu *cpu, u32 msr, u64 value)
     return true;
 }
 
+/* ---- user interrupts ------------------------------------------------------------------------------------------- */
+
+/* [SDM3 "User-Interrupt MSRs"]. UIRR counts from the next instruction of CPL 3 on. */
+bool cpu_uintr_pd_valid(const struct cpu *cpu, u64 value) { return cpu_canonical_wide(cpu, value) && !(value & 0x3f); }
+bool cpu_uintr_tt_valid(const struct cpu *cpu, u64 value) { return cpu_canonical_wide(cpu, value) && !(value & 0xe); }
+
+static bool uintr_pd_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    (void)msr;
+    if (!cpu_uintr_pd_valid(cpu, value))
+        return false;
+    cpu->sys.uintr_pd = value;
+    return true;
+}
+
+static bool uintr_tt_write(struct cpu *cpu, u32 msr, u64 value)
+{
+    (void)msr;
+    if (!cpu_uintr_tt_valid(cpu, value))
+        return false;
+    cpu->sys.uintr_tt = value;
+    return true;
+}
+
 /* ---- CET ------------------------------------------------------------------------------------------------------- */
 
 bool cpu_cet_valid(const struct cpu *cpu, u64 value)

@@ -18,6 +18,10 @@ bool cpu_spec_ctrl_valid(const struct cpu *cpu, u64 value);
 /* Values that IA32_U_CET and IA32_S_CET, or an SSP, may have on this CPU. */
 bool cpu_cet_valid(const struct cpu *cpu, u64 value);
 bool cpu_ssp_valid(const struct cpu *cpu, u64 value);
+/* Values that the MSRs of user interrupts may have: IA32_UINTR_MISC's bits; IA32_UINTR_PD, IA32_UINTR_TT. */
+#define UINTR_MISC_BITS 0xffffffffffull
+bool cpu_uintr_pd_valid(const struct cpu *cpu, u64 value);
+bool cpu_uintr_tt_valid(const struct cpu *cpu, u64 value);
 /* Canonical for the widest linear addresses that the model has, whatever CR4.LA57 says: the rule of MSRs, segment and
  * descriptor-table bases and of INVLPG & co. */
 bool cpu_canonical_wide(const struct cpu *cpu, u64 la);

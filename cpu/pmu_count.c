@@ -15,7 +15,7 @@ enum row_kind { ROW_KIND_PLAIN, ROW_KIND_BRANCH, ROW_KIND_ALONE };
 static enum row_kind classify(const struct insn_row *row)
 {
     static const char *const branches[] = {
-        "JMP", "JMP_FAR", "CALL", "CALL_FAR", "RET", "RET_FAR", "IRET", "SYSCALL", "SYSRET", "SYSENTER", "SYSEXIT", "INT",
+        "JMP", "JMP_FAR", "CALL", "CALL_FAR", "RET", "RET_FAR", "IRET", "UIRET", "SYSCALL", "SYSRET", "SYSENTER", "SYSEXIT", "INT",
         "INT1", "INT3", "INTO", "LOOP", "LOOPE", "LOOPNE", "JRCXZ",
     };
     static const char *const alone[] = {"RDPMC", "RDMSR", "WRMSR", "RDMSRLIST", "WRMSRLIST", "WRMSRNS", "VMLAUNCH", "VMRESUME"};

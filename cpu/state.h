@@ -81,7 +81,7 @@ enum { CR4_VME = 1 << 0, CR4_PVI = 1 << 1, CR4_TSD = 1 << 2, CR4_DE = 1 << 3, CR
        CR4_MCE = 1 << 6, CR4_PGE = 1 << 7, CR4_PCE = 1 << 8, CR4_OSFXSR = 1 << 9, CR4_OSXMMEXCPT = 1 << 10,
        CR4_UMIP = 1 << 11, CR4_LA57 = 1 << 12, CR4_VMXE = 1 << 13, CR4_SMXE = 1 << 14, CR4_FSGSBASE = 1 << 16,
        CR4_PCIDE = 1 << 17, CR4_OSXSAVE = 1 << 18, CR4_SMEP = 1 << 20, CR4_SMAP = 1 << 21, CR4_PKE = 1 << 22,
-       CR4_CET = 1 << 23, CR4_PKS = 1 << 24, CR4_LAM_SUP = 1 << 28 };
+       CR4_CET = 1 << 23, CR4_PKS = 1 << 24, CR4_UINTR = 1 << 25, CR4_LAM_SUP = 1 << 28 };
 #define CR3_LAM_U57 (1ull << 61)
 #define CR3_LAM_U48 (1ull << 62)
 enum { EFER_SCE = 1 << 0, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11 };
@@ -105,6 +105,9 @@ struct cpu_sys {
     u64 lbr_from[32], lbr_to[32], lbr_info[32], lbr_tos, lbr_select, ler_from, ler_to;    /* last-branch records */
     u64 test_ctrl;             /* MSR_TEST_CTRL */
     u64 mc_ctl2[10];           /* IA32_MCi_CTL2 */
+    /* User interrupts: UIRR, UIHANDLER, UISTACKADJUST, IA32_UINTR_MISC (UITTSZ in bits 31:0, UINV in 39:32), UPIDADDR, UITTADDR with
+     * its enable bit 0; UIF, which no MSR shows */
+    u64 uintr_rr, uintr_handler, uintr_stackadjust, uintr_misc, uintr_pd, uintr_tt, uif;
     u64 spare[1];              /* for later MSRs without a change of the layout */
 };
 
@@ -158,6 +161,7 @@ enum {
     ATT_ENDBRANCH = 1 << 12,   /* indirect-branch tracking waits: the next instruction has to be an ENDBR (cpu/cet.h) */
     ATT_PMU = 1 << 14,         /* a performance counter may run (cpu/pmu.h): instructions are counted */
     ATT_ALONE = ATT_SHADOW | ATT_STEP | ATT_VMX | ATT_ENDBRANCH,   /* the next instruction runs alone */
+    ATT_UINTR = 1 << 15,       /* a user interrupt is recognised, and UIF, CPL and mode let it come (cpu/uintr.h) */
     ATT_VIRTUAL_INTR = 1 << 13,/* a frame recognises a virtual interrupt: ask vmx_virtual_interrupt() */
 };
 
@@ -187,7 +191,8 @@ struct cpu_event {
     u32 monitor_armed;         /* MONITOR_* */
     u8 step_depth;             /* VMX depth at which that instruction began */
     u8 ignne;                  /* IGNNE# is asserted: x87 instructions run in spite of a pending error (CR0.NE = 0) */
-    u8 pad1[2];
+    u8 user_delivery;          /* a user interrupt is being delivered: its accesses belong to no instruction */
+    u8 pad1[1];
 };
 
 /* ---- system-management mode --------------------------------------------------------------------------------------- */

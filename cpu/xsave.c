@@ -1,4 +1,5 @@
-/* FXSAVE, FXRSTOR, the XSAVE family, XGETBV and XSETBV: images of the x87, SSE, AVX, protection-key and CET state in memory.
+/* FXSAVE, FXRSTOR, the XSAVE family, XGETBV and XSETBV: images of the x87, SSE, AVX, protection-key, CET and user-interrupt state
+ * in memory.
  *
  * Kept true: the whole area is probed before the first byte is written, and a restore changes nothing before all of
  * its image has been read and checked. The modified optimization is not used (components are saved whenever they are
@@ -19,6 +20,10 @@
 #define MXCSR_INIT 0x1f80u
 #define XSAVE_AREA_MAX 2696u               /* xsave_size_standard() of all components */
 #define XCOMP_COMPACT BIT(63)
+
+/* The UINTR component [SDM1 "UINTR State"]; UIF is the top bit of IA32_UINTR_MISC there. */
+enum { UINTR_HANDLER = 0, UINTR_STACKADJUST = 8, UINTR_MISC = 16, UINTR_PD = 24, UINTR_RR = 32, UINTR_TT = 40 };
+#define UINTR_MISC_UIF BIT(63)
 
 /* Offsets in the legacy region */
 enum { LEGACY_MXCSR = 24, LEGACY_ST = 32, LEGACY_XMM = 160, LEGACY_END = 416 };
@@ -173,6 +178,14 @@ static void component_store(const struct cpu *cpu, const struct insn *in, unsign
         for (unsigned level = 0; level < 3; level++)
             store64(image + 8 * level, cpu->sys.pl_ssp[level]);
         break;
+    case XSTATE_UINTR:
+        store64(image + UINTR_HANDLER, cpu->sys.uintr_handler);
+        store64(image + UINTR_STACKADJUST, cpu->sys.uintr_stackadjust);
+        store64(image + UINTR_MISC, cpu->sys.uintr_misc | (cpu->sys.uif ? UINTR_MISC_UIF : 0));
+        store64(image + UINTR_PD, cpu->sys.uintr_pd);
+        store64(image + UINTR_RR, cpu->sys.uintr_rr);
+        store64(image + UINTR_TT, cpu->sys.uintr_tt);
+        break;
     default:
         break;
     }
@@ -206,6 +219,16 @@ static void component_load(struct cpu *cpu, const struct insn *in, unsigned n, c
         for (unsigned level = 0; level < 3; level++)
             cpu->sys.pl_ssp[level] = load64(image + 8 * level);
         break;
+    case XSTATE_UINTR:
+        cpu->sys.uintr_handler = load64(image + UINTR_HANDLER);
+        cpu->sys.uintr_stackadjust = load64(image + UINTR_STACKADJUST);
+        cpu->sys.uintr_misc = load64(image + UINTR_MISC) & UINTR_MISC_BITS;
+        cpu->sys.uif = (load64(image + UINTR_MISC) & UINTR_MISC_UIF) != 0;
+        cpu->sys.uintr_pd = load64(image + UINTR_PD);
+        cpu->sys.uintr_rr = load64(image + UINTR_RR);
+        cpu->sys.uintr_tt = load64(image + UINTR_TT);
+        cpu_recognize_user_interrupt(cpu);
+        break;
     default:
         break;
     }
@@ -218,6 +241,10 @@ static bool component_valid(const struct cpu *cpu, unsigned n, const u8 *image)
         return cpu_cet_valid(cpu, load64(image)) && cpu_ssp_valid(cpu, load64(image + 8));
     if (n == XSTATE_CET_S)
         return cpu_ssp_valid(cpu, load64(image)) && cpu_ssp_valid(cpu, load64(image + 8)) && cpu_ssp_valid(cpu, load64(image + 16));
+    if (n == XSTATE_UINTR)
+        return cpu_canonical_wide(cpu, load64(image + UINTR_HANDLER)) && cpu_canonical_wide(cpu, load64(image + UINTR_STACKADJUST)) &&
+               !(load64(image + UINTR_MISC) & ~(UINTR_MISC_BITS | UINTR_MISC_UIF)) &&
+               cpu_uintr_pd_valid(cpu, load64(image + UINTR_PD)) && cpu_uintr_tt_valid(cpu, load64(image + UINTR_TT));
     return true;
 }
 
@@ -240,6 +267,9 @@ static u64 components_in_use(const struct cpu *cpu)
     mask |= (u32)cpu->sys.pkru ? BIT(XSTATE_PKRU) : 0;
     mask |= cpu->sys.u_cet | cpu->sys.pl_ssp[3] ? BIT(XSTATE_CET_U) : 0;
     mask |= cpu->sys.pl_ssp[0] | cpu->sys.pl_ssp[1] | cpu->sys.pl_ssp[2] ? BIT(XSTATE_CET_S) : 0;
+    const struct cpu_sys *sys = &cpu->sys;
+    mask |= sys->uintr_handler | sys->uintr_stackadjust | sys->uintr_misc | sys->uintr_pd | sys->uintr_rr | sys->uintr_tt | sys->uif ?
+        BIT(XSTATE_UINTR) : 0;
     return mask;
 }
 
@@ -429,7 +459,11 @@ FAMILY_ONE(xsavec, xsavec)
 static enum flow xsaves(struct cpu *cpu, const struct insn *in)
 {
     enum flow flow = xsaves_checks(cpu, in, EXIT_XSAVES);
-    return flow != FLOW_NEXT ? flow : save_area(cpu, in, true, edx_eax(cpu) & (cpu->sys.xcr0 | cpu->sys.xss), false);
+    if (flow == FLOW_NEXT)
+        flow = save_area(cpu, in, true, edx_eax(cpu) & (cpu->sys.xcr0 | cpu->sys.xss), false);
+    if (flow == FLOW_NEXT && edx_eax(cpu) & cpu->sys.xss & BIT(XSTATE_UINTR))
+        cpu->sys.uintr_misc = (u32)cpu->sys.uintr_misc;    /* UINV is cleared: what is saved must not change any more */
+    return flow;
 }
 FAMILY_ONE(xsaves, xsaves)
 
@@ -467,6 +501,9 @@ static enum flow restore_area(struct cpu *cpu, const struct insn *in, u64 enable
         valid = !supervisor && !(xstate_bv & ~enabled);
     if (!valid || reserved)
         return cpu_raise_gp(cpu, 0);
+    /* UINV has to be 0 before user-interrupt state is restored. */
+    if (rfbm & BIT(XSTATE_UINTR) && cpu->sys.uintr_misc >> UINTR_UINV_SHIFT)
+        return cpu_raise_gp(cpu, 0);
 
     /* The components that must be read; only their bytes can fault. */
     u64 loaded = rfbm & xstate_bv;
@@ -483,7 +520,7 @@ static enum flow restore_area(struct cpu *cpu, const struct insn *in, u64 enable
             if (loaded >> n & 1)
                 TRY(mem_read(cpu, la + offset, area + offset, xstate_components[n].size));
         }
-        for (unsigned n = XSTATE_CET_U; n <= XSTATE_CET_S; n++)
+        for (unsigned n = XSTATE_CET_U; n <= XSTATE_UINTR; n++)
             if (loaded >> n & 1 && !component_valid(cpu, n, area + component_offset(n, compact, xcomp)))
                 return cpu_raise_gp(cpu, 0);
     }

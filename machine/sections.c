@@ -27,7 +27,8 @@ static const struct section_member sys_members[] = {
     SYS(tsc_offset), SYS(mcg_status), SYS(mcg_ctl), SYS(mc), SYS(smbase), SYS(bios_sign_id), SYS(s_cet), SYS(u_cet),
     SYS(pl_ssp), SYS(ssp_table), SYS(ssp), SYS(perf_global_ctrl), SYS(perf_fixed_ctrl), SYS(perf_fixed), SYS(perf_evtsel),
     SYS(perf_pmc), SYS(perf_global_status), SYS(pkg_cst_config_control), SYS(power_ctl), SYS(umwait_control),
-    SYS(perf_edge), SYS(lbr_from), SYS(lbr_to), SYS(lbr_info), SYS(lbr_tos), SYS(lbr_select), SYS(ler_from), SYS(ler_to), SYS(test_ctrl), SYS(mc_ctl2), SYS(spare),
+    SYS(perf_edge), SYS(lbr_from), SYS(lbr_to), SYS(lbr_info), SYS(lbr_tos), SYS(lbr_select), SYS(ler_from), SYS(ler_to), SYS(test_ctrl), SYS(mc_ctl2),
+    SYS(uintr_rr), SYS(uintr_handler), SYS(uintr_stackadjust), SYS(uintr_misc), SYS(uintr_pd), SYS(uintr_tt), SYS(uif), SYS(spare),
 };
 #undef SYS
 
@@ -43,7 +44,7 @@ static const struct section_member event_members[] = {
     EVENT(type), EVENT(has_error), EVENT(error), EVENT(insn_length), EVENT(payload), EVENT(injected), EVENT(delivering),
     EVENT(d_vector), EVENT(d_type), EVENT(d_has_error), EVENT(extint), EVENT(nmi_unblocking_iret), EVENT(step),
     EVENT(d_error), EVENT(d_insn_length), EVENT(pending_debug), EVENT(wait_deadline), EVENT(monitor_hpa), EVENT(monitor_armed),
-    EVENT(step_depth), EVENT(ignne), EVENT(pad1),
+    EVENT(step_depth), EVENT(ignne), EVENT(user_delivery), EVENT(pad1),
 };
 #undef EVENT
 

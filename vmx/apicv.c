@@ -2,7 +2,7 @@
  * write to one of its registers.
  *
  * Follows [SDM3 "Virtualizing CR8-Based TPR Accesses", "Virtualizing Memory-Mapped APIC Accesses", "Virtualizing
- * MSR-Based APIC Accesses", "APIC-Write Emulation"]. Interrupts themselves are vmx/virtual_interrupt.c's.
+ * MSR-Based APIC Accesses", "APIC-Write Emulation", "Virtualizing SENDUIPI"]. Interrupts themselves are vmx/virtual_interrupt.c's.
  *
  * Kept true: the virtual APIC's registers stand in the virtual-APIC page in the hypervisor's memory and nowhere else
  * (RVI and SVI: in the guest interrupt status of its VMCS). A VM exit that a write leads to is trap-like: it is noted
@@ -122,6 +122,29 @@ bool vmx_tpr_write(struct cpu *cpu, u8 tpr)
         return false;
     vapic_write(cpu, &cpu->vmx.frame[k], VAPIC_TPR, tpr);
     tpr_virtualization(cpu, (unsigned)k);
+    return true;
+}
+
+/* ---- SENDUIPI ---------------------------------------------------------------------------------------------------- */
+
+/* [SDM3 "Virtualizing SENDUIPI"]: as if its guest had written the interrupt-command register, in the format of the APIC mode that "virtualize
+ * APIC accesses" stands for. */
+bool vmx_send_user_notification(struct cpu *cpu, u8 vector, u32 ndst)
+{
+    int k = tpr_frame(cpu);
+    if (k < 0)
+        return false;
+    struct vmx_frame *f = &cpu->vmx.frame[k];
+    u32 target = ndst;
+    if (vmcs_secondary(&f->vmcs, APIC_ACCESSES)) {
+        target = ndst >> 8 & 0xff;
+        vapic_write(cpu, f, VAPIC_ICR_HIGH, target << 24);
+        vapic_write(cpu, f, VAPIC_ICR_LOW, vector);
+    } else {
+        bus_write(cpu->bus, cpu->index, f->virtual_apic_hpa + VAPIC_ICR_LOW, 8, (u64)ndst << 32 | vector);
+    }
+    if (!vmcs_tertiary(&f->vmcs, IPI_VIRTUALIZATION) || !vapic_send_ipi(cpu, (unsigned)k, vector, target))
+        vapic_exit_later(cpu, f, EXIT_APIC_WRITE, VAPIC_ICR_LOW);
     return true;
 }
 

@@ -64,6 +64,10 @@ u64 vmx_scale_tsc(const struct cpu *cpu, u64 tsc);
 bool vmx_tpr_read(struct cpu *cpu, u8 *tpr);
 bool vmx_tpr_write(struct cpu *cpu, u8 tpr);
 
+/* SENDUIPI in non-root operation sends the notification `vector` to `ndst`, as a descriptor names it. True: a frame virtualises the local APIC
+ * that it goes to; false: it is the board's. */
+bool vmx_send_user_notification(struct cpu *cpu, u8 vector, u32 ndst);
+
 /* An access to a port, IN or OUT as part of INS or OUTS, that an outer hypervisor has carried out already for the running
  * instruction: *value is what was read. False: it is to be made. At depth > 0. */
 bool vmx_carried_port(const struct cpu *cpu, u16 port, unsigned size, bool input, u32 *value);

@@ -88,6 +88,11 @@ bool vmx_carried_port(const struct cpu *c, u16 port, unsigned size, bool input, 
     (void)c, (void)port, (void)size, (void)input, (void)value;
     return false;
 }
+bool vmx_send_user_notification(struct cpu *c, u8 vector, u32 ndst)
+{
+    (void)c, (void)vector, (void)ndst;
+    return false;
+}
 enum flow vmx_memory_fault(struct cpu *c)
 {
     (void)c;

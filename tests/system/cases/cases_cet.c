@@ -47,14 +47,6 @@ static void shadow_words(u64 a, u64 b, u64 c)
     poke64(SSP3 + 16, c);
 }
 
-static void bytes_at(u64 la, const char *hex)
-{
-    u32 end = m.code_end;
-    m.code_end = (u32)la;
-    code(hex);
-    m.code_end = end;
-}
-
 static void near_returns(void)
 {
     static const struct { const char *name; u64 word; const char *expect; } rows[] = {

@@ -107,8 +107,8 @@ static u64 cr4_supported(void)
         bits |= CR4_CET;
     if (HAS_PKS)
         bits |= CR4_PKS;
-    if (cpu.l7d >> 5 & 1)
-        bits |= 1u << 25;              /* UINTR */
+    if (HAS_UINTR)
+        bits |= CR4_UINTR;
     if (cpu.l7_1a >> 26 & 1)
         bits |= 1u << 28;              /* LAM_SUP */
     return bits;

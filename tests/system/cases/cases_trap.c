@@ -12,14 +12,6 @@
 /* mov dword [eax], 4400h: the local APIC sends an NMI to APIC ID 0, the processor's own. */
 #define SEND_NMI "c7 00 00 44 00 00"
 
-static void bytes_at(u64 la, const char *hex)
-{
-    u32 end = m.code_end;
-    m.code_end = (u32)la;
-    code(hex);
-    m.code_end = end;
-}
-
 static void nmi(enum mode mode, u64 handler)
 {
     begin(mode, 0);

@@ -296,6 +296,14 @@ void code(const char *hex)
     }
 }
 
+void bytes_at(u64 la, const char *hex)
+{
+    u32 end = m.code_end;
+    m.code_end = (u32)la;
+    code(hex);
+    m.code_end = end;
+}
+
 /* ---- page tables ---- */
 
 #define TABLE (PTE_P | PTE_W | PTE_U)

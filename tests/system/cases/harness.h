@@ -138,6 +138,7 @@ enum { ES, DS, FS, GS };
 #define CR4_PKE 0x400000u
 #define CR4_CET 0x800000u
 #define CR4_PKS 0x1000000u
+#define CR4_UINTR 0x2000000u
 #define CR4_LAM_SUP 0x10000000u
 #define EFER_SCE 0x1u
 #define EFER_LME 0x100u
@@ -232,6 +233,8 @@ void begin(enum mode mode, unsigned ring);
 void paging(enum paging kind);
 /* Appends bytes in hexadecimal digits ("0f 01 d0"); spaces are free. */
 void code(const char *hex);
+/* The same at another place, for landings. */
+void bytes_at(u64 la, const char *hex);
 void code_byte(unsigned byte);
 void code_word(unsigned word);     /* 2 bytes */
 void code_long(u32 value);         /* 4 bytes */
@@ -315,6 +318,7 @@ extern struct features cpu;
 #define HAS_BUS_LOCK_DETECT (cpu.l7c >> 24 & 1)
 #define HAS_RDPID (cpu.l7c >> 22 & 1)
 #define HAS_PKS (cpu.l7c >> 31 & 1)
+#define HAS_UINTR (cpu.l7d >> 5 & 1)
 #define HAS_PCONFIG (cpu.l7d >> 18 & 1)
 #define HAS_CET_IBT (cpu.l7d >> 20 & 1)
 #define HAS_XSAVES (cpu.ld1a >> 3 & 1)
@@ -346,5 +350,6 @@ void cases_cet(void);
 void cases_trap(void);
 void cases_limit(void);
 void cases_state(void);
+void cases_uintr(void);
 
 #endif

@@ -103,7 +103,7 @@ static const struct { const char *prefix; void (*cases)(void); } families[] = {
     {"privilege/", cases_privilege}, {"control/", cases_control}, {"segment/", cases_segment}, {"gate/", cases_gate},
     {"transfer/", cases_transfer}, {"paging/", cases_paging}, {"v86/", cases_v86}, {"io/", cases_io}, {"double/", cases_double},
     {"debug/", cases_debug}, {"syscall/", cases_syscall}, {"task/", cases_task}, {"smm/", cases_smm},
-    {"cet/", cases_cet}, {"trap/", cases_trap}, {"limit/", cases_limit}, {"state/", cases_state},
+    {"cet/", cases_cet}, {"trap/", cases_trap}, {"limit/", cases_limit}, {"state/", cases_state}, {"uintr/", cases_uintr},
 };
 
 static bool starts_with(const char *name, const char *prefix)
