@@ -59,6 +59,8 @@ static void load_guest(struct cpu *cpu, const struct vmcs *v)
         sys->ssp = v->guest_ssp;
         sys->ssp_table = v->guest_ia32_interrupt_ssp_table_addr;
     }
+    if (vmcs_entry_control(v, LOAD_UINV))
+        sys->uintr_misc = (u32)sys->uintr_misc | (v->guest_uinv & 0xff) << UINTR_UINV_SHIFT;
     if (vmcs_entry_control(v, LOAD_PKRS))
         sys->pkrs = v->guest_ia32_pkrs;
     if (vmcs_entry_control(v, LOAD_PERF_GLOBAL_CTRL))

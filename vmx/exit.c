@@ -113,6 +113,8 @@ static void save_guest(struct cpu *cpu, struct vmx_frame *f, const struct vmx_ex
     }
     if (vmx_control_supported(cpu, CTL_VMENTRY_LOAD_PKRS))
         v->guest_ia32_pkrs = sys->pkrs;
+    if (vmx_control_supported(cpu, CTL_VMENTRY_LOAD_UINV) || vmx_control_supported(cpu, CTL_VMEXIT_CLEAR_UINV))
+        v->guest_uinv = sys->uintr_misc >> UINTR_UINV_SHIFT & 0xff;
     if (vmcs_exit_control(v, SAVE_PERF_GLOBAL_CTRL))
         v->guest_ia32_perf_global_ctrl = sys->perf_global_ctrl;
 
@@ -219,6 +221,8 @@ void vmx_load_host_msrs(struct cpu *cpu, const struct vmcs *v)
     }
     if (vmcs_exit_control(v, LOAD_PKRS))
         cpu->sys.pkrs = (u32)v->host_ia32_pkrs;
+    if (vmcs_exit_control(v, CLEAR_UINV))
+        cpu->sys.uintr_misc = (u32)cpu->sys.uintr_misc;
     if (vmcs_exit_control(v, LOAD_PERF_GLOBAL_CTRL))
         pmu_load_global_ctrl(cpu, v->host_ia32_perf_global_ctrl);
 }
@@ -495,6 +499,9 @@ static void carry(const struct mem_fault *fault, struct vmx_exit_info *x)
 /* Bits 11:9 of that qualification: the linear address is a user-mode one, read/write, not executable. */
 #define VMX_ADVANCED_EPT_BITS (7ull << 9)
 
+/* Bit 16: the access belongs to no instruction and to no event that the IDT delivers, but to the delivery of a user interrupt. */
+#define VMX_ASYNCHRONOUS BIT(16)
+
 /* The exit qualification of the EPT violation in cpu->fault. For a frame that is not the innermost the linear address means
  * nothing: it is not its guest's. */
 static u64 violation_qualification(const struct cpu *cpu)
@@ -504,6 +511,8 @@ static u64 violation_qualification(const struct cpu *cpu)
         qualification &= ~(BIT(7) | BIT(8) | VMX_ADVANCED_EPT_BITS);
     if (!(vmx_capability(cpu, MSR_IA32_VMX_EPT_VPID_CAP) & EPTCAP_ADVANCED_EXITS))
         qualification &= ~VMX_ADVANCED_EPT_BITS;
+    if (UNLIKELY(cpu->event.user_delivery))
+        qualification |= VMX_ASYNCHRONOUS;
     return qualification;
 }
 

@@ -78,7 +78,7 @@ bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *info);
 void vmx_exit_to_smm(struct cpu *cpu, const struct vmx_exit_info *info, bool activates);
 /* The registers of frame k's host-state area, at depth k. (No MSR list.) False: VMX abort (PDPTEs). */
 bool vmx_load_host_state(struct cpu *cpu, unsigned k);
-/* Its part that "load CET state", "load PKRS" and "load IA32_PERF_GLOBAL_CTRL" are about. */
+/* Its part that "load CET state", "load PKRS", "clear UINV" and "load IA32_PERF_GLOBAL_CTRL" are about. */
 void vmx_load_host_msrs(struct cpu *cpu, const struct vmcs *v);
 /* A VM entry of frame k failed behind the point of no return: host state is loaded, nothing of the guest is saved. */
 void vmx_entry_failure(struct cpu *cpu, unsigned k, u32 reason, u64 qualification);

@@ -44,7 +44,7 @@ struct vmx_unit {
     u32 gdtr_limit, idtr_limit;
     /* Of struct cpu_event. An event whose delivery was interrupted stands here as one to be delivered again. */
     u8 blocking, activity, event_valid, vector, type, has_error, injected, delivering;
-    u8 d_vector, d_type, d_has_error, pad[5];
+    u8 d_vector, d_type, d_has_error, uinv, pad[4];   /* uinv: the guest's notification vector of user interrupts */
     u32 error, event_length, d_error, d_length;
     u64 payload, pending_debug;
     /* of the stand-in: an instruction that is skipped there is skipped here */

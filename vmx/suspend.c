@@ -38,6 +38,7 @@ static void save_unit(const struct cpu *cpu, struct vmx_unit *u)
     u->debugctl = sys->debugctl;
     u->pat = sys->pat;
     u->pkrs = sys->pkrs;
+    u->uinv = (u8)(sys->uintr_misc >> UINTR_UINV_SHIFT);
     u->perf_global_ctrl = sys->perf_global_ctrl;
     u->s_cet = sys->s_cet;
     u->ssp = sys->ssp;
@@ -93,6 +94,7 @@ static void restore_unit(struct cpu *cpu, const struct vmx_unit *u)
     sys->debugctl = u->debugctl;
     sys->pat = u->pat;
     sys->pkrs = u->pkrs;
+    sys->uintr_misc = (u32)sys->uintr_misc | (u64)u->uinv << UINTR_UINV_SHIFT;
     pmu_load_global_ctrl(cpu, u->perf_global_ctrl);
     sys->s_cet = u->s_cet;
     sys->ssp = u->ssp;

@@ -65,12 +65,19 @@ static bool bit_of_eoi_exit_bitmap(const struct vmcs *v, u8 vector)
     return bitmap[vector >> 6] >> (vector & 63) & 1;
 }
 
-void vapic_eoi(struct cpu *cpu, struct vmx_frame *f)
+/* The highest virtual interrupt in service is over. */
+static u8 end_service(struct cpu *cpu, struct vmx_frame *f)
 {
     u8 vector = svi(f);
     set_bit(cpu, f, VAPIC_ISR, vector, false);
     set_svi(f, highest(cpu, f, VAPIC_ISR));
     vapic_update_ppr(cpu, f);
+    return vector;
+}
+
+void vapic_eoi(struct cpu *cpu, struct vmx_frame *f)
+{
+    u8 vector = end_service(cpu, f);
     if (bit_of_eoi_exit_bitmap(&f->vmcs, vector))
         vapic_exit_later(cpu, f, EXIT_VIRTUALIZED_EOI, vector);
     else
@@ -138,6 +145,18 @@ static void give_to_frame(struct cpu *cpu, unsigned k, unsigned m)
         take(cpu, f);
 }
 
+/* The innermost guest gets it. A notification of user interrupts is dismissed at once, as the processor does with a physical one; no EOI of
+ * software's took place, so the EOI-exit bitmap has no say [SDM3 "Virtualizing User-Interrupt Notifications"]. */
+static void give_to_guest(struct cpu *cpu, struct vmx_frame *f)
+{
+    u8 vector = take(cpu, f);
+    if (cpu_is_user_notification(cpu, vector)) {
+        end_service(cpu, f);
+        vapic_evaluate(cpu, f);
+    }
+    vmx_give_event(cpu, vector, EVT_EXTERNAL);
+}
+
 bool vmx_virtual_interrupt(struct cpu *cpu)
 {
     const struct cpu_event *e = &cpu->event;
@@ -156,7 +175,7 @@ bool vmx_virtual_interrupt(struct cpu *cpu)
             }
         }
         if (cpu->core.rflags_rest & FL_IF) {
-            vmx_give_event(cpu, take(cpu, f), EVT_EXTERNAL);
+            give_to_guest(cpu, f);
             return true;
         }
         waits = true;

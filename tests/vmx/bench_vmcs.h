@@ -122,8 +122,8 @@ static inline void bench_vmcs_hlat(struct vmcs *v)
     v->hlat_prefix_size = 1;
 }
 
-/* Shadow stacks and protection keys of supervisor pages on both sides. */
-#define BENCH_CET_MODEL "base,+cet-ss,+cet-ibt,+pks,+pmu,+spec-ctrl,+msrlist"
+/* Shadow stacks and protection keys of supervisor pages on both sides; a notification vector of user interrupts for the guest. */
+#define BENCH_CET_MODEL "base,+cet-ss,+cet-ibt,+pks,+uintr,+pmu,+spec-ctrl,+msrlist"
 static inline void bench_vmcs_cet(struct vmcs *v)
 {
     bench_vmcs_64(v);
@@ -131,6 +131,9 @@ static inline void bench_vmcs_cet(struct vmcs *v)
     v->exit_controls |= VMEXIT_SECONDARY_CONTROLS;
     v->secondary_exit_controls = VMEXIT2_PREMATURELY_BUSY;
     v->entry_controls |= VMENTRY_LOAD_CET_STATE | VMENTRY_LOAD_PKRS | VMENTRY_LOAD_PERF_GLOBAL_CTRL;
+    v->exit_controls |= VMEXIT_CLEAR_UINV;
+    v->entry_controls |= VMENTRY_LOAD_UINV;
+    v->guest_uinv = 0xe1;
     v->host_ia32_perf_global_ctrl = 1;
     v->guest_ia32_perf_global_ctrl = 2;
     v->host_cr0 |= CR0_WP;

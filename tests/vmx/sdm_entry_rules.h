@@ -367,6 +367,8 @@ static void sdm_guest_register_rules(const struct vmcs *v, struct sdm_outcomes *
         else
             GUEST_RULE(v->guest_ssp >> 32 == 0 && v->guest_ia32_s_cet >> 32 == 0);
     }
+    if (sdm_bit(c.on_entry, 19))
+        GUEST_RULE(sdm_bits(v->guest_uinv, 15, 8) == 0);
     if (sdm_bit(c.on_entry, 22))
         GUEST_RULE(v->guest_ia32_pkrs >> 32 == 0);
 

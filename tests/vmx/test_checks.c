@@ -177,6 +177,7 @@ static void to_guest(struct vmcs *v)
     BREAK(GUEST_CR4_CET_WITHOUT_WP, bench_vmcs_cet, v->guest_cr0 &= ~(u64)CR0_WP)                                      \
     BREAK(GUEST_S_CET, bench_vmcs_cet, v->guest_ia32_s_cet |= 0x40)                                                    \
     BREAK(GUEST_SSP_TABLE, bench_vmcs_cet, v->guest_ia32_interrupt_ssp_table_addr = NONCANONICAL)                      \
+    BREAK(GUEST_UINV, bench_vmcs_cet, v->guest_uinv |= 0x100)                                                          \
     BREAK(GUEST_PKRS, bench_vmcs_cet, v->guest_ia32_pkrs |= 1ull << 63)                                                \
     BREAK(GUEST_SSP, bench_vmcs_cet, v->guest_ssp |= 1)                                                                \
     BREAK(GUEST_CET_HIGH, bench_vmcs_cet, (v->guest_cs_access_rights = 0xc09b, v->guest_ssp |= 1ull << 32))            \
@@ -552,7 +553,7 @@ START_TEST(failures_are_explained)
         {VMX_CHECK_PIN_CONTROLS_RESERVED, bench_vmcs_64, VMX_FIELD_pin_controls, 0x114,
          "pin_controls: bit8 (IA32_VMX_TRUE_PINBASED_CTLS: must be 1: bit1; must be 0: bit8; may be 1: 0xff)"},
         {VMX_CHECK_ENTRY_CONTROLS_RESERVED, bench_vmcs_64, VMX_FIELD_entry_controls, 0x491fb,
-         "entry_controls: \"Load IA32_EFER\" \"Load IA32_RTIT_CTL\" (IA32_VMX_TRUE_ENTRY_CTLS: must be 0: \"Load IA32_RTIT_CTL\"; may be 1: 0x50ffff)"},
+         "entry_controls: \"Load IA32_EFER\" \"Load IA32_RTIT_CTL\" (IA32_VMX_TRUE_ENTRY_CTLS: must be 0: \"Load IA32_RTIT_CTL\"; may be 1: 0x58ffff)"},
         {VMX_CHECK_HOST_CR4_FIXED, bench_vmcs_64, VMX_FIELD_host_cr4, 1 << 5, "host_cr4: PAE (IA32_VMX_CR4_FIXED0/1: fixed to 1: VMXE)"},
         {VMX_CHECK_INJECTION_VECTOR, bench_vmcs_64, VMX_FIELD_entry_interruption_info, INJECT(2u, 3u, 1u),
          "entry_interruption_info: NMI, vector 3, with error code"},
