@@ -833,6 +833,54 @@ START_TEST(full_logs)
 }
 END_TEST
 
+/* ---- invalidation ------------------------------------------------------------------------------------------------- */
+
+/* L3 reads PAGE_ONE again after its hypervisors, down to that of frame k, did `invalidate`. */
+static u64 read_after(unsigned k, enum flow (*invalidate)(struct cpu *, const struct insn *, u64, u64, u64), u64 type, u64 what)
+{
+    ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_GETSEC));         /* to L2 */
+    ck_assert_uint_eq(cpu.vmx.depth, 1);
+    if (k == 0)
+        ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_GETSEC));     /* to L1 */
+    cpu.core.rip = 0x2000;
+    ck_assert_int_eq(invalidate(&cpu, &insn, type, what, 0), FLOW_END);
+    ck_assert_uint_eq(cpu_rflags(&cpu) & (FL_CF | FL_ZF), 0);
+    if (k == 0)
+        enter();
+    enter();
+    ck_assert_uint_eq(cpu.vmx.depth, 2);
+    return guest_reads(PAGE_ONE);
+}
+
+/* INVEPT and INVVPID of a hypervisor name its own EPT pointers and VPIDs: L2's EPT B is not L1's, L1's VPID 3 is not L2's. */
+START_TEST(invalidation_by_level)
+{
+    u64 leaf = HLATP + 0x3000 + (PAGE_ONE >> 12 & 511) * 8;
+    start_l3(SECONDARY_VPID);
+    for (unsigned n = 0; n < 3; n++)
+        bench_poke64(HLATP + n * 0x1000 + (PAGE_ONE >> (39 - 9 * n) & 511) * 8, (HLATP + (n + 1) * 0x1000) | 7);
+    bench_poke64(leaf, PAGE_ONE | 7);
+    frame[1].vmcs.guest_cr3 = HLATP;
+    frame[1].vmcs.virtual_processor_identifier = 3;
+    enter();
+    ck_assert_uint_eq(guest_reads(PAGE_ONE), 1);
+    for (unsigned k = 0; k < 2; k++) {
+        entry_set(k, PAGE_ONE, PAGE_TWO | 6 << 3 | 7);
+        ck_assert_uint_eq(read_after(1, vmx_insn_invept, 1, EPTP(!k * 2)), 1);
+        ck_assert_uint_eq(read_after(0, vmx_insn_invept, 1, EPTP(k ? 1 : 2)), 1);
+        ck_assert_uint_eq(read_after(k, vmx_insn_invept, 1, EPTP(k)), 2);
+        entry_set(k, PAGE_ONE, PAGE_ONE | 6 << 3 | 7);
+        ck_assert_uint_eq(read_after(k, vmx_insn_invept, 2, 0), 1);
+    }
+    bench_poke64(leaf, PAGE_TWO | 7);
+    ck_assert_uint_eq(read_after(0, vmx_insn_invvpid, 1, 3), 1);
+    ck_assert_uint_eq(read_after(1, vmx_insn_invvpid, 1, 7), 1);
+    ck_assert_uint_eq(read_after(1, vmx_insn_invvpid, 1, 3), 2);
+    bench_poke64(leaf, PAGE_ONE | 7);
+    ck_assert_uint_eq(read_after(0, vmx_insn_invvpid, 1, 7), 1);       /* L1's own for all that L2 and its guest ran */
+}
+END_TEST
+
 /* ---- all engines -------------------------------------------------------------------------------------------------- */
 
 /* A guest that changes its view of memory, writes to a sub-page, and takes a #VE in every round, on the interpreter, on calls of
@@ -970,7 +1018,8 @@ int main(void)
 {
     const TTest *const one_frame[] = {vmfunc_order, eptp_switching, eptp_switching_refused, ve_which_convert, ve_when, ve_delivery, spp_exits,
                                       mode_based_of_l2, full_log_of_l2, engines};
-    const TTest *const two_frames[] = {eptp_switching_of_l3, ve_of_l3, spp_of_l3, hlat_of_l3, paging_write_of_l3, mode_based_of_l3, full_logs};
+    const TTest *const two_frames[] = {eptp_switching_of_l3, ve_of_l3, spp_of_l3, hlat_of_l3, paging_write_of_l3, mode_based_of_l3, full_logs,
+                                       invalidation_by_level};
     const TTest *const models[] = {capabilities};
     static const struct { const char *policy; bool offers; } row[] = {
         {"transparent", true}, {"multilevel", true}, {"multilevel,route.io=L1,route.external_interrupt=L2", true},
