@@ -121,8 +121,9 @@ void x64_make_taken(struct emit *e, const struct taken *t)
     x64_leave_at(e, x64_site(e, t->in, t->offset, 1, 0, false));
 }
 
-/* A loop of so many instructions is worth further turns. */
+/* A loop of so many instructions and slow paths gets further turns: there is room for them in any block. */
 #define TURN_INSNS 20u
+#define TURN_SLOW 16u
 
 /* The branch on cc that ends a turn of the loop, where nothing but the next turn's instructions is to be taken off. The first turn goes on to two
  * further ones, which take theirs off together: the fewer branches a loop has, the better the host runs it. */
@@ -146,7 +147,7 @@ static void end_turn(struct emit *e, unsigned cc, struct taken *t)
         t->at = x64_jump(e);
         return;
     }
-    if (e->turn == 0 && e->turn_insns == 0 && insns <= TURN_INSNS) {
+    if (e->turn == 0 && e->turn_insns == 0 && insns <= TURN_INSNS && e->slow_count <= TURN_SLOW) {
         e->turn_insns = insns;
         x64_alu_imm(e, 5, OSZ_64, rm_reg(LEFT), 2 * insns);
         e->turns_from = x64_jump_if(e, CC_NS);
