@@ -56,11 +56,17 @@ reason() { # the last line that says something
 }
 
 passed=0 skipped=0 failed=0 odd=0
-while IFS='|' read -r name seconds arguments skip rest; do
+cpus=$(grep -c '^processor' /proc/cpuinfo)
+while IFS='|' read -r name seconds arguments skip needed; do
     name=$(echo $name) seconds=$(echo $seconds) arguments=$(echo $arguments) skip=$(echo "$skip" | sed 's/^ *//; s/ *$//')
     case $name in '' | \#*) continue ;; esac
     echo "$name" | grep -qE "$tests" || continue
     [ -z "$longest" ] || [ "$seconds" -le "$longest" ] || continue
+    if [ "$cpus" -lt $((needed)) ]; then
+        skipped=$((skipped + 1))
+        say "skip $name: needs $((needed)) processors (--cpus)"
+        continue
+    fi
     seconds=${limit:-$seconds}
     began=$(now)
     (cd /tests && exec timeout -s KILL "$seconds" ./"$name" $arguments) >/tmp/log 2>&1 </dev/null
