@@ -202,6 +202,15 @@ static u64 stos_run(struct cpu *cpu, const struct insn *in, const struct string 
 typedef bool one_iteration(struct cpu *cpu, const struct insn *in, const struct string *s);
 typedef u64 many_iterations(struct cpu *cpu, const struct insn *in, const struct string *s, u64 count);
 
+/* Something may be due between two iterations: a trap, a breakpoint, a record, a VM exit that was armed. RF alone, as the return from a page
+ * fault leaves it, only lasts as long as the instruction. */
+static bool one_by_one(const struct cpu *cpu)
+{
+    u32 attention = cpu->event.attention;
+    return attention & ATT_VMX ||
+           (attention & ATT_STEP && (cpu->core.rflags_rest & FL_TF || cpu->sys.dr7 & 0xff || cpu->sys.debugctl));
+}
+
 static inline enum flow repeat(struct cpu *cpu, const struct insn *in, one_iteration *one, many_iterations *many, bool compares)
 {
     struct string s = string_of(cpu, in);
@@ -212,7 +221,7 @@ static inline enum flow repeat(struct cpu *cpu, const struct insn *in, one_itera
     u64 count = cpu->core.rcx & s.mask;
     u32 attention = cpu->event.attention;
     u64 stop_at = cpu->stop_at;
-    u64 most = attention & (ATT_STEP | ATT_VMX) ? 1 : REP_CHUNK;
+    u64 most = one_by_one(cpu) ? 1 : REP_CHUNK;
     while (count != 0 && most != 0) {
         u64 n = many && most > 1 ? many(cpu, in, &s, count < most ? count : most) : 0;
         if (n == 0) {
