@@ -176,9 +176,29 @@ START_TEST(string_stops_at_the_limit)
 }
 END_TEST
 
+/* Behind a page fault RF is set, and nothing can be due between two elements; with TF, or a breakpoint that is on, it can. */
+START_TEST(string_alone)
+{
+    static const struct { u64 flags, dr7; u32 attention; u64 left; } cases[] = {
+        {FL_RF, 0, ATT_STEP, 0}, {FL_TF, 0, ATT_STEP, 99}, {FL_RF | FL_TF, 0, ATT_STEP, 99}, {FL_RF, 2, ATT_STEP, 99}, {0, 0, ATT_VMX, 99},
+    };
+    bench_long_mode(0);
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        cpu.core.rflags_rest = (cpu.core.rflags_rest & ~(u64)(FL_RF | FL_TF | FL_DF)) | cases[i].flags;
+        cpu.sys.dr7 = 0x400 | cases[i].dr7;
+        cpu.event.attention = cases[i].attention;
+        cpu.core.rdi = BASE;
+        cpu.core.rcx = 100;
+        struct insn in = repeated(OSZ_64);
+        ck_assert_int_eq(h_stos[OSZ_64](&cpu, &in), cases[i].left ? FLOW_END : FLOW_NEXT);
+        ck_assert_uint_eq(cpu.core.rcx, cases[i].left);
+    }
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {string_64_bit, string_32_bit_flat, string_32_bit_with_bases,
-                                  string_16_bit, string_16_bit_index_wraps, string_stops_at_the_limit};
+                                  string_16_bit, string_16_bit_index_wraps, string_stops_at_the_limit, string_alone};
     return bench_run("string", tests, ARRAY_SIZE(tests));
 }
