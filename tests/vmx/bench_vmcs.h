@@ -7,6 +7,7 @@
 #include "vmx/checks.h"
 #include "vmx/fields.h"
 #include "vmx/frame.h"
+#include "vmx/policy.h"
 #include "vmx/stats.h"
 #include "vmx/vmx.h"
 
@@ -206,6 +207,7 @@ static inline void bench_vmcs_pae_in_memory(struct vmcs *v)
 /* A hypervisor in 64-bit mode that has just made a VMCS current. */
 static inline void bench_hypervisor_setup(void)
 {
+    vmx_policy_free(&cpu);
     bench_setup();
     bench_long_mode(0);
     cpu.sys.cr4 |= CR4_VMXE;
