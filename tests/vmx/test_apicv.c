@@ -2,12 +2,7 @@
  * virtual interrupts in every state, EOI-exit bitmaps, self-IPIs, posted interrupts, IPI virtualization, x2APIC MSRs.
  * (Several frames: test_policy.c.)
  */
-#include "cpu/event.h"
-#include "vmx/insn.h"
-#include "vmx/policy.h"
-#include "vmx/virtual_apic.h"
-
-#include "tests/vmx/bench_vmcs.h"
+#include "tests/vmx/bench_apic.h"
 
 #define PAGE BENCH_PAGE
 #define GUEST_RIP 0x3000u
@@ -15,32 +10,9 @@
 #define PID_TABLE (BENCH_PAGE + 0x2000)
 #define OTHER_PID (BENCH_PAGE + 0x3000)
 
-static const struct insn insn = BENCH_VMX_INSN(3);
-static struct vmcs *const v = &cpu.vmx.frame[0].vmcs;
-
-static struct { int acknowledged; unsigned eois, sent; u32 ndst; u8 vector; } apic;
-static int board_acknowledge(void *arg, struct cpu *c) { (void)arg, (void)c; return apic.acknowledged; }
-static void board_eoi(void *arg, struct cpu *c) { (void)arg, (void)c; apic.eois++; }
-static void board_notify(void *arg, struct cpu *c, u32 ndst, u8 vector)
-{
-    (void)arg, (void)c;
-    apic.sent++;
-    apic.ndst = ndst;
-    apic.vector = vector;
-}
-static struct cpu_board with_apic;
-
 static void setup(void)
 {
-    char message[100];
-    bench_hypervisor_setup();
-    memset(&apic, 0, sizeof apic);
-    with_apic = bench_board;
-    with_apic.interrupt_acknowledge = board_acknowledge;
-    with_apic.interrupt_eoi = board_eoi;
-    with_apic.interrupt_notify = board_notify;
-    cpu.board = &with_apic;
-    ck_assert(vmx_policy_set(&cpu, "hardware", message, sizeof message));
+    bench_apic_setup("base");
     bench_vmcs_apicv(v);
     v->exit_msr_store_count = v->exit_msr_load_count = v->entry_msr_load_count = 0;
     v->secondary_controls &= ~(u64)BENCH_EPT_CONTROLS;
@@ -50,23 +22,7 @@ static void setup(void)
     v->vmcs_link_pointer = ~0ull;
     v->guest_rip = GUEST_RIP;
     v->guest_rflags = FL_R1;
-    bus_write(&bus, 0, BENCH_VMCS, 4, VMCS_REVISION);
     bus_write(&bus, 0, PAGE + 0x80, 4, 0);
-    cpu.stop_at = ~0ull;
-}
-
-static void enter(void)
-{
-    cpu.core.rip = 0x1000;
-    cpu.vmx.frame[0].checked = 0;
-    ck_assert_int_eq(vmx_insn_enter(&cpu, &insn, !v->launched), FLOW_EXIT);
-    ck_assert_uint_eq(cpu.vmx.depth, 1);
-}
-
-static void leave(void)
-{
-    ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
-    ck_assert_uint_eq(cpu.vmx.depth, 0);
 }
 
 static u32 reg(unsigned offset) { return (u32)bus_read(&bus, 0, PAGE + offset, 4); }

@@ -1,12 +1,7 @@
 /* User interrupts in VMX operation: UINV loaded, saved and cleared; who gets an interrupt with that vector; virtual interrupts and injected
  * ones; exits in the middle of processing and delivery; where SENDUIPI's notification goes; suspended units.
  */
-#include "cpu/event.h"
-#include "vmx/insn.h"
-#include "vmx/policy.h"
-#include "vmx/virtual_apic.h"
-
-#include "tests/vmx/bench_vmcs.h"
+#include "tests/vmx/bench_apic.h"
 
 enum { UINV = 0xe1, UPID = 0x30000, USER_STACK = 0x28000, HANDLER = 0x21000, GUEST_RIP = 0x3000, HOST_RIP = 0x1800 };
 #define PAGE BENCH_PAGE
@@ -15,40 +10,11 @@ enum { UINV = 0xe1, UPID = 0x30000, USER_STACK = 0x28000, HANDLER = 0x21000, GUE
 #define UITT 0x31000u
 #define EPT_ROOT 0x280000u
 
-static const struct insn insn = BENCH_VMX_INSN(3);
-static struct vmcs *const v = &cpu.vmx.frame[0].vmcs;
-
-static struct { int acknowledged; unsigned eois, sent; u32 ndst; u8 vector; } apic;
-static int board_acknowledge(void *arg, struct cpu *c)
-{
-    (void)arg;
-    c->event.attention &= ~(u32)ATT_INTR;
-    return apic.acknowledged;
-}
-static void board_eoi(void *arg, struct cpu *c) { (void)arg, (void)c; apic.eois++; }
-static void board_notify(void *arg, struct cpu *c, u32 ndst, u8 vector)
-{
-    (void)arg, (void)c;
-    apic.sent++;
-    apic.ndst = ndst;
-    apic.vector = vector;
-}
-static struct cpu_board with_apic;
-
 #define MODEL "base,+uintr"
 
 static void setup(void)
 {
-    char message[100];
-    bench_hypervisor_setup();
-    bench_model(MODEL);
-    memset(&apic, 0, sizeof apic);
-    with_apic = bench_board;
-    with_apic.interrupt_acknowledge = board_acknowledge;
-    with_apic.interrupt_eoi = board_eoi;
-    with_apic.interrupt_notify = board_notify;
-    cpu.board = &with_apic;
-    ck_assert(vmx_policy_set(&cpu, "hardware", message, sizeof message));
+    bench_apic_setup(MODEL);
     bench_vmcs_64(v);
     v->entry_controls |= VMENTRY_LOAD_UINV;
     v->exit_controls |= VMEXIT_CLEAR_UINV;
@@ -57,28 +23,12 @@ static void setup(void)
     v->guest_rip = GUEST_RIP;
     v->guest_rsp = USER_STACK;
     v->host_rip = HOST_RIP;
-    bus_write(&bus, 0, BENCH_VMCS, 4, VMCS_REVISION);
-    cpu.stop_at = ~0ull;
     cpu.sys.uintr_pd = UPID;
     cpu.sys.uintr_handler = HANDLER;
     cpu.sys.uintr_misc = 3;
     cpu.sys.uintr_tt = UITT | 1;
     bench_poke64(UPID, 1);
     bench_poke64(UPID + 8, BIT(9));
-}
-
-static void enter(void)
-{
-    cpu.core.rip = 0x1000;
-    cpu.vmx.frame[0].checked = 0;
-    ck_assert_int_eq(vmx_insn_enter(&cpu, &insn, !v->launched), FLOW_EXIT);
-    ck_assert_uint_eq(cpu.vmx.depth, 1);
-}
-
-static void leave(void)
-{
-    ck_assert(vmx_intercept_simple(&cpu, &insn, EXIT_CPUID));
-    ck_assert_uint_eq(cpu.vmx.depth, 0);
 }
 
 /* The guest is a program. */
