@@ -18,11 +18,10 @@
 #else
 #include "tests/rows.h"
 #endif
+#include "tests/suite.h"
 #include "vmx/vmx.h"
 
-#include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #define BENCH_RAM (4u << 20)
 #define BENCH_TABLES 0x100000u             /* page tables: identity map of the first GiB */
@@ -211,18 +210,7 @@ static inline void bench_clear(void)
 /* main() of a suite out of a list of tests, with a set-up of its own or the plain one. */
 static inline int bench_run_with(const char *name, const TTest *const *tests, size_t count, void (*setup)(void))
 {
-    Suite *suite = suite_create(name);
-    TCase *tcase = tcase_create(name);
-    tcase_add_checked_fixture(tcase, setup, bench_teardown);
-    tcase_set_timeout(tcase, 60);
-    for (size_t n = 0; n < count; n++)
-        tcase_add_test(tcase, tests[n]);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run_tests(name, tests, count, setup, bench_teardown, CK_FORK_GETENV);
 }
 static inline int bench_run(const char *name, const TTest *const *tests, size_t count)
 {

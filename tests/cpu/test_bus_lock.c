@@ -1,18 +1,14 @@
 /* Bus locks and split locks: which accesses make one, #DB after them, #AC before them. */
 #include "cpu/bus_lock.h"
-#include "cpu/interp.h"
-#include "cpu/model.h"
 #include "cpu/msr.h"
-#include "tests/cpu/transfer.h"
+#include "tests/cpu/program.h"
 
-enum { CODE = 0x20000, HANDLER = 0x21000, PLACE = 0x30000, DEBUGCTL = 0x1d9, TEST_CTRL = 0x33, CORE_CAP = 0xcf };
+enum { HANDLER = 0x21000, PLACE = 0x30000, DEBUGCTL = 0x1d9, TEST_CTRL = 0x33, CORE_CAP = 0xcf };
 
 /* 64-bit code at CODE in ring 3 or 0; #DB, #AC, #PF and #GP lead to HLT in ring 0. MTRRs as firmware leaves them: all is write-back. */
 static void start(unsigned cpl)
 {
-    char message[200];
-    start_long();
-    ck_assert_msg(cpu_model_set(cpu, "base,+bus-lock-detect,+core-capability", message, sizeof message), "%s", message);
+    program_start("base,+bus-lock-detect,+core-capability");
     if (cpl == 3)
         ring3_long();
     cpu->sys.mtrr_def_type = BIT(11) | 6;
@@ -20,8 +16,6 @@ static void start(unsigned cpl)
     put(HANDLER, 0xf4, 1);
     for (unsigned vector = 0; vector < 32; vector++)
         idt64(vector, CODE64, HANDLER, 0x8e, 0);
-    cpu->interp = interp_new(&bus_);
-    cpu->core.rip = CODE;
 }
 
 static void run_code(const char *code, size_t n)
@@ -33,8 +27,6 @@ static void run_code(const char *code, size_t n)
         cpu_run(cpu);
     }
     ck_assert_int_eq(cpu->event.activity, ACTIVITY_HLT);
-    interp_free(cpu->interp);
-    cpu->interp = NULL;
 }
 #define RUN(code) run_code(code, sizeof(code) - 1)
 
@@ -239,15 +231,9 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("bus locks");
-    TCase *tc = tcase_create("bus locks");
-    suite_add_tcase(suite, tc);
-    tcase_add_test(tc, which_instructions);
-    tcase_add_test(tc, memory_that_is_not_write_back);
-    tcase_add_test(tc, who_is_told);
-    tcase_add_test(tc, with_other_traps);
-    tcase_add_test(tc, split_locks_fault);
-    tcase_add_test(tc, msrs_and_dr6);
-    transfer_unused();
-    return suite_run(suite);
+    const TTest *const tests[] = {
+        which_instructions, memory_that_is_not_write_back, who_is_told, with_other_traps, split_locks_fault,
+        msrs_and_dr6,
+    };
+    return suite_run_tests("bus locks", tests, ARRAY_SIZE(tests), NULL, NULL, CK_NOFORK);
 }

@@ -4,11 +4,10 @@
 #include "cpu/decode.h"
 #include "cpu/features.h"
 #include "cpu/table.h"
+#include "tests/suite.h"
 
-#include <check.h>
 #include <ctype.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #ifdef NESTOR_HAVE_CAPSTONE
@@ -338,19 +337,13 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("decode");
-    TCase *c = tcase_create("decode");
+    TCase *c = suite_case(s, "decode");
     tcase_add_checked_fixture(c, setup, NULL);
-    tcase_set_timeout(c, 60);
 #ifdef NESTOR_HAVE_CAPSTONE
     tcase_add_loop_test(c, as_capstone, BITS_16, BITS_64 + 1);
 #endif
     tcase_add_loop_test(c, more_until_complete, BITS_16, BITS_64 + 1);
     tcase_add_loop_test(c, longest_instruction, BITS_16, BITS_64 + 1);
     tcase_add_test(c, undefined_forms_have_modrm);
-    suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s, CK_FORK_GETENV);
 }

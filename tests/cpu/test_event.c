@@ -765,7 +765,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("event");
-    TCase *t = tcase_create("delivery");
+    TCase *t = suite_case(suite, "delivery");
     tcase_add_test(t, real_mode_interrupt);
     tcase_add_test(t, real_mode_stack_wraps);
     tcase_add_test(t, real_mode_beyond_table_is_a_fault);
@@ -787,15 +787,13 @@ int main(void)
     tcase_add_test(t, interrupt_stack_table);
     tcase_add_test(t, long_mode_gate_checks);
     tcase_add_test(t, page_fault_sets_cr2_unless_injected);
-    suite_add_tcase(suite, t);
-    t = tcase_create("nested");
+    t = suite_case(suite, "nested");
     tcase_add_test(t, page_fault_while_delivering_a_page_fault_is_a_double_fault);
     tcase_add_test(t, page_fault_after_contributory_is_serial);
     tcase_add_test(t, contributory_pair_is_a_double_fault);
     tcase_add_test(t, benign_first_event_is_serial);
     tcase_add_test(t, triple_fault_shuts_down);
-    suite_add_tcase(suite, t);
-    t = tcase_create("between");
+    t = suite_case(suite, "between");
     tcase_add_test(t, masked_interrupt_waits);
     tcase_add_test(t, sti_shadow_lasts_one_instruction);
     tcase_add_test(t, sti_hlt_wakes);
@@ -812,6 +810,5 @@ int main(void)
     tcase_add_test(t, init_of_the_bootstrap_processor_restarts_it);
     tcase_add_test(t, nmi_leaves_shutdown);
     tcase_add_test(t, general_detect_pushes_rf_and_clears_gd);
-    suite_add_tcase(suite, t);
-    return suite_run(suite);
+    return suite_run(suite, CK_NOFORK);
 }

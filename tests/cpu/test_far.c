@@ -464,33 +464,14 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("far");
-    TCase *t = tcase_create("far");
-    tcase_add_test(t, direct_jump_loads_cs);
-    tcase_add_test(t, direct_jump_checks);
-    tcase_add_test(t, conforming_jump_keeps_the_level);
-    tcase_add_test(t, call_and_return_at_the_same_level);
-    tcase_add_test(t, call_faults_before_it_changes_anything);
-    tcase_add_test(t, call_gate_copies_parameters);
-    tcase_add_test(t, call_gate_checks);
-    tcase_add_test(t, long_mode_call_gate);
-    tcase_add_test(t, long_mode_far_return_to_compatibility_mode);
-    tcase_add_test(t, real_mode_far_call);
-    tcase_add_test(t, iretq_checks);
-    tcase_add_test(t, iretq_at_the_same_level_pops_the_stack_too);
-    tcase_add_test(t, iret_keeps_fs_base_of_a_null_selector);
-    tcase_add_test(t, iret_to_a_16_bit_stack_keeps_the_upper_bits);
-    tcase_add_test(t, iret_flags_by_level);
-    tcase_add_test(t, nested_task_flag_is_a_fault_in_long_mode);
-    tcase_add_test(t, faulting_iret_unblocks_nmi);
-    tcase_add_test(t, syscall_and_sysret);
-    tcase_add_test(t, syscall_faults);
-    tcase_add_test(t, sysenter_and_sysexit);
-    tcase_add_test(t, popf_by_level);
-    tcase_add_test(t, pushf_hides_rf_and_vm);
-    tcase_add_test(t, protected_mode_virtual_interrupts);
-    tcase_add_test(t, bound_compares_signed);
-    tcase_add_test(t, into_follows_of);
-    suite_add_tcase(suite, t);
-    return suite_run(suite);
+    const TTest *const tests[] = {
+        direct_jump_loads_cs, direct_jump_checks, conforming_jump_keeps_the_level, call_and_return_at_the_same_level,
+        call_faults_before_it_changes_anything, call_gate_copies_parameters, call_gate_checks, long_mode_call_gate,
+        long_mode_far_return_to_compatibility_mode, real_mode_far_call, iretq_checks,
+        iretq_at_the_same_level_pops_the_stack_too, iret_keeps_fs_base_of_a_null_selector,
+        iret_to_a_16_bit_stack_keeps_the_upper_bits, iret_flags_by_level, nested_task_flag_is_a_fault_in_long_mode,
+        faulting_iret_unblocks_nmi, syscall_and_sysret, syscall_faults, sysenter_and_sysexit, popf_by_level,
+        pushf_hides_rf_and_vm, protected_mode_virtual_interrupts, bound_compares_signed, into_follows_of,
+    };
+    return suite_run_tests("far", tests, ARRAY_SIZE(tests), NULL, NULL, CK_NOFORK);
 }

@@ -1,14 +1,12 @@
 /* Linear-address masking, and protection keys of supervisor pages: what programs may put into pointers and pages. */
-#include "cpu/model.h"
-#include "tests/cpu/transfer.h"
+#include "tests/cpu/program.h"
 
 enum { PLACE = 0x30000 };
 
 static void start(const char *features)
 {
-    char message[200];
     start_long();
-    ck_assert_msg(cpu_model_set(cpu, features, message, sizeof message), "%s", message);
+    model(features);
     put(PLACE, 0x1122334455667788, 8);
     put(PLACE + 8, 0, 8);
     cpu->fault.kind = FAULT_NONE;
@@ -136,17 +134,11 @@ START_TEST(keys_of_supervisor_pages)
 }
 END_TEST
 
-static Suite *suite(void)
+int main(void)
 {
-    Suite *s = suite_create("cpu/lam");
-    TCase *t = tcase_create("lam and pks");
-    tcase_add_test(t, user_pointers_by_cr3);
-    tcase_add_test(t, supervisor_pointers_by_cr4);
-    tcase_add_test(t, cr2_has_no_metadata);
-    tcase_add_test(t, absent_lam_is_reserved);
-    tcase_add_test(t, keys_of_supervisor_pages);
-    suite_add_tcase(s, t);
-    return s;
+    const TTest *const tests[] = {
+        user_pointers_by_cr3, supervisor_pointers_by_cr4, cr2_has_no_metadata, absent_lam_is_reserved,
+        keys_of_supervisor_pages,
+    };
+    return suite_run_tests("lam", tests, ARRAY_SIZE(tests), NULL, NULL, CK_NOFORK);
 }
-
-int main(void) { return suite_run(suite()); }

@@ -1,18 +1,8 @@
 /* Last-branch records: what is recorded, filters, the call stack, exceptions, and that programs do not notice. */
-#include "cpu/interp.h"
-#include "cpu/model.h"
-#include "tests/cpu/transfer.h"
+#include "tests/cpu/program.h"
 
-enum { CODE = 0x20000, HANDLER = 0x28000, M_SELECT = 0x1c8, M_TOS = 0x1c9, M_DEBUGCTL = 0x1d9, M_LER_FROM = 0x1dd, M_LER_TO = 0x1de, M_FROM = 0x680,
+enum { HANDLER = 0x28000, M_SELECT = 0x1c8, M_TOS = 0x1c9, M_DEBUGCTL = 0x1d9, M_LER_FROM = 0x1dd, M_LER_TO = 0x1de, M_FROM = 0x680,
        M_TO = 0x6c0 };
-
-static void code(u64 at, const char *bytes)
-{
-    for (; *bytes; bytes += *bytes == ' ') {
-        bus_write(&bus_, 0, at++, 1, strtoul(bytes, NULL, 16));
-        bytes += 2;
-    }
-}
 
 static u64 msr(u32 number)
 {
@@ -23,24 +13,10 @@ static u64 msr(u32 number)
 
 static void start(const char *features, const char *bytes)
 {
-    char message[200];
-    if (cpu->interp)
-        interp_free(cpu->interp);
-    start_long();
-    ck_assert_msg(cpu_model_set(cpu, features, message, sizeof message), "%s", message);
-    cpu->interp = interp_new(&bus_);
-    rows_trace(cpu);
-    cpu->core.rip = CODE;
+    program_start(features);
     cpu->core.rax = CODE + 0x100;
     code(CODE, bytes);
     code(CODE + 0x100, "c3");
-    cpu_mode_update(cpu);
-}
-
-static void step(unsigned n)
-{
-    cpu->stop_at = cpu->time.now + n;
-    cpu_run(cpu);
 }
 
 /* call +0xfb; ret; call rax; ret; jmp +0; jz (not taken); jnz; loop */
@@ -144,16 +120,10 @@ START_TEST(registers)
 }
 END_TEST
 
-static Suite *suite(void)
+int main(void)
 {
-    Suite *s = suite_create("cpu/lbr");
-    TCase *t = tcase_create("lbr");
-    tcase_add_test(t, taken_branches_are_recorded);
-    tcase_add_test(t, filters);
-    tcase_add_test(t, exceptions_are_far_branches);
-    tcase_add_test(t, registers);
-    suite_add_tcase(s, t);
-    return s;
+    const TTest *const tests[] = {
+        taken_branches_are_recorded, filters, exceptions_are_far_branches, registers,
+    };
+    return suite_run_tests("lbr", tests, ARRAY_SIZE(tests), NULL, NULL, CK_NOFORK);
 }
-
-int main(void) { return suite_run(suite()); }

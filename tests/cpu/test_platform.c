@@ -1,39 +1,14 @@
 /* ENCLS, ENCLU, ENCLV and PCONFIG where firmware has left SGX and memory encryption off: what CPUID says, the order of their checks.
  * Their VM exits are tests/vmx/test_route.c's.
  */
-#include "cpu/interp.h"
-#include "cpu/model.h"
 #include "cpu/msr.h"
-#include "tests/cpu/transfer.h"
-
-enum { CODE = 0x20000 };
+#include "tests/cpu/program.h"
 
 static void start(const char *features, const char *bytes)
 {
-    char message[200];
-    if (cpu->interp)
-        interp_free(cpu->interp);
-    start_long();
-    ck_assert_msg(cpu_model_set(cpu, features, message, sizeof message), "%s", message);
-    cpu->interp = interp_new(&bus_);
-    rows_trace(cpu);
-    cpu->core.rip = CODE;
+    program_start(features);
     cpu->core.rax = 0;
-    for (u64 at = CODE; *bytes; bytes += *bytes == ' ') {
-        bus_write(&bus_, 0, at++, 1, strtoul(bytes, NULL, 16));
-        bytes += 2;
-    }
-    cpu_mode_update(cpu);
-}
-
-static unsigned vector(void)
-{
-    cpu->stop_at = cpu->time.now + 1;
-    cpu_run(cpu);
-    unsigned raised = cpu->event.valid ? cpu->event.vector : 256;
-    ck_assert_uint_eq(cpu->core.rip, CODE);
-    forget();
-    return raised;
+    code(CODE, bytes);
 }
 
 #define PCONFIG "0f 01 c5"
@@ -55,7 +30,7 @@ START_TEST(enclaves_are_off)
                 cpu->sys.cr0 |= CR0_TS;                    /* ENCLU's #NM comes later */
                 if (ring)
                     ring3_long();
-                ck_assert_uint_eq(vector(), EXC_UD);
+                ASSERT_RAISES(EXC_UD);
             }
 }
 END_TEST
@@ -67,17 +42,17 @@ START_TEST(pconfig_has_no_targets)
     for (unsigned n = 0; n < ARRAY_SIZE(leaves); n++) {
         start("icelake", PCONFIG);
         cpu->core.rax = leaves[n];
-        ck_assert_uint_eq(vector(), EXC_GP);
+        ASSERT_RAISES(EXC_GP);
         ring3_long();
-        ck_assert_uint_eq(vector(), EXC_UD);
+        ASSERT_RAISES(EXC_UD);
     }
     static const char *const prefixed[] = {"66 " PCONFIG, "f2 " PCONFIG, "f3 " PCONFIG, "f0 " PCONFIG};
     for (unsigned n = 0; n < ARRAY_SIZE(prefixed); n++) {
         start("icelake", prefixed[n]);
-        ck_assert_uint_eq(vector(), EXC_UD);
+        ASSERT_RAISES(EXC_UD);
     }
     start("max,-pconfig", PCONFIG);
-    ck_assert_uint_eq(vector(), EXC_UD);
+    ASSERT_RAISES(EXC_UD);
     start("icelake", PCONFIG);
     ck_assert_int_eq(cpu_cpuid(cpu, 7, 0).edx >> 18 & 1, 1);
     for (u32 subleaf = 0; subleaf < 3; subleaf++)
@@ -85,14 +60,10 @@ START_TEST(pconfig_has_no_targets)
 }
 END_TEST
 
-static Suite *suite(void)
+int main(void)
 {
-    Suite *s = suite_create("cpu/platform");
-    TCase *t = tcase_create("platform");
-    tcase_add_test(t, enclaves_are_off);
-    tcase_add_test(t, pconfig_has_no_targets);
-    suite_add_tcase(s, t);
-    return s;
+    const TTest *const tests[] = {
+        enclaves_are_off, pconfig_has_no_targets,
+    };
+    return suite_run_tests("platform", tests, ARRAY_SIZE(tests), NULL, NULL, CK_NOFORK);
 }
-
-int main(void) { return suite_run(suite()); }

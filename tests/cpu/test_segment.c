@@ -248,22 +248,10 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("segment");
-    TCase *t = tcase_create("segment");
-    tcase_add_test(t, data_segment_is_unpacked);
-    tcase_add_test(t, data_segment_checks);
-    tcase_add_test(t, table_limits);
-    tcase_add_test(t, stack_segment_checks);
-    tcase_add_test(t, null_stack_in_64_bit_mode);
-    tcase_add_test(t, cs_and_no_segment_are_undefined);
-    tcase_add_test(t, real_mode_keeps_the_limit);
-    tcase_add_test(t, pop_and_pointer_loads);
-    tcase_add_test(t, lldt_and_the_local_table);
-    tcase_add_test(t, ltr_marks_busy);
-    tcase_add_test(t, system_descriptors_of_16_bytes);
-    tcase_add_test(t, umip);
-    tcase_add_test(t, questions_about_selectors);
-    tcase_add_test(t, arpl_raises_rpl);
-    suite_add_tcase(suite, t);
-    return suite_run(suite);
+    const TTest *const tests[] = {
+        data_segment_is_unpacked, data_segment_checks, table_limits, stack_segment_checks, null_stack_in_64_bit_mode,
+        cs_and_no_segment_are_undefined, real_mode_keeps_the_limit, pop_and_pointer_loads, lldt_and_the_local_table,
+        ltr_marks_busy, system_descriptors_of_16_bytes, umip, questions_about_selectors, arpl_raises_rpl,
+    };
+    return suite_run_tests("segment", tests, ARRAY_SIZE(tests), NULL, NULL, CK_NOFORK);
 }

@@ -190,18 +190,9 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("task");
-    TCase *t = tcase_create("task");
-    tcase_add_test(t, jump_switches);
-    tcase_add_test(t, call_nests_and_iret_returns);
-    tcase_add_test(t, iret_needs_a_busy_task);
-    tcase_add_test(t, task_gate_in_the_idt_gets_the_error_code);
-    tcase_add_test(t, task_gate_checks);
-    tcase_add_test(t, tss_checks);
-    tcase_add_test(t, faults_in_the_new_task);
-    tcase_add_test(t, debug_trap_flag);
-    tcase_add_test(t, to_virtual_8086_mode);
-    tcase_add_test(t, sixteen_bit_task);
-    suite_add_tcase(suite, t);
-    return suite_run(suite);
+    const TTest *const tests[] = {
+        jump_switches, call_nests_and_iret_returns, iret_needs_a_busy_task, task_gate_in_the_idt_gets_the_error_code,
+        task_gate_checks, tss_checks, faults_in_the_new_task, debug_trap_flag, to_virtual_8086_mode, sixteen_bit_task,
+    };
+    return suite_run_tests("task", tests, ARRAY_SIZE(tests), NULL, NULL, CK_NOFORK);
 }

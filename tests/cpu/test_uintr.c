@@ -2,14 +2,12 @@
  * and translated. (Under VMX: tests/vmx/test_user_interrupts.c.)
  */
 #include "cpu/cet.h"
-#include "cpu/interp.h"
 #include "cpu/jit/jit.h"
-#include "cpu/model.h"
 #include "cpu/msr.h"
 #include "cpu/uintr.h"
-#include "tests/cpu/transfer.h"
+#include "tests/cpu/program.h"
 
-enum { CODE = 0x20000, HANDLER = 0x21000, FAULTS = 0x22000, UPID = 0x30000, UITT = 0x31000, TARGET = 0x32040, SHADOW = 0xd000, ALT = 0x9800 };
+enum { HANDLER = 0x21000, FAULTS = 0x22000, UPID = 0x30000, UITT = 0x31000, TARGET = 0x32040, SHADOW = 0xd000, ALT = 0x9800 };
 enum { UINV = 0xe1, OTHER = 0x51 };
 enum { RR = 0x985, HANDLER_MSR, ADJUST, MISC, PD, TT };
 
@@ -30,20 +28,6 @@ static u64 uintr_tsc(void *arg, struct cpu *c) { (void)arg; return apic.tsc + c-
 static const struct cpu_board uintr_board = {.interrupt_acknowledge = board_acknowledge, .interrupt_eoi = uintr_eoi,
                                              .interrupt_notify = uintr_notify, .shutdown = board_shutdown, .tsc = uintr_tsc};
 
-static void model(const char *text)
-{
-    char message[200];
-    ck_assert_msg(cpu_model_set(cpu, text, message, sizeof message), "%s", message);
-}
-
-static void code(u64 at, const char *bytes)
-{
-    for (; *bytes; bytes += *bytes == ' ') {
-        bus_write(&bus_, 0, at++, 1, strtoul(bytes, NULL, 16));
-        bytes += 2;
-    }
-}
-
 static void write_msr(u32 msr, u64 value) { ck_assert_msg(cpu_msr_write(cpu, msr, value), "MSR %x", msr); }
 
 /* Blocks are translated: the second round of a loop test, whose number is _i. */
@@ -52,12 +36,7 @@ static bool translated;
 /* A program in 64-bit mode at CPL 3, a handler and a descriptor set up, UIF = 1. */
 static void start(const char *bytes)
 {
-    if (cpu->interp)
-        interp_free(cpu->interp);
-    start_long();
-    model("base,+uintr,+waitpkg,+cet-ss,+cet-ibt");
-    cpu->interp = interp_new(&bus_);
-    rows_trace(cpu);
+    program_start("base,+uintr,+waitpkg,+cet-ss,+cet-ibt");
     if (translated)
         (void)jit_attach(cpu->interp, cpu, 1, false);      /* a host without a back end interprets twice */
     memset(&apic, 0, sizeof apic);
@@ -76,15 +55,8 @@ static void start(const char *bytes)
     code(CODE, bytes);
     cpu->sys.uif = 1;
     ring3_long();
-    cpu->core.rip = CODE;
     cpu->core.rflags_rest |= FL_IF;
     cpu_mode_update(cpu);
-}
-
-static void step(unsigned n)
-{
-    cpu->stop_at = cpu->time.now + n;
-    cpu_run(cpu);
 }
 
 static void request(u64 rr)
@@ -107,15 +79,6 @@ static void interrupt(u8 vector)
         ck_assert_uint_eq(cpu->core.rip, rip_);                                                                        \
         forget();                                                                                                      \
     } while (0)
-#define ASSERT_UD()                                                                                                    \
-    do {                                                                                                               \
-        step(1);                                                                                                       \
-        ck_assert(cpu->event.valid);                                                                                   \
-        ck_assert_uint_eq(cpu->event.vector, EXC_UD);                                                                  \
-        ck_assert_uint_eq(cpu->core.rip, CODE);                                                                        \
-        forget();                                                                                                      \
-    } while (0)
-
 #define NOPS "90 90 90 90 90 90 90 90"
 #define UIRET "f3 0f 01 ec"
 #define TESTUI "f3 0f 01 ed"
@@ -183,23 +146,23 @@ START_TEST(instructions_that_are_not_there)
         start(all[n]);
         cpu->sys.cr4 &= ~(u64)CR4_UINTR;
         cpu_mode_update(cpu);
-        ASSERT_UD();
+        ASSERT_RAISES(EXC_UD);
         start(all[n]);
         model("base");
-        ASSERT_UD();
+        ASSERT_RAISES(EXC_UD);
         start(all[n]);
         ring(CODE3, DATA3, STACK3);            /* compatibility mode */
-        ASSERT_UD();
+        ASSERT_RAISES(EXC_UD);
         snprintf(locked, sizeof locked, "f0 %s", all[n]);
         start(locked);
-        ASSERT_UD();
+        ASSERT_RAISES(EXC_UD);
     }
     start(SENDUIPI_RAX);
     write_msr(TT, UITT);                       /* SENDUIPI is not enabled */
-    ASSERT_UD();
+    ASSERT_RAISES(EXC_UD);
     /* Other prefixes are other instructions. */
     start("0f 01 ec");
-    ASSERT_UD();
+    ASSERT_RAISES(EXC_UD);
 }
 END_TEST
 
@@ -883,10 +846,10 @@ START_TEST(xrstors_checks)
 }
 END_TEST
 
-static Suite *suite(void)
+int main(void)
 {
     Suite *s = suite_create("cpu/uintr");
-    TCase *once = tcase_create("uintr"), *twice = tcase_create("engines");
+    TCase *once = suite_case(s, "uintr"), *twice = suite_case(s, "engines");
     const TTest *const single[] = {enumeration, msrs, instructions_that_are_not_there, senduipi_checks, uiret_faults,
                                    tf_and_rf_end_with_delivery, any_privilege_level_processes, halted_processors, notification_faults,
                                    engines_agree, xsaves_clears_uinv, xrstors_checks};
@@ -897,9 +860,5 @@ static Suite *suite(void)
         tcase_add_test(once, single[n]);
     for (unsigned n = 0; n < ARRAY_SIZE(both); n++)
         tcase_add_loop_test(twice, both[n], 0, 2);
-    suite_add_tcase(s, once);
-    suite_add_tcase(s, twice);
-    return s;
+    return suite_run(s, CK_NOFORK);
 }
-
-int main(void) { return suite_run(suite()); }

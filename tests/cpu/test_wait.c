@@ -1,10 +1,8 @@
 /* HLT, MONITOR and MWAIT, UMONITOR, UMWAIT and TPAUSE: what they check, what ends the wait; direct stores; instructions that are absent. */
 #include "cpu/block.h"
-#include "cpu/interp.h"
-#include "cpu/model.h"
-#include "tests/cpu/transfer.h"
+#include "tests/cpu/program.h"
 
-enum { CODE = 0x20000, LINE = 0x30040 };
+enum { LINE = 0x30040 };
 static u64 tsc;                /* the machine's, beside the instructions run */
 
 static u64 wait_tsc(void *arg, struct cpu *c)
@@ -14,46 +12,16 @@ static u64 wait_tsc(void *arg, struct cpu *c)
 }
 static const struct cpu_board wait_board = {.interrupt_acknowledge = board_acknowledge, .shutdown = board_shutdown, .tsc = wait_tsc};
 
-static void code(u64 at, const char *bytes)
-{
-    for (; *bytes; bytes += *bytes == ' ') {
-        bus_write(&bus_, 0, at++, 1, strtoul(bytes, NULL, 16));
-        bytes += 2;
-    }
-}
-
 static void start(const char *features, const char *bytes)
 {
-    char message[200];
-    if (cpu->interp)
-        interp_free(cpu->interp);
-    start_long();
-    ck_assert_msg(cpu_model_set(cpu, features, message, sizeof message), "%s", message);
+    program_start(features);
     cpu->board = &wait_board;
-    cpu->interp = interp_new(&bus_);
-    rows_trace(cpu);
     cpu->sys.misc_enable |= MISC_ENABLE_MONITOR;
-    cpu->core.rip = CODE;
     cpu->core.rax = cpu->core.rbx = LINE;
     cpu->core.rcx = cpu->core.rdx = 0;
     tsc = 0;
     code(CODE, bytes);
-    cpu_mode_update(cpu);
 }
-
-static void step(unsigned n)
-{
-    cpu->stop_at = cpu->time.now + n;
-    cpu_run(cpu);
-}
-
-#define ASSERT_VECTOR(vec)                                                                                             \
-    do {                                                                                                               \
-        step(1);                                                                                                       \
-        ck_assert(cpu->event.valid);                                                                                   \
-        ck_assert_uint_eq(cpu->event.vector, vec);                                                                     \
-        forget();                                                                                                      \
-    } while (0)
 
 #define MONITOR_MWAIT "0f 01 c8 0f 01 c9 90"
 
@@ -119,19 +87,19 @@ START_TEST(monitor_and_mwait_check)
 {
     start("base,+monitor", MONITOR_MWAIT);
     cpu->core.rcx = 1;
-    ASSERT_VECTOR(EXC_GP);
+    ASSERT_RAISES(EXC_GP);
     cpu->core.rip = CODE + 3;
     cpu->core.rcx = 2;
-    ASSERT_VECTOR(EXC_GP);
+    ASSERT_RAISES(EXC_GP);
     cpu->core.rip = CODE;
     cpu->sys.misc_enable &= ~(u64)MISC_ENABLE_MONITOR;
-    ASSERT_VECTOR(EXC_UD);
+    ASSERT_RAISES(EXC_UD);
     start("base,+monitor", MONITOR_MWAIT);
     ring3_long();
-    ASSERT_VECTOR(EXC_UD);
+    ASSERT_RAISES(EXC_UD);
     start("base,+monitor", MONITOR_MWAIT);
     cpu->core.rax = BIT(60);
-    ASSERT_VECTOR(EXC_GP);
+    ASSERT_RAISES(EXC_GP);
     struct cpuid_result r = cpu_cpuid(cpu, 5, 0);
     ck_assert_uint_eq(r.eax, 64);
     ck_assert_uint_eq(r.ecx & 3, 3);
@@ -204,16 +172,16 @@ START_TEST(waitpkg_checks)
 {
     start("base,+waitpkg", "66 0f ae f1");
     cpu->core.rcx = 2;
-    ASSERT_VECTOR(EXC_GP);
+    ASSERT_RAISES(EXC_GP);
     ring3_long();
     cpu->core.rcx = 1;
     cpu->sys.cr4 |= CR4_TSD;
-    ASSERT_VECTOR(EXC_GP);
+    ASSERT_RAISES(EXC_GP);
     start("base,+waitpkg", "f3 0f ae f3");
     cpu->core.rbx = BIT(60);
-    ASSERT_VECTOR(EXC_GP);
+    ASSERT_RAISES(EXC_GP);
     cpu->core.rbx = 0x10000000;
-    ASSERT_VECTOR(EXC_PF);
+    ASSERT_RAISES(EXC_PF);
     ck_assert(cpu_msr_write(cpu, 0xe1, 0xfffffffd));
     ck_assert(!cpu_msr_write(cpu, 0xe1, 2));
     ck_assert(!cpu_msr_write(cpu, 0xe1, BIT(32)));
@@ -230,7 +198,7 @@ START_TEST(direct_stores)
     ck_assert_uint_eq(at64(LINE + 8), 0xffffffff55667788);
     put(LINE + 56, 0x99, 8);
     cpu->core.rcx = 0x31008;
-    ASSERT_VECTOR(EXC_GP);
+    ASSERT_RAISES(EXC_GP);
     cpu->core.rcx = 0x31000;
     step(1);
     ck_assert_uint_eq(at64(0x31000), 0x1122334455667788);
@@ -253,7 +221,7 @@ START_TEST(what_no_model_has_is_undefined)
     };
     for (unsigned n = 0; n < ARRAY_SIZE(absent); n++) {
         start("max", absent[n]);
-        ASSERT_VECTOR(EXC_UD);
+        ASSERT_RAISES(EXC_UD);
     }
     /* HLE's prefixes and the others' encodings are hints to processors without. */
     static const char *const hints[] = {"f2 f0 01 03", "f3 f0 01 03", "f3 89 03", "0f 1c 03", "0f 0d 13", "f3 0f 1e c8", "f3 0f 1e fa", "f3 0f 09"};
@@ -266,21 +234,12 @@ START_TEST(what_no_model_has_is_undefined)
 }
 END_TEST
 
-static Suite *suite(void)
+int main(void)
 {
-    Suite *s = suite_create("cpu/wait");
-    TCase *t = tcase_create("wait");
-    tcase_add_test(t, a_store_to_the_line_ends_mwait);
-    tcase_add_test(t, a_store_before_mwait_keeps_it_from_waiting);
-    tcase_add_test(t, interrupts_and_mwait);
-    tcase_add_test(t, monitor_and_mwait_check);
-    tcase_add_test(t, umwait_ends_by_store_deadline_and_limit);
-    tcase_add_test(t, tpause_waits_for_its_deadline);
-    tcase_add_test(t, waitpkg_checks);
-    tcase_add_test(t, direct_stores);
-    tcase_add_test(t, what_no_model_has_is_undefined);
-    suite_add_tcase(s, t);
-    return s;
+    const TTest *const tests[] = {
+        a_store_to_the_line_ends_mwait, a_store_before_mwait_keeps_it_from_waiting, interrupts_and_mwait,
+        monitor_and_mwait_check, umwait_ends_by_store_deadline_and_limit, tpause_waits_for_its_deadline,
+        waitpkg_checks, direct_stores, what_no_model_has_is_undefined,
+    };
+    return suite_run_tests("wait", tests, ARRAY_SIZE(tests), NULL, NULL, CK_NOFORK);
 }
-
-int main(void) { return suite_run(suite()); }

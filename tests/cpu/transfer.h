@@ -7,9 +7,7 @@
 #ifndef NESTOR_TESTS_CPU_TRANSFER_H
 #define NESTOR_TESTS_CPU_TRANSFER_H
 
-#include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "cpu/event.h"
 #include "cpu/flags.h"
@@ -18,6 +16,7 @@
 #include "cpu/operand.h"
 #include "cpu/segment.h"
 #include "tests/rows.h"
+#include "tests/suite.h"
 
 enum { GDT = 0x1000, IDT = 0x2000, TSS = 0x3000, LDT = 0x4000, TSS_B = 0x5000, TABLES = 0x10000, STACK0 = 0x8000, STACK3 = 0x9000,
        STACK_IST = 0xa000, STACK1 = 0xb000 };
@@ -32,7 +31,7 @@ static struct bus bus_;
 static int board_vector;       /* what the board's interrupt controller has pending, or -1 */
 static int board_shutdowns;
 
-static int board_acknowledge(void *arg, struct cpu *c)
+static inline int board_acknowledge(void *arg, struct cpu *c)
 {
     int vector = board_vector;
     (void)arg;
@@ -40,37 +39,37 @@ static int board_acknowledge(void *arg, struct cpu *c)
     cpu_signal(c, ATT_INTR, 0, false);
     return vector;
 }
-static void board_shutdown(void *arg, struct cpu *c)
+static inline void board_shutdown(void *arg, struct cpu *c)
 {
     (void)arg, (void)c;
     board_shutdowns++;
 }
 static const struct cpu_board board = {.interrupt_acknowledge = board_acknowledge, .shutdown = board_shutdown};
 
-static u16 at16(u64 a) { return load16(bus_.ram + a); }
-static u32 at32(u64 a) { return load32(bus_.ram + a); }
-static u64 at64(u64 a) { return load64(bus_.ram + a); }
-static void put(u64 a, u64 value, unsigned n) { memcpy(bus_.ram + a, &value, n); }
+static inline u16 at16(u64 a) { return load16(bus_.ram + a); }
+static inline u32 at32(u64 a) { return load32(bus_.ram + a); }
+static inline u64 at64(u64 a) { return load64(bus_.ram + a); }
+static inline void put(u64 a, u64 value, unsigned n) { memcpy(bus_.ram + a, &value, n); }
 
 /* A descriptor: `flags` are bits 55:52 (G D L AVL), `type` bits 47:40 (P DPL S type). */
-static u64 descriptor(u32 base, u32 limit, unsigned type, unsigned flags)
+static inline u64 descriptor(u32 base, u32 limit, unsigned type, unsigned flags)
 {
     return (limit & 0xffff) | (u64)(base & 0xffffff) << 16 | (u64)type << 40 | (u64)(limit >> 16 & 0xf) << 48 | (u64)flags << 52 |
            (u64)(base >> 24) << 56;
 }
-static u64 gate(u16 selector, u32 offset, unsigned type, unsigned low_byte)
+static inline u64 gate(u16 selector, u32 offset, unsigned type, unsigned low_byte)
 {
     return (offset & 0xffff) | (u64)selector << 16 | (u64)low_byte << 32 | (u64)type << 40 | (u64)(offset >> 16) << 48;
 }
-static void gdt(u16 selector, u64 value) { put(GDT + (selector & 0xfff8), value, 8); }
-static void idt32(unsigned vector, u64 value) { put(IDT + vector * 8, value, 8); }
-static void idt64(unsigned vector, u16 selector, u64 offset, unsigned type, unsigned ist)
+static inline void gdt(u16 selector, u64 value) { put(GDT + (selector & 0xfff8), value, 8); }
+static inline void idt32(unsigned vector, u64 value) { put(IDT + vector * 8, value, 8); }
+static inline void idt64(unsigned vector, u16 selector, u64 offset, unsigned type, unsigned ist)
 {
     put(IDT + vector * 16, gate(selector, (u32)offset, type, ist), 8);
     put(IDT + vector * 16 + 8, offset >> 32, 8);
 }
 
-static void load(unsigned seg, u16 selector)
+static inline void load(unsigned seg, u16 selector)
 {
     struct descriptor d = {.low = at64(GDT + (selector & 0xfff8))};
     segment_unpack(&cpu->seg.s[seg], selector, &d);
@@ -78,7 +77,7 @@ static void load(unsigned seg, u16 selector)
 }
 
 /* Loads CS, SS and data segments for a ring, with its stack. */
-static void ring(u16 code, u16 data, u64 sp)
+static inline void ring(u16 code, u16 data, u64 sp)
 {
     load(SEG_CS, code);
     load(SEG_SS, data);
@@ -88,7 +87,7 @@ static void ring(u16 code, u16 data, u64 sp)
     cpu_mode_update(cpu);
 }
 
-static void start_real(void)
+static inline void start_real(void)
 {
     char message[200];
     if (bus_.ram) {
@@ -112,7 +111,7 @@ static void start_real(void)
 }
 
 /* 32-bit protected mode without paging, ring 0. */
-static void start_protected(void)
+static inline void start_protected(void)
 {
     start_real();
     gdt(CODE0, descriptor(0, 0xfffff, 0x9b, 0xc));
@@ -138,7 +137,7 @@ static void start_protected(void)
 }
 
 /* 64-bit mode, ring 0; the first 2 MiB are mapped one to one for everybody. */
-static void start_long(void)
+static inline void start_long(void)
 {
     start_protected();
     gdt(CODE64, descriptor(0, 0xfffff, 0x9b, 0xa));
@@ -161,18 +160,18 @@ static void start_long(void)
     ring(CODE64, DATA0, STACK0);
     cpu->core.rip = 0x100;
 }
-static void ring3_long(void)
+static inline void ring3_long(void)
 {
     ring(CODE64_3, DATA3, STACK3);
 }
-static void unmap(u64 la)
+static inline void unmap(u64 la)
 {
     put(TABLES + 0x3000 + (la >> 12) * 8, 0, 8);
     tlb_flush_everything(cpu);
 }
 
 /* One instruction by its family; `in` has at least a length. */
-static enum flow run(const insn_family family, struct insn in)
+static inline enum flow run(const insn_family family, struct insn in)
 {
     if (!in.length)
         in.length = 2;
@@ -199,27 +198,10 @@ static enum flow run(const insn_family family, struct insn in)
         ck_assert_uint_eq(cpu->event.error, (u32)(err));                                                               \
     } while (0)
 /* Drops the recorded event, so that the next step of a test starts clean. */
-static void forget(void)
+static inline void forget(void)
 {
     cpu->event.valid = 0;
     cpu->event.attention &= ~(u32)ATT_EVENT;
-}
-
-static int suite_run(Suite *suite)
-{
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
-
-/* Not every suite uses every helper. */
-static inline void transfer_unused(void)
-{
-    (void)at16, (void)at32, (void)at64, (void)idt32, (void)idt64, (void)ring3_long, (void)unmap, (void)run, (void)forget, (void)start_long,
-        (void)start_protected, (void)start_real, (void)gate, (void)suite_run;
 }
 
 #endif

@@ -4,13 +4,11 @@
 #ifndef NESTOR_TESTS_DEVICES_FAKE_H
 #define NESTOR_TESTS_DEVICES_FAKE_H
 
-#include <check.h>
-#include <stdlib.h>
-
 #include "devices/clock.h"
 #include "devices/host.h"
 #include "devices/irq.h"
 #include "mmu/bus.h"
+#include "tests/suite.h"
 
 static u64 fake_time;
 static struct clock fake_clock;
@@ -113,16 +111,7 @@ static inline void fake_fuzz(const struct bus_ops *ops, void *dev, u64 span, uns
 /* The body of main: runs one test case. */
 static inline int fake_run(const char *name, const TTest *const *tests, unsigned count)
 {
-    Suite *suite = suite_create(name);
-    TCase *tcase = tcase_create(name);
-    for (unsigned i = 0; i < count; i++)
-        tcase_add_test(tcase, tests[i]);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run_tests(name, tests, count, NULL, NULL, CK_FORK_GETENV);
 }
 
 #endif

@@ -8,9 +8,7 @@
 #ifndef NESTOR_TESTS_FPU_NATIVE_H
 #define NESTOR_TESTS_FPU_NATIVE_H
 
-#include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "cpu/decode.h"
 #include "cpu/features.h"
@@ -20,6 +18,7 @@
 #include "cpu/x87.h"
 #include "mmu/access.h"
 #include "tests/rows.h"
+#include "tests/suite.h"
 
 #define ARENA 0x10000u         /* la of the memory operand in the emulated machine */
 
@@ -263,19 +262,7 @@ static inline void show_state(const char *who, const struct run *r)
 static inline int native_run_suite(const char *name, const TTest *const *tests, size_t count, void (*setup)(void),
                                    void (*teardown)(void))
 {
-    Suite *suite = suite_create(name);
-    TCase *tcase = tcase_create(name);
-    tcase_add_checked_fixture(tcase, setup, teardown);
-    tcase_set_timeout(tcase, 60);
-    for (size_t n = 0; n < count; n++)
-        tcase_add_test(tcase, tests[n]);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run_tests(name, tests, count, setup, teardown, CK_NOFORK);
 }
 
 #endif

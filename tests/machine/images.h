@@ -3,9 +3,7 @@
 #define NESTOR_TESTS_MACHINE_IMAGES_H
 
 #include "machine/loader.h"
-
-#include <check.h>
-#include <stdlib.h>
+#include "tests/suite.h"
 
 /* Bus and one vCPU without devices: what loader_load touches. */
 static inline struct machine *memory_machine(u64 memory)

@@ -147,17 +147,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("acpi");
-    TCase *tc = tcase_create("acpi");
-    tcase_add_test(tc, tables_small);
-    tcase_add_test(tc, tables_largest);
-    tcase_add_test(tc, mp_tables);
-    tcase_add_test(tc, package_lengths);
-    tcase_add_test(tc, names_and_ids);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const TTest *const tests[] = {
+        tables_small, tables_largest, mp_tables, package_lengths, names_and_ids,
+    };
+    return suite_run_tests("acpi", tests, ARRAY_SIZE(tests), NULL, NULL, CK_FORK_GETENV);
 }

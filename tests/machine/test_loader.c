@@ -372,8 +372,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("loader");
-    TCase *tc = tcase_create("loader");
-    tcase_set_timeout(tc, 60);
+    TCase *tc = suite_case(suite, "loader");
     tcase_add_test(tc, multiboot1_elf);
     tcase_add_test(tc, multiboot1_address_fields);
     tcase_add_test(tc, multiboot1_mistakes);
@@ -388,10 +387,5 @@ int main(void)
     tcase_add_test(tc, gzip_kernel);
 #endif
     tcase_add_test(tc, damaged_images);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite, CK_FORK_GETENV);
 }

@@ -2,9 +2,7 @@
  * processor, a second processor started by INIT and SIPI, and the same run twice.
  */
 #include "machine/machine.h"
-
-#include <check.h>
-#include <stdlib.h>
+#include "tests/suite.h"
 
 #define LOAD 0x100000u
 #define HEADER 0x400u                  /* file offset of the multiboot header */
@@ -245,25 +243,10 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("run");
-    TCase *tc = tcase_create("run");
-    tcase_set_timeout(tc, 60);
-    tcase_add_test(tc, power_off);
-    tcase_add_test(tc, debug_exit);
-    tcase_add_test(tc, max_insns_is_exact);
-    tcase_add_test(tc, triple_fault);
-    tcase_add_test(tc, serial_then_halted_for_ever);
-    tcase_add_test(tc, reset_reboots_or_ends);
-    tcase_add_test(tc, timer_wakes_and_time_skips);
-    tcase_add_test(tc, same_run_twice);
-    tcase_add_test(tc, second_processor);
-    tcase_add_test(tc, firmware_leaves_sgx_off);
-    tcase_add_test(tc, serial_input);
-    tcase_add_test(tc, system_management);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const TTest *const tests[] = {
+        power_off, debug_exit, max_insns_is_exact, triple_fault, serial_then_halted_for_ever, reset_reboots_or_ends,
+        timer_wakes_and_time_skips, same_run_twice, second_processor, firmware_leaves_sgx_off, serial_input,
+        system_management,
+    };
+    return suite_run_tests("run", tests, ARRAY_SIZE(tests), NULL, NULL, CK_FORK_GETENV);
 }

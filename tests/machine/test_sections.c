@@ -3,9 +3,7 @@
  */
 #include "cpu/flags.h"
 #include "machine/sections.h"
-
-#include <check.h>
-#include <stdlib.h>
+#include "tests/suite.h"
 
 static char message[512];
 
@@ -146,16 +144,9 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("sections");
-    TCase *tcase = tcase_create("sections");
-    tcase_add_test(tcase, test_members_are_all_listed);
-    tcase_add_test(tcase, test_every_member_counts);
-    tcase_add_test(tcase, test_flags_are_compared_as_software_sees_them);
-    tcase_add_test(tcase, test_stopping_on_the_way_changes_nothing);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const TTest *const tests[] = {
+        test_members_are_all_listed, test_every_member_counts, test_flags_are_compared_as_software_sees_them,
+        test_stopping_on_the_way_changes_nothing,
+    };
+    return suite_run_tests("sections", tests, ARRAY_SIZE(tests), NULL, NULL, CK_FORK_GETENV);
 }

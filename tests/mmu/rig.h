@@ -4,13 +4,11 @@
 #ifndef NESTOR_TESTS_MMU_RIG_H
 #define NESTOR_TESTS_MMU_RIG_H
 
-#include <check.h>
-#include <stdlib.h>
-
 #include "cpu/features.h"
 #include "cpu/mode.h"
 #include "mmu/access.h"
 #include "mmu/context.h"
+#include "tests/suite.h"
 
 #define RIG_RAM (64ull << 20)
 
@@ -145,18 +143,7 @@ static inline int rig_error(u64 la, unsigned access)
 
 static inline int rig_run(const char *name, const TTest *const *tests, unsigned count)
 {
-    Suite *suite = suite_create(name);
-    TCase *tcase = tcase_create(name);
-    tcase_add_checked_fixture(tcase, rig_start, rig_stop);
-    tcase_set_timeout(tcase, 60);
-    for (unsigned i = 0; i < count; i++)
-        tcase_add_test(tcase, tests[i]);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run_tests(name, tests, count, rig_start, rig_stop, CK_FORK_GETENV);
 }
 
 #endif
