@@ -27,6 +27,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -373,17 +374,37 @@ bool native_maps(u64 la)
     return !mincore((void *)(la & ~(u64)(PAGE - 1)), PAGE, &resident);
 }
 
+/* Waits until the child has run its batch. False if it died, or a vector does not come back: 20 seconds of its own time, or ten minutes
+ * of ours, which a busy machine does not make of a batch. */
+static bool batch_done(void)
+{
+    struct pollfd ready = {.fd = from_child, .events = POLLIN};
+    clockid_t clock;
+    struct timespec used;
+    char byte;
+    if (clock_getcpuclockid(child, &clock) != 0 || clock_gettime(clock, &used) != 0)
+        return false;
+    time_t limit = used.tv_sec + 20;
+    for (unsigned seconds = 0; seconds < 600; seconds++) {
+        int events = poll(&ready, 1, 1000);
+        if (events > 0)
+            return read(from_child, &byte, 1) == 1;
+        if (events < 0 && errno != EINTR)
+            return false;
+        if (clock_gettime(clock, &used) != 0 || used.tv_sec > limit)
+            return false;
+    }
+    return false;
+}
+
 void native_run(unsigned n)
 {
     u32 range[2] = {0, n};
     while (range[0] < n) {
         if (child < 0)
             start_child();
-        char byte;
-        struct pollfd ready = {.fd = from_child, .events = POLLIN};
         shared->current = range[0];
-        if (write(to_child, range, sizeof range) == (ssize_t)sizeof range && poll(&ready, 1, 20000) > 0 &&
-            read(from_child, &byte, 1) == 1)
+        if (write(to_child, range, sizeof range) == (ssize_t)sizeof range && batch_done())
             return;
         u32 culprit = shared->current;
         stop_child();
