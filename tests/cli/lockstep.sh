@@ -11,7 +11,7 @@ failed=0
 lockstep() {
     local want=$1 status=0
     shift
-    timeout 100 "$nestor" lockstep "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+    timeout 500 "$nestor" lockstep "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
     if [ "$status" != "$want" ]; then
         echo "FAILED: nestor lockstep $*: status $status, expected $want"
         cat "$work/err"

@@ -16,7 +16,7 @@ fail() {
 
 # run POLICY: all four levels must come up.
 run() {
-    timeout 60 "$nestor" run --kernel "$nest" --append levels=4 --policy "$1" --stats >"$work/out" 2>"$work/err" </dev/null ||
+    timeout 500 "$nestor" run --kernel "$nest" --append levels=4 --policy "$1" --stats >"$work/out" 2>"$work/err" </dev/null ||
         fail "$1: status $?: $(tail -1 "$work/err")"
     grep -q '^ *L4' "$work/out" || fail "$1: L4 did not come up"
 }

@@ -18,7 +18,7 @@ kernel() {
 expect() {
     local want=$1 status=0
     shift
-    timeout 60 "$nestor" run "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+    timeout 500 "$nestor" run "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
     if [ "$status" != "$want" ]; then
         echo "FAILED: nestor run $*: status $status, expected $want"
         cat "$work/err"
