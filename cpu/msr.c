@@ -275,30 +275,28 @@ static bool pat_write(struct cpu *cpu, u32 msr, u64 value)
     return true;
 }
 
-static bool mtrr_variable_read(struct cpu *cpu, u32 msr, u64 *value)
+/* Base or mask of a variable range; NULL: the processor has fewer. */
+static u64 *mtrr_variable(struct cpu *cpu, u32 msr)
 {
     unsigned n = (msr - 0x200) / 2;
-    if (n >= cpu_model_of(cpu)->mtrrs)
-        return false;
-    *value = msr & 1 ? cpu->sys.mtrr_physmask[n] : cpu->sys.mtrr_physbase[n];
-    return true;
+    return n >= cpu_model_of(cpu)->mtrrs ? NULL : msr & 1 ? &cpu->sys.mtrr_physmask[n] : &cpu->sys.mtrr_physbase[n];
+}
+
+static bool mtrr_variable_read(struct cpu *cpu, u32 msr, u64 *value)
+{
+    const u64 *at = mtrr_variable(cpu, msr);
+    if (at)
+        *value = *at;
+    return at;
 }
 
 static bool mtrr_variable_write(struct cpu *cpu, u32 msr, u64 value)
 {
-    unsigned n = (msr - 0x200) / 2;
-    u64 address = mask_low(cpu_physical_bits(cpu)) & ~0xfffull;
-    if (n >= cpu_model_of(cpu)->mtrrs)
+    u64 *at = mtrr_variable(cpu, msr), address = mask_low(cpu_physical_bits(cpu)) & ~0xfffull;
+    bool valid = msr & 1 ? !(value & ~(address | 1u << 11)) : !(value & ~(address | 0xff)) && mtrr_type_valid(value & 0xff);
+    if (!at || !valid)
         return false;
-    if (msr & 1) {
-        if (value & ~(address | 1u << 11))
-            return false;
-        cpu->sys.mtrr_physmask[n] = value;
-    } else {
-        if (value & ~(address | 0xff) || !mtrr_type_valid(value & 0xff))
-            return false;
-        cpu->sys.mtrr_physbase[n] = value;
-    }
+    *at = value;
     return true;
 }
 
@@ -380,47 +378,29 @@ static bool ler_write(struct cpu *cpu, u32 msr, u64 value)
     return false;
 }
 
-static bool lbr_from_read(struct cpu *cpu, u32 msr, u64 *value)
+/* A record's source, its target, or, where processors with 32 records keep them apart, its flags and cycles; NULL: there is none. */
+static u64 *lbr_record(struct cpu *cpu, u32 msr)
 {
-    *value = cpu->sys.lbr_from[msr & 31];
-    return (msr & 31) < cpu_model_of(cpu)->lbr;
+    unsigned n = msr & 31, count = cpu_model_of(cpu)->lbr;
+    if (msr >= 0xdc0)
+        return count == 32 ? &cpu->sys.lbr_info[n] : NULL;
+    return n >= count ? NULL : msr < 0x6c0 ? &cpu->sys.lbr_from[n] : &cpu->sys.lbr_to[n];
 }
 
-static bool lbr_from_write(struct cpu *cpu, u32 msr, u64 value)
+static bool lbr_record_read(struct cpu *cpu, u32 msr, u64 *value)
 {
-    if ((msr & 31) >= cpu_model_of(cpu)->lbr)
-        return false;
-    cpu->sys.lbr_from[msr & 31] = value;
-    return true;
+    const u64 *at = lbr_record(cpu, msr);
+    if (at)
+        *value = *at;
+    return at;
 }
 
-static bool lbr_to_read(struct cpu *cpu, u32 msr, u64 *value)
+static bool lbr_record_write(struct cpu *cpu, u32 msr, u64 value)
 {
-    *value = cpu->sys.lbr_to[msr & 31];
-    return (msr & 31) < cpu_model_of(cpu)->lbr;
-}
-
-static bool lbr_to_write(struct cpu *cpu, u32 msr, u64 value)
-{
-    if ((msr & 31) >= cpu_model_of(cpu)->lbr)
-        return false;
-    cpu->sys.lbr_to[msr & 31] = value;
-    return true;
-}
-
-/* Processors with 32 records keep flags and cycles apart. */
-static bool lbr_info_read(struct cpu *cpu, u32 msr, u64 *value)
-{
-    *value = cpu->sys.lbr_info[msr & 31];
-    return cpu_model_of(cpu)->lbr == 32;
-}
-
-static bool lbr_info_write(struct cpu *cpu, u32 msr, u64 value)
-{
-    if (cpu_model_of(cpu)->lbr != 32)
-        return false;
-    cpu->sys.lbr_info[msr & 31] = value;
-    return true;
+    u64 *at = lbr_record(cpu, msr);
+    if (at)
+        *at = value;
+    return at;
 }
 
 static bool debugctl_write(struct cpu *cpu, u32 msr, u64 value)
