@@ -45,6 +45,16 @@ static void call_c(struct emit *e, u64 function)
     x64_op(e, 0xff, OSZ_32, 2, rm_reg(RAX));
 }
 
+/* The same between two instructions of the guest, with its registers in memory. T0 stays. */
+static void call_between(struct emit *e, u64 function)
+{
+    spill(e);
+    x64_push(e, T0);
+    call_c(e, function);
+    x64_pop(e, T0);
+    reload(e);
+}
+
 /* T1 = the TLB's entry for linear address T0. */
 static void find_entry(struct emit *e)
 {
@@ -139,11 +149,7 @@ static void make_handler(struct emit *e, u32 leave)
 static void make_flags(struct emit *e)
 {
     e->stub_flags = (u32)emit_at(e);
-    spill(e);
-    x64_push(e, T0);
-    call_c(e, (u64)(uintptr_t)jit_flags_image);
-    x64_pop(e, T0);
-    reload(e);
+    call_between(e, (u64)(uintptr_t)jit_flags_image);
     x64_op(e, 0xff, OSZ_32, 6, rm_cpu(OFF(jit.status)));
     put8(e, 0x9d);
     x64_return(e);
@@ -152,11 +158,7 @@ static void make_flags(struct emit *e)
 static void make_carry(struct emit *e)
 {
     e->stub_carry = (u32)emit_at(e);
-    spill(e);
-    x64_push(e, T0);
-    call_c(e, (u64)(uintptr_t)jit_flags_carry);
-    x64_pop(e, T0);
-    reload(e);
+    call_between(e, (u64)(uintptr_t)jit_flags_carry);
     x64_return(e);
 }
 
@@ -166,11 +168,7 @@ static void make_fp(struct emit *e)
     e->stub_fp = (u32)emit_at(e);
     x64_alu_imm(e, 7, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
     u32 known = x64_jump_if(e, CC_NE); /* it has been asked already, and vectors may be in registers */
-    spill(e);
-    x64_push(e, T0);
-    call_c(e, (u64)(uintptr_t)jit_fp_begin);
-    x64_pop(e, T0);
-    reload(e);
+    call_between(e, (u64)(uintptr_t)jit_fp_begin);
     x64_alu_imm(e, 7, OSZ_32, rm_cpu(OFF(jit.fp)), 0);
     u32 refused = x64_jump_if(e, CC_E);
     x64_op(e, 0x1ae, OSZ_32, 3, rm_cpu(OFF(jit.host_mxcsr)));
