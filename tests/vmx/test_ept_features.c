@@ -772,14 +772,20 @@ END_TEST
 
 /* ---- logs -------------------------------------------------------------------------------------------------------- */
 
+/* The empty log of frame k is at SPPT + k * 0x1000. */
+static void with_log(unsigned k)
+{
+    frame[k].vmcs.secondary_controls |= SECONDARY_PML;
+    frame[k].vmcs.pml_address = SPPT + k * 0x1000;
+    frame[k].vmcs.pml_index = 511;
+    frame[k].vmcs.ept_pointer |= 1 << 6;
+}
+
 /* L2's writes, each page once; after the entry at index 0 there is no place. */
 START_TEST(full_log_of_l2)
 {
     struct vmcs *v = &frame[0].vmcs;
-    v->secondary_controls |= SECONDARY_PML;
-    v->pml_address = SPPT;
-    v->pml_index = 511;
-    v->ept_pointer |= 1 << 6;
+    with_log(0);
     enter();
     guest_reads(PAGE_ONE);                                 /* logs the guest's page tables */
     v->pml_index = 1;
@@ -798,15 +804,9 @@ END_TEST
 /* A full log exits to the hypervisor whose it is, before anything is written: L1's while L3 runs, too. */
 START_TEST(full_logs)
 {
-    struct vmcs *v = &frame[0].vmcs;
-    v->secondary_controls |= SECONDARY_PML;
-    v->pml_address = SPPT;
-    v->pml_index = 511;
-    v->ept_pointer |= 1 << 6;
+    with_log(0);
     start_l3(SECONDARY_PML);
-    frame[1].vmcs.pml_address = SPPT + 0x1000;
-    frame[1].vmcs.pml_index = 511;
-    frame[1].vmcs.ept_pointer |= 1 << 6;
+    with_log(1);
     for (unsigned k = 0; k < 2; k++) {
         u64 page = k ? PAGE_ONE : PAGE_TWO;
         enter();

@@ -208,17 +208,23 @@ START_TEST(delivery_after_entry)
 }
 END_TEST
 
-/* An exception exits as one of the program's: no event was being delivered. */
-START_TEST(exits_while_delivering)
+/* Vector 17 is delivered right after the entry, to a stack that leads to an exit. */
+static void delivery_exits(u64 stack)
 {
     at_ring_3();
-    v->exception_bitmap = 1u << EXC_PF;
-    v->guest_rsp = 0x7fff00001000;
+    v->guest_rsp = stack;
     cpu.sys.uif = 1;
     cpu.sys.uintr_rr = BIT(17);
     enter();
     cpu_service_events(&cpu);
     ck_assert_uint_eq(cpu.vmx.depth, 0);
+}
+
+/* An exception exits as one of the program's: no event was being delivered. */
+START_TEST(exits_while_delivering)
+{
+    v->exception_bitmap = 1u << EXC_PF;
+    delivery_exits(0x7fff00001000);
     ck_assert_uint_eq((u8)v->exit_interruption_info, EXC_PF);
     ck_assert_uint_eq(v->exit_qualification, 0x7fff00000ff8);
     ck_assert_uint_eq(v->idt_vectoring_info, 0);
@@ -248,13 +254,7 @@ static void with_ept(unsigned megabytes)
 START_TEST(ept_violations)
 {
     with_ept(2);
-    at_ring_3();
-    v->guest_rsp = 0x300000;
-    cpu.sys.uif = 1;
-    cpu.sys.uintr_rr = BIT(17);
-    enter();
-    cpu_service_events(&cpu);
-    ck_assert_uint_eq(cpu.vmx.depth, 0);
+    delivery_exits(0x300000);
     ck_assert_uint_eq(v->exit_reason, EXIT_EPT_VIOLATION);
     ck_assert_uint_eq(v->exit_qualification & (BIT(16) | BIT(1)), BIT(16) | BIT(1));
     ck_assert_uint_eq(v->guest_physical_address & ~0xfffull, 0x2ff000);

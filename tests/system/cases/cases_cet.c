@@ -55,8 +55,7 @@ static void near_returns(void)
     for (unsigned i = 0; i < 3; i++) {
         user(SH_STK_EN);
         shadow_words(rows[i].word, 0, 0);
-        code_byte(0x68);
-        code_long(LANDING(1));
+        code_push(LANDING(1));
         code("c3");
         run(text("cet/ret-%s/long-3", rows[i].name), rows[i].expect);
     }
@@ -91,16 +90,12 @@ static void far_returns(void)
             set_msr(PL3_SSP, rows[i].ssp);
             shadow_words(rows[i].back, rows[i].lip, rows[i].cs);
             if (iret) {
-                code_byte(0x68);
-                code_long(DS32_3);
-                code_byte(0x68);
-                code_long(USER_STACK);
+                code_push(DS32_3);
+                code_push(USER_STACK);
                 code("6a 02");
             }
-            code_byte(0x68);
-            code_long(CS64_3);
-            code_byte(0x68);
-            code_long(LANDING(1));
+            code_push(CS64_3);
+            code_push(LANDING(1));
             code(iret ? "48 cf" : "48 cb");
             run(text("cet/%s-%s/long-3", iret ? "iret" : "retf", rows[i].name),
                 rows[i].expect[0] == 'L' ? rows[i].expect : text("%s@+%d", rows[i].expect, iret ? 22 : 10));
@@ -163,8 +158,7 @@ static void pages(void)
         }
     user(SH_STK_EN);
     shadow_words(LANDING(1), 0, 0);
-    code_byte(0x68);
-    code_long(LANDING(1));
+    code_push(LANDING(1));
     code("c3");
     set_pte(SHADOW3, SHADOW3 | PTE_P | PTE_D | PTE_U);
     run("cet/page-shadow-ret/long-3", "L1");
@@ -320,8 +314,7 @@ static void supervisor_tokens(void)
     /* To ring 3 and back: IRET gives the token back, the exception takes it. */
     for (unsigned busy = 0; busy < 2; busy++) {
         at = supervisor(SSP0);
-        for (u64 la = CODE; la < USER_STACK; la += 0x1000)
-            set_pte(la, pte(la) | PTE_U);
+        user_pages();
         idt_gate(6, CS64, A_INT32, 0);
         poke64(SSP0 - 0x200, (SSP0 - 0x200) | 1);
         code("f3 0f 01 e8");
@@ -330,15 +323,7 @@ static void supervisor_tokens(void)
             code_long(SSP0 - 0x200);
             code("0f 30");
         }
-        code_byte(0x68);
-        code_long(DS32_3);
-        code_byte(0x68);
-        code_long(USER_STACK);
-        code("6a 02 68");
-        code_long(CS64_3);
-        code_byte(0x68);
-        code_long(LANDING(1));
-        code("48 cf");
+        code_iretq_3(LANDING(1));
         m.show = SHOW_MEM;
         m.watch = SSP0;
         run(text("cet/user-and-back%d/long-0", busy), text("%s mem=%x", busy ? "GP(1)@L1" : "L1", (u64)SSP0 | !busy));

@@ -26,17 +26,8 @@ static void masked_user_pointers(void)
                 L.gpr[DI] = DATA | rows[i].bits;
                 code("0f 22 d8");
                 if (ring) {
-                    for (u64 la = CODE; la < USER_STACK; la += 0x1000)
-                        set_pte(la, pte(la) | PTE_U);
-                    code_byte(0x68);
-                    code_long(DS32_3);
-                    code_byte(0x68);
-                    code_long(USER_STACK);
-                    code("6a 02 68");
-                    code_long(CS64_3);
-                    code_byte(0x68);
-                    code_long(m.code_end + 6);
-                    code("48 cf");
+                    user_pages();
+                    code_iretq_3(m.code_end + IRETQ_3_BYTES);
                 }
                 unsigned at = m.code_end - START;
                 /* data accesses are masked, jumps and INVLPG's operand are not (INVLPG takes any address) */

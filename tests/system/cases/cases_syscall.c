@@ -7,12 +7,6 @@
 #define LSTAR 0xc0000082u
 #define FMASK 0xc0000084u
 
-static void user_code_visible(void)
-{
-    for (u64 la = CODE; la < USER_STACK; la += 0x1000)
-        set_pte(la, pte(la) | PTE_U);
-}
-
 void cases_syscall(void)
 {
     write_msr(STAR, (u64)(CS32_3 - 3) << 48 | (u64)CS32 << 32);
@@ -29,7 +23,7 @@ void cases_syscall(void)
     }
     for (unsigned wide = 0; wide < 2; wide++) {
         begin(LONG, 0);
-        user_code_visible();
+        user_pages();
         L.efer |= EFER_SCE;
         L.gpr[CX] = LANDING(5);
         L.gpr[R11] = 0x47fd5 | FL_RF | FL_VM;
@@ -71,7 +65,7 @@ void cases_syscall(void)
     m.show = SHOW_CS | SHOW_SS | SHOW_SP;
     run("syscall/sysexit/pm32-0", text("L7 cs=33 ss=3b sp=%x", (u64)USER_STACK));
     begin(LONG, 0);
-    user_code_visible();
+    user_pages();
     L.gpr[DX] = LANDING(7);
     L.gpr[CX] = USER_STACK;
     code("48 0f 35");

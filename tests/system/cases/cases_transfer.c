@@ -38,8 +38,7 @@ static void code_types(enum form f)
         begin(mode, cpl);
         /* the landing is a user page, and ring 0 may run it: neither SMEP nor SMAP */
         if (mode == LONG)
-            for (u64 la = CODE; la < USER_STACK; la += 0x1000)
-                set_pte(la, pte(la) | PTE_U);
+            user_pages();
         segment(GDT, X(0), 0, 0xfffff, type | dpl << 5 | present << 7, F_G | (mode == LONG ? F_L : F_D));
         if (type < 0x10)
             poke64(GDT + X(0) + 8, 0);
@@ -66,8 +65,7 @@ static void stack_types(enum form f)
         unsigned type = i & 31, present = i >> 5 & 1, dpl = i >> 6 & 1 ? 3 : 0, rpl = i >> 7 & 1 ? 3 : 0;
         begin(mode, 0);
         if (mode == LONG)
-            for (u64 la = CODE; la < USER_STACK; la += 0x1000)
-                set_pte(la, pte(la) | PTE_U);
+            user_pages();
         segment(GDT, X(0), 0, (type & 0x1c) == 0x14 ? 0 : 0xfffff, type | dpl << 5 | present << 7, F_G | F_D);
         if (type < 0x10)
             poke64(GDT + X(0) + 8, 0);
@@ -101,8 +99,7 @@ static void stack_types(enum form f)
             continue;
         begin(mode, 0);
         if (mode == LONG)
-            for (u64 la = CODE; la < USER_STACK; la += 0x1000)
-                set_pte(la, pte(la) | PTE_U);
+            user_pages();
         segment(GDT, X(1), 0, 0xfff, A_CODE | DPL(3), mode == LONG ? F_L : F_D);
         u32 cs = odd[i].cs || i < 2 ? odd[i].cs : mode == LONG ? CS64_3 : CS32_3;
         frame(f, odd[i].ip, cs, 2, USER_STACK - 0x40, odd[i].ss);
@@ -224,8 +221,7 @@ static void details(void)
     m.show = SHOW_SS | SHOW_SP;
     run("transfer/iretd/long-0", text("L6 ss=10 sp=%x", (u64)STACK1));
     begin(LONG, 0);                    /* to compatibility mode */
-    for (u64 la = CODE; la < USER_STACK; la += 0x1000)
-        set_pte(la, pte(la) | PTE_U);
+    user_pages();
     frame(IRET64, LANDING(6), CS32_3, 2, USER_STACK, DS32_3);
     code("48 cf");
     m.show = SHOW_CS | SHOW_SS | SHOW_SP;

@@ -273,6 +273,22 @@ void code_quad(u64 value)
     code_long((u32)(value >> 32));
 }
 
+void code_push(u32 value)
+{
+    code_byte(0x68);
+    code_long(value);
+}
+
+void code_iretq_3(u32 ip)
+{
+    code_push(DS32_3);
+    code_push(USER_STACK);
+    code("6a 02");
+    code_push(CS64_3);
+    code_push(ip);
+    code("48 cf");
+}
+
 void code_offset(u64 la)
 {
     if (in_16())
@@ -365,13 +381,18 @@ void paging(enum paging kind)
     if (m.mode < COMPAT)
         poke32(TSS_FAULT + 0x1c, L.cr3);
     if (m.ring == 3 || m.mode == V86)
-        for (u64 la = CODE; la < USER_STACK; la += 0x1000)
-            set_pte(la, pte(la) | PTE_U);
+        user_pages();
 }
 
 u64 test_la(void)
 {
     return m.paging == L5 ? 0x1008080605000 : m.paging == L4 ? 0x8080605000 : 0x80605000;
+}
+
+void user_pages(void)
+{
+    for (u64 la = CODE; la < USER_STACK; la += 0x1000)
+        set_pte(la, pte(la) | PTE_U);
 }
 
 u64 pte(u64 la) { return m.paging == P32 ? peek32(PT + 4 * (la >> 12)) : peek64(PT + 8 * (la >> 12)); }

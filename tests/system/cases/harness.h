@@ -239,6 +239,10 @@ void code_byte(unsigned byte);
 void code_word(unsigned word);     /* 2 bytes */
 void code_long(u32 value);         /* 4 bytes */
 void code_quad(u64 value);
+void code_push(u32 value);         /* PUSH imm32 */
+/* From 64-bit code of ring 0 to that of ring 3, with USER_STACK and clear flags: pushes the frame, IRETQ. */
+void code_iretq_3(u32 ip);
+#define IRETQ_3_BYTES 24u          /* its length */
 /* A pointer's offset part in the code size of the mode: 2 or 4 bytes. */
 void code_offset(u64 la);
 /* Offset of an address in the segments of the mode. */
@@ -281,6 +285,8 @@ void task16(u64 at, unsigned landing);
 /* Page-table entries of an address below 4 MiB in the case's tables. */
 u64 pte(u64 la);
 void set_pte(u64 la, u64 value);
+/* The pages of code, data and stacks become the user's. */
+void user_pages(void);
 #define PTE_P 1u
 #define PTE_W 2u
 #define PTE_U 4u
