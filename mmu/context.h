@@ -62,6 +62,8 @@ enum {
     LEAF_SHADOW_WRITE = 1 << 13,    /* … and LEAF_WRITE_THROUGH */
 };
 
+struct gpa_space;
+
 struct tlb_leaf {
     u64 la;                         /* of the page */
     u64 where;                      /* of the page: offset in memory or hpa */
@@ -83,6 +85,8 @@ struct tlb_context {
     u64 fetched[16];                /* bit (la >> 12) % 1024: code was fetched there under this uid */
     struct tlb_entry *entries;      /* TLB_ENTRIES; NULL: the context was never used */
     struct tlb_leaf *leaves[SIDE_COUNT]; /* TLB_LEAVES each */
+    u64 spaces_epoch;               /* tlb.spaces_epoch when … */
+    struct gpa_space *space[VMX_MAX_FRAMES + 1]; /* … these were its chain's, as tlb.space */
 };
 
 /* ---- gpa -> hpa -------------------------------------------------------------------------------------------------- */
@@ -120,12 +124,14 @@ struct gpa_space {
 struct tlb {
     struct tlb_context context[TLB_CONTEXTS];
     struct tlb_context *now;
-    u8 place_of_hash[64];           /* by hash: where the context was found last, to be looked at first */
+    struct tlb_context *last[VMX_MAX_FRAMES + 1]; /* by depth: the context chosen last there, to be looked at first … */
+    u8 place_of_hash[64];           /* … and by hash: where it was found last */
     u64 live_tag;                   /* generation and mode of the running mode, also while cpu->tlb_tag is TLB_TAG_SLOW */
     u64 ticks;                      /* counts uses, for recycling the least recently used */
     u64 uids;                       /* last uid given */
     struct gpa_space space_pool[TLB_SPACES];
     struct gpa_space *space[VMX_MAX_FRAMES + 1]; /* [n]: through frames 0..n-1; NULL: identity */
+    u64 spaces_epoch;               /* counts the spaces that were given to another chain */
     struct gpa_space *space_last[VMX_MAX_FRAMES + 1]; /* [n]: the last one found for n frames, to be looked at first */
     unsigned slot;                  /* in bus->cpu[] */
 };

@@ -94,7 +94,7 @@ static void context_flush_page(struct tlb *t, struct tlb_context *c, u64 la)
 
 /* ---- contexts ---------------------------------------------------------------------------------------------------- */
 
-static struct tlb_place place_read(const struct cpu *cpu, unsigned k)
+static inline struct tlb_place place_read(const struct cpu *cpu, unsigned k)
 {
     const struct vmcs *vmcs = &cpu->vmx.frame[k].vmcs;
     u32 secondary = frame_secondary(vmcs);
@@ -116,7 +116,7 @@ static struct tlb_place place_read(const struct cpu *cpu, unsigned k)
     return p;
 }
 
-static bool place_equal(const struct tlb_place *a, const struct tlb_place *b)
+static inline bool place_equal(const struct tlb_place *a, const struct tlb_place *b)
 {
     return a->eptp == b->eptp && a->apic_page == b->apic_page && a->vpid == b->vpid;
 }
@@ -210,6 +210,7 @@ static struct tlb_context *context_find(struct tlb *t, const struct tlb_chain *c
     c->chain = *chain;
     c->pcid = pcid;
     c->hash = hash;
+    c->spaces_epoch = 0;
     context_flush(t, c, false);
     return c;
 }
@@ -278,10 +279,11 @@ static struct gpa_space *space_find(struct tlb *t, const struct tlb_chain *chain
     for (unsigned k = 0; k < levels; k++)
         s->chain.place[k].vpid = 0;
     space_flush(s);
+    t->spaces_epoch++;
     return t->space_last[levels] = s;
 }
 
-static void spaces_resolve(struct tlb *t, const struct tlb_chain *chain)
+static COLD void spaces_resolve(struct tlb *t, const struct tlb_chain *chain)
 {
     t->ticks++;
     for (unsigned n = 1; n <= chain->depth; n++) {
@@ -292,6 +294,24 @@ static void spaces_resolve(struct tlb *t, const struct tlb_chain *chain)
         } else {
             t->space[n] = t->space[n - 1];
         }
+    }
+}
+
+/* The same for the context's chain: it remembers them. */
+static void spaces_resolve_of(struct tlb *t, struct tlb_context *c)
+{
+    unsigned depth = c->chain.depth;
+    if (UNLIKELY(c->spaces_epoch != t->spaces_epoch)) {
+        spaces_resolve(t, &c->chain);
+        memcpy(c->space, t->space, sizeof(c->space));
+        c->spaces_epoch = t->spaces_epoch;
+        return;
+    }
+    t->ticks++;
+    for (unsigned n = 1; n <= depth; n++) {
+        t->space[n] = c->space[n];
+        if (c->space[n])
+            c->space[n]->last_used = t->ticks;
     }
 }
 
@@ -322,6 +342,7 @@ bool tlb_init(struct cpu *cpu)
     cpu->bus->cpu[cpu->bus->cpu_count++] = cpu;
     cpu->tlb = t;
     t->now = &t->context[0];
+    t->spaces_epoch = 1;
     context_flush(t, t->now, false);
     forget_recent(cpu);
     tlb_select(cpu);
@@ -380,6 +401,43 @@ static u64 hlat_of(const struct cpu *cpu)
     return (vmcs->hlat_pointer & PLACE_ROOT_MASK) | (vmcs->hlat_prefix_size & 0xff) << 1 | 1;
 }
 
+/* The context of these tags and of the frames entered now. */
+static inline bool context_fits(const struct cpu *cpu, const struct tlb_context *c, u32 depth, u32 pcid)
+{
+    if (c->pcid != pcid || c->chain.depth != depth)
+        return false;
+    for (unsigned k = 0; k < depth; k++) {
+        struct tlb_place p = place_read(cpu, k);
+        if (!place_equal(&p, &c->chain.place[k]))
+            return false;
+    }
+    return true;
+}
+
+/* Another context than the present one: that of the depth's last stay, as a VM entry or exit mostly wants it, or what a search finds. */
+static COLD struct tlb_context *context_search(struct cpu *cpu, u32 depth, u32 pcid, bool *chain_changed)
+{
+    struct tlb_chain chain;
+    tlb_chain_read(cpu, depth, &chain);
+    *chain_changed = !chain_equal(&chain, &cpu->tlb->now->chain);
+    return context_find(cpu->tlb, &chain, pcid);
+}
+
+static struct tlb_context *context_switch(struct cpu *cpu, u32 depth, u32 pcid)
+{
+    struct tlb *t = cpu->tlb;
+    struct tlb_context *c = t->last[depth];
+    bool chain_changed = t->now->chain.depth != depth;
+    t->now->last_used = ++t->ticks;
+    if (UNLIKELY(!chain_changed || !c || !context_fits(cpu, c, depth, pcid)))
+        c = context_search(cpu, depth, pcid, &chain_changed);
+    t->now = t->last[depth] = c;
+    if (chain_changed)
+        spaces_resolve_of(t, c);
+    c->last_used = ++t->ticks;
+    return c;
+}
+
 void tlb_select(struct cpu *cpu)
 {
     struct tlb *t = cpu->tlb;
@@ -387,22 +445,8 @@ void tlb_select(struct cpu *cpu)
     u32 depth = cpu->vmx.depth, pcid = 0;
     if (cpu->sys.cr4 & CR4_PCIDE && cpu->mode.long_mode)
         pcid = cpu->sys.cr3 & 0xfff;
-
-    bool same = c->pcid == pcid && c->chain.depth == depth;
-    for (unsigned k = 0; same && k < depth; k++) {
-        struct tlb_place p = place_read(cpu, k);
-        same = place_equal(&p, &c->chain.place[k]);
-    }
-    if (!same) {
-        struct tlb_chain chain;
-        tlb_chain_read(cpu, depth, &chain);
-        c->last_used = ++t->ticks;
-        bool chain_changed = !chain_equal(&chain, &c->chain);
-        c = t->now = context_find(t, &chain, pcid);
-        if (chain_changed)
-            spaces_resolve(t, &chain);
-        c->last_used = ++t->ticks;
-    }
+    if (!context_fits(cpu, c, depth, pcid))
+        c = context_switch(cpu, depth, pcid);
 
     u64 controls = controls_of(cpu), keys = keys_of(cpu), hlat = hlat_of(cpu);
     if (UNLIKELY(c->controls != controls || c->keys != keys || c->hlat != hlat)) {
