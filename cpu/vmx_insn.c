@@ -87,7 +87,15 @@ static enum flow vmread(struct cpu *cpu, const struct insn *in)
     TRY(rm_set(cpu, in, osz, value));
     return vmx_succeed_next(cpu);
 }
-FAMILY_ONE(vmread, vmread)
+static enum flow vmread_register(struct cpu *cpu, const struct insn *in)
+{
+    const u64 *field = in->flags & INSN_64 ? vmx_insn_vmread_plain(cpu, reg64(cpu, in->reg)) : NULL;
+    if (UNLIKELY(field == NULL))
+        return vmread(cpu, in);
+    reg64_set(cpu, in->rm, *field);
+    return FLOW_NEXT;
+}
+FAMILY_RM(vmread, vmread_register, vmread)
 
 static enum flow vmwrite(struct cpu *cpu, const struct insn *in)
 {
@@ -101,7 +109,12 @@ static enum flow vmwrite(struct cpu *cpu, const struct insn *in)
     TRY(rm_get(cpu, in, osz, &value));
     return shadow ? vmx_insn_vmwrite_shadow(cpu, in, encoding, value) : vmx_insn_vmwrite(cpu, in, encoding, value);
 }
-FAMILY_ONE(vmwrite, vmwrite)
+static enum flow vmwrite_register(struct cpu *cpu, const struct insn *in)
+{
+    bool done = in->flags & INSN_64 && vmx_insn_vmwrite_plain(cpu, reg64(cpu, in->reg), reg64(cpu, in->rm));
+    return LIKELY(done) ? FLOW_NEXT : vmwrite(cpu, in);
+}
+FAMILY_RM(vmwrite, vmwrite_register, vmwrite)
 
 static enum flow vmlaunch(struct cpu *cpu, const struct insn *in)
 {

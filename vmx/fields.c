@@ -60,6 +60,31 @@ int vmx_field_find(u64 encoding)
     return row;
 }
 
+/* The row of a full encoding of a field that every CPU has, or NULL. */
+static inline const struct vmx_field_info *plain_row(u64 encoding)
+{
+    unsigned row = row_of_key[KEY((u32)encoding)];
+    if (encoding & ~0x6c7eull || row == 0 || fields[row - 1].present != CTL_ALWAYS)
+        return NULL;
+    return &fields[row - 1];
+}
+
+const u64 *vmx_field_plain(const struct vmcs *vmcs, u64 encoding)
+{
+    const struct vmx_field_info *row = plain_row(encoding);
+    return LIKELY(row != NULL) ? (const u64 *)((const u8 *)vmcs + row->offset) : NULL;
+}
+
+bool vmx_field_write_plain(struct vmx_frame *frame, u64 encoding, u64 value)
+{
+    const struct vmx_field_info *row = plain_row(encoding);
+    if (UNLIKELY(row == NULL || row->kind == VMX_FIELD_READONLY))
+        return false;
+    store64((u8 *)&frame->vmcs + row->offset, value & mask_low(row->bits));
+    vmx_check_note_write(frame, (unsigned)(row - fields));
+    return true;
+}
+
 int vmx_field_find_name(const char *name, size_t length)
 {
     for (int row = 0; row < VMX_FIELD_COUNT; row++)

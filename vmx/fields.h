@@ -67,6 +67,10 @@ bool vmx_field_read(const struct cpu *cpu, const struct vmcs *vmcs, u64 encoding
  * VMX_ERROR_UNSUPPORTED_FIELD or VMX_ERROR_VMWRITE_READ_ONLY_FIELD. Entry checks that depend on the field will be
  * made again. */
 enum vmx_error vmx_field_write(const struct cpu *cpu, struct vmx_frame *frame, u64 encoding, u64 value);
+/* The same for what is asked most often: the full encoding of a field that every CPU has, and that may be written. NULL, false: it is not;
+ * nothing was done. */
+const u64 *vmx_field_plain(const struct vmcs *vmcs, u64 encoding);
+bool vmx_field_write_plain(struct vmx_frame *frame, u64 encoding, u64 value);
 
 /* The highest index among the fields present, for IA32_VMX_VMCS_ENUM[9:1]. */
 unsigned vmx_field_highest_index(const struct cpu *cpu);

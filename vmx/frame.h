@@ -15,6 +15,7 @@
 #include "cpu/mode.h"
 #include "vmx/controls.h"
 #include "vmx/policy.h"
+#include "vmx/stats.h"
 #include "vmx/vmx.h"
 
 /* ---- reading controls: vmcs_pin(v, NMI_EXITING) … ---------------------------------------------------------------- */
@@ -176,10 +177,14 @@ u64 vmx_scale_tsc_below(const struct cpu *cpu, unsigned k, u64 tsc);
  * they were. */
 u64 vmx_root_cr0(const struct cpu *cpu, unsigned k, u64 value);
 u64 vmx_root_cr4(const struct cpu *cpu, unsigned k, u64 value);
-u32 vmx_instruction_info(const struct cpu *cpu, const struct insn *in, u32 reason);
+u32 vmx_instruction_info(const struct insn *in, u32 reason);
 /* L0 carries out for the running level, L2 or deeper, what would exit to its hypervisor without L0's help: counted
  * as an exit handled by L0. */
-void vmx_note_l0(struct cpu *cpu, u32 reason);
+static inline void vmx_note_l0(struct cpu *cpu, u32 reason)
+{
+    if (UNLIKELY(cpu->stats != NULL) && cpu->vmx.depth)
+        vmx_stats_exit(cpu, cpu->vmx.depth + 1, reason, 0);
+}
 
 /* ---- the virtual APIC (vmx/apicv.c) ------------------------------------------------------------------------------ */
 

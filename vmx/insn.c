@@ -78,25 +78,34 @@ static struct vmx_frame *own_frame(struct cpu *cpu) { return &cpu->vmx.frame[cpu
 /* The running level's CR4.VMXE as it sees it. */
 static bool own_vmxe(const struct cpu *cpu) { return vmx_guest_cr4(cpu) & CR4_VMXE; }
 
+/* A hypervisor whose VMX instructions L0 runs is in 64-bit code, VMX operation and at CPL 0: nothing comes first. */
+static inline bool is_plain_root(const struct cpu *cpu)
+{
+    return cpu->mode.protected_mode && cpu->mode.code_bits == BITS_64 && !cpu->mode.cpl && vmx_own_root(cpu) &&
+           cpu->vmx.frame[cpu->vmx.depth].vmxon;
+}
+
 static enum flow exit_to_parent(struct cpu *cpu, const struct insn *in, u32 reason, u64 qualification)
 {
     struct vmx_exit_info x = {.reason = reason, .qualification = qualification, .instruction = 1,
                               .instruction_length = in->length};
-    x.instruction_info = vmx_instruction_info(cpu, in, reason);
+    x.instruction_info = vmx_instruction_info(in, reason);
     vmx_exit(cpu, cpu->vmx.depth - 1, &x);
     return FLOW_EXIT;
 }
 
 enum flow vmx_insn_begin(struct cpu *cpu, const struct insn *in, u32 reason, u64 qualification)
 {
-    if (mode_forbids(cpu))
-        return cpu_raise_ud(cpu);
-    if (!vmx_own_root(cpu))
-        return exit_to_parent(cpu, in, reason, qualification);
-    if (!own_frame(cpu)->vmxon)
-        return cpu_raise_ud(cpu);
-    if (cpu->mode.cpl)
-        return cpu_raise_gp(cpu, 0);
+    if (UNLIKELY(!is_plain_root(cpu))) {
+        if (mode_forbids(cpu))
+            return cpu_raise_ud(cpu);
+        if (!vmx_own_root(cpu))
+            return exit_to_parent(cpu, in, reason, qualification);
+        if (!own_frame(cpu)->vmxon)
+            return cpu_raise_ud(cpu);
+        if (cpu->mode.cpl)
+            return cpu_raise_gp(cpu, 0);
+    }
     vmx_note_l0(cpu, reason);
     return FLOW_NEXT;
 }
@@ -249,6 +258,29 @@ enum flow vmx_insn_vmptrld(struct cpu *cpu, const struct insn *in, u64 gpa)
 }
 
 /* ---- fields ------------------------------------------------------------------------------------------------------ */
+
+/* VMREAD and VMWRITE that meet nothing unusual, and that nobody counts or traces. */
+static inline bool is_plain_access(const struct cpu *cpu)
+{
+    return is_plain_root(cpu) && cpu->vmx.frame[cpu->vmx.depth].vmcs_ptr != VMX_NO_VMCS && LIKELY(cpu->stats == NULL) &&
+           LIKELY(!trace_on(cpu, TRACE_VMX_INSN));
+}
+
+const u64 *vmx_insn_vmread_plain(struct cpu *cpu, u64 encoding)
+{
+    const u64 *field = LIKELY(is_plain_access(cpu)) ? vmx_field_plain(&own_frame(cpu)->vmcs, encoding) : NULL;
+    if (LIKELY(field != NULL))
+        flags_set_status(cpu, 0);
+    return field;
+}
+
+bool vmx_insn_vmwrite_plain(struct cpu *cpu, u64 encoding, u64 value)
+{
+    bool written = LIKELY(is_plain_access(cpu)) && vmx_field_write_plain(own_frame(cpu), encoding, value);
+    if (LIKELY(written))
+        flags_set_status(cpu, 0);
+    return written;
+}
 
 enum flow vmx_insn_vmread(struct cpu *cpu, const struct insn *in, u64 encoding, u64 *value)
 {

@@ -29,6 +29,10 @@ enum flow vmx_insn_vmptrld(struct cpu *cpu, const struct insn *in, u64 gpa);
  * answers with vmx_succeed_next(). Else it failed, and the result is what the handler returns. */
 enum flow vmx_insn_vmread(struct cpu *cpu, const struct insn *in, u64 encoding, u64 *value);
 enum flow vmx_insn_vmwrite(struct cpu *cpu, const struct insn *in, u64 encoding, u64 value);
+/* Both steps of VMREAD but for storing the value, and all of VMWRITE, where nothing stands against it, nobody watches and the field is one that
+ * every CPU has. NULL, false: nothing was done. */
+const u64 *vmx_insn_vmread_plain(struct cpu *cpu, u64 encoding);
+bool vmx_insn_vmwrite_plain(struct cpu *cpu, u64 encoding, u64 value);
 /* … on the shadow VMCS of the innermost frame. */
 enum flow vmx_insn_vmread_shadow(struct cpu *cpu, const struct insn *in, u64 encoding, u64 *value);
 enum flow vmx_insn_vmwrite_shadow(struct cpu *cpu, const struct insn *in, u64 encoding, u64 value);

@@ -170,32 +170,40 @@ static const struct { u8 class, scope; } exit_kind[EXIT_REASON_COUNT] = {
 #undef EXIT
 };
 
-/* The VM-exit instruction-information field [SDM3 "VM-Exit Information for VM Exits Due to Instruction Execution"]. */
-u32 vmx_instruction_info(const struct cpu *cpu, const struct insn *in, u32 reason)
-{
-    (void)cpu;
-    u32 asz = in->asz ? in->asz - 1u : 0, osz = in->osz ? in->osz - 1u : 0, identity = in->modrm >> 3 & 3;
-    u32 memory = 0;
+/* Size code of an address or operand, as the instruction-information field has it. */
+static u32 size_code(u32 size) { return size ? size - 1u : 0; }
 
-    if (in->flags & INSN_MEM) {
-        bool no_base = in->base == REG_ZERO || in->base == REG_RIP, no_index = in->index == REG_ZERO;
-        memory = in->scale | asz << 7 | (u32)in->arch_seg << 15 | (no_index ? 1u << 22 : (u32)in->index << 18) |
-                 (no_base ? 1u << 27 : (u32)in->base << 23);
-    }
+/* The field's part for the ModRM operand: its address expression. 0: a register. */
+static u32 memory_info(const struct insn *in)
+{
+    if (!(in->flags & INSN_MEM))
+        return 0;
+    bool no_base = in->base == REG_ZERO || in->base == REG_RIP, no_index = in->index == REG_ZERO;
+    return in->scale | size_code(in->asz) << 7 | (u32)in->arch_seg << 15 | (no_index ? 1u << 22 : (u32)in->index << 18) |
+           (no_base ? 1u << 27 : (u32)in->base << 23);
+}
+
+/* The same where it may be a register, which is named. */
+static u32 operand_info(const struct insn *in) { return in->flags & INSN_MEM ? memory_info(in) : 1u << 10 | (u32)in->rm << 3; }
+
+/* The VM-exit instruction-information field [SDM3 "VM-Exit Information for VM Exits Due to Instruction Execution"]. */
+u32 vmx_instruction_info(const struct insn *in, u32 reason)
+{
+    u32 identity = in->modrm >> 3 & 3, wide = size_code(in->osz);
     switch (reason) {
     case EXIT_IO_INSTRUCTION:              /* INS, OUTS */
-        return asz << 7 | (u32)(in->arch_seg & 7) << 15;
+        return size_code(in->asz) << 7 | (u32)(in->arch_seg & 7) << 15;
     case EXIT_INVEPT:
     case EXIT_INVVPID:
     case EXIT_INVPCID:
-        return memory | (u32)in->reg << 28;
+        return memory_info(in) | (u32)in->reg << 28;
     case EXIT_GDTR_IDTR_ACCESS:
-        return memory | (osz ? 1u << 11 : 0) | identity << 28;
+        return memory_info(in) | (wide ? 1u << 11 : 0) | identity << 28;
     case EXIT_LDTR_TR_ACCESS:
-        return (in->flags & INSN_MEM ? memory : 1u << 10 | (u32)in->rm << 3) | identity << 28;
+        return operand_info(in) | identity << 28;
     case EXIT_RDRAND:
     case EXIT_RDSEED:
-        return (u32)in->rm << 3 | osz << 11;
+        return (u32)in->rm << 3 | wide << 11;
     case EXIT_UMWAIT:
     case EXIT_TPAUSE:
         return (u32)in->rm << 3 | 1u << 11;
@@ -205,10 +213,10 @@ u32 vmx_instruction_info(const struct cpu *cpu, const struct insn *in, u32 reaso
     case EXIT_VMXON:
     case EXIT_XSAVES:
     case EXIT_XRSTORS:
-        return memory;
+        return memory_info(in);
     case EXIT_VMREAD:
     case EXIT_VMWRITE:
-        return (in->flags & INSN_MEM ? memory : 1u << 10 | (u32)in->rm << 3) | (u32)in->reg << 28;
+        return operand_info(in) | (u32)in->reg << 28;
     default:
         return 0;
     }
@@ -273,12 +281,6 @@ static int instruction_owner(struct cpu *cpu, const struct vmx_ask *ask, u64 val
     return vmx_policy_route(cpu, wanting, &event);
 }
 
-void vmx_note_l0(struct cpu *cpu, u32 reason)
-{
-    if (cpu->vmx.depth && UNLIKELY(cpu->stats != NULL))
-        vmx_stats_exit(cpu, cpu->vmx.depth + 1, reason, 0);
-}
-
 bool vmx_intercept(struct cpu *cpu, const struct insn *in, const struct vmx_ask *ask)
 {
     u64 value = ask->value;
@@ -307,7 +309,7 @@ bool vmx_intercept(struct cpu *cpu, const struct insn *in, const struct vmx_ask 
 
     struct vmx_exit_info x = {.reason = ask->reason, .qualification = ask->qualification, .la = ask->la,
                               .instruction = 1, .instruction_length = in->length};
-    x.instruction_info = vmx_instruction_info(cpu, in, ask->reason);
+    x.instruction_info = vmx_instruction_info(in, ask->reason);
     if (ask->reason == EXIT_INVLPG)
         x.la = 0;
     /* Without bitmaps it is not one of the list's MSRs that exits. */
