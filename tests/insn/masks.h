@@ -165,9 +165,9 @@ static inline struct mask mask_for(const struct bench *bench, const struct vecto
     mask_image(&m, bench, v, in, ours);
     mask_far(&m, v, in, ours);
 
-    /* A misaligned 128-bit operand beyond SS's limit: both are faults of the operand, and AMD's processors look at its alignment
-     * first. */
-    if (in->flags & INSN_MEM && in->arch_seg == SEG_SS && vector_operand(bench, v, in) & 15 && ours->exception == EXC_SS &&
+    /* A misaligned vector beyond SS's limit: both are faults of the operand, and AMD's processors look at its alignment first. */
+    u64 boundary = row->vector != VECTOR_LEGACY && in->osz == 1 ? 31 : 15;
+    if (in->flags & INSN_MEM && in->arch_seg == SEG_SS && vector_operand(bench, v, in) & boundary && ours->exception == EXC_SS &&
         v->native.exception == EXC_GP)
         m.skip = true;
     /* [SDM3 "Priority Among Concurrent Events"]: what is wrong with an operand is one class of faults, and which is reported where there
