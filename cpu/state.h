@@ -291,6 +291,7 @@ struct cpu_jit {
     u64 key;                   /* state of the TLB context, as in the interpreter's links: what entries of `jumps` must carry */
     i64 budget;                /* instructions left until `stop` */
     u64 stop;                  /* cpu->stop_at when the code was entered */
+    u64 salt;                  /* of the hash by which `jumps` are found: what stands at one linear address in two contexts has two places */
     struct jit_jump *jumps;    /* linear address -> code, direct-mapped */
     u64 cc_a, cc_b, cc_r, cc_t; /* what the status flags follow from, by cc_op */
     u32 cc_op;                 /* CC_* (cpu/jit/flags.h); 0: the flags stand in cpu->core */

@@ -148,6 +148,7 @@ struct jit_site {
 /* Numbers of sites: nobody's; to go on at cpu->jit.page; the first of a block's. */
 enum { SITE_NONE, SITE_PAGE, SITE_FIRST };
 
+/* What is linked to a linear address in one state of the TLB context. */
 struct jit_jump {
     u64 la, key;
     const void *code;

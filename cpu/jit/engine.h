@@ -10,6 +10,7 @@
 #define JIT_SITES (1u << 20)
 #define JIT_BLOCK_BYTES 16384u         /* more than the code of any block */
 #define JIT_BLOCK_SITES 256u
+#define JIT_CELLS 65536u               /* number 0 is nobody's; branches beyond have none of their own */
 
 /* How often a loop's accesses of one pattern did not find their page in the copy of its TLB entry. */
 struct jit_miss {
@@ -32,6 +33,8 @@ struct jit {
     struct jit_miss *misses;
     u32 miss_count;
     struct jit_jump *jumps;            /* JIT_JUMPS for each vCPU */
+    struct jit_jump *cells;            /* where one branch led last */
+    u32 cell_count;
     u64 flushes;
     const void *enter;                 /* the routine that enters code */
     struct emit *emit;                 /* the back end's own */

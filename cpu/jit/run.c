@@ -100,7 +100,7 @@ void jit_fp_begin(struct cpu *cpu)
 
 /* ---- blocks -------------------------------------------------------------------------------------------------------- */
 
-static struct jit_jump *jump_of(struct cpu *cpu, u64 la) { return &cpu->jit.jumps[(la ^ la >> 12) & (JIT_JUMPS - 1)]; }
+static struct jit_jump *jump_of(struct cpu *cpu, u64 la) { return &cpu->jit.jumps[(la ^ la >> 12 ^ cpu->jit.salt) & (JIT_JUMPS - 1)]; }
 
 static bool near_end(const struct cpu *cpu, u64 rip) { return cpu->mode.code_bits != BITS_64 && rip >= 0xfffff000; }
 
@@ -135,7 +135,7 @@ static bool has_code(struct jit *jit, struct block *block, bool *full)
     return false;
 }
 
-/* An access in a loop was found to go to another page each time: the loop is translated anew when it is met again. */
+/* An access in a loop was found to go to another page each time, or a branch to another place: the block is translated anew when it is met again. */
 static void give_way(struct jit *jit, struct cpu *cpu)
 {
     const struct jit_miss *miss = &jit->misses[cpu->jit.wanders];
@@ -153,6 +153,7 @@ static const struct jit_site *run_code(struct jit *jit, struct cpu *cpu, const s
     struct cpu_jit *j = &cpu->jit;
     j->page = cpu->core.rip - (block->ram_off & 0xfff);
     j->key = interp_key(cpu);
+    j->salt = cpu->tlb_uid * 0x9e5;
     j->stop = cpu->time.now + most;
     j->budget = (i64)most;
     cpu->run_end = &somewhere;
@@ -251,6 +252,8 @@ static void flushed(void *arg)
     jit->site_count = SITE_FIRST;
     jit->flushes++;
     jit->miss_count = 1;
+    memset(jit->cells, 0, jit->cell_count * sizeof(*jit->cells));
+    jit->cell_count = 1;
     memset(jit->jumps, 0, jit->cpu_count * JIT_JUMPS * sizeof(*jit->jumps));
 }
 
@@ -262,6 +265,7 @@ static void jit_free(void *arg)
     jit_memory_free(&jit->memory);
     free(jit->emit);
     free(jit->jumps);
+    free(jit->cells);
     free(jit->misses);
     free(jit->sites);
     free(jit);
@@ -280,7 +284,9 @@ bool jit_attach(struct interp *interp, struct cpu *cpus, unsigned count, bool ca
     jit->misses = calloc(JIT_MISSES, sizeof(*jit->misses));
     jit->miss_count = 1;
     jit->jumps = calloc((size_t)count * JIT_JUMPS, sizeof(*jit->jumps));
-    if (!jit->sites || !jit->misses || !jit->jumps || !jit_translate_init() || !jit_memory_new(&jit->memory, JIT_CODE_BYTES) ||
+    jit->cells = calloc(JIT_CELLS, sizeof(*jit->cells));
+    jit->cell_count = 1;
+    if (!jit->sites || !jit->misses || !jit->jumps || !jit->cells || !jit_translate_init() || !jit_memory_new(&jit->memory, JIT_CODE_BYTES) ||
         (jit->common = emit_common(jit)) == 0) {
         jit_free(jit);
         return false;

@@ -196,6 +196,33 @@ static void make_seek(struct emit *e)
     x64_return(e);
 }
 
+/* T1 is a branch's own cell, which does not lead to linear address T0: it gets what the jump cache has, or jit_seek() finds. T1 = an entry that leads
+ * there; ZF: there is none, and the code has to leave. T0 stays, T2 changes. */
+static void make_cell(struct emit *e)
+{
+    u32 miss[2];
+    e->stub_cell = (u32)emit_at(e);
+    x64_push(e, T1);
+    x64_hash(e);
+    x64_check_jump(e, miss);
+    u32 found = (u32)emit_at(e);
+    x64_pop(e, T2);
+    x64_store(e, rm_at(T2, offsetof(struct jit_jump, la)), T0);
+    static const u8 others[] = {offsetof(struct jit_jump, key), offsetof(struct jit_jump, code)};
+    for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
+        x64_op(e, 0xff, OSZ_32, 6, rm_at(T1, others[i]));
+        x64_op(e, 0x8f, OSZ_32, 0, rm_at(T2, others[i]));
+    }
+    x64_op(e, 0x85, OSZ_64, T1, rm_reg(T1));
+    x64_return(e);
+    x64_here(e, miss[0]);
+    x64_here(e, miss[1]);
+    x64_call(e, e->stub_seek);
+    x64_patch(e, x64_jump_if(e, CC_NE), found);
+    x64_pop(e, T2);
+    x64_return(e);
+}
+
 static i32 off_recent(unsigned write, unsigned copy)
 {
     return OFF(tlb_recent) + (i32)(write * sizeof(struct tlb_recent) + offsetof(struct tlb_recent, copy) + copy * 16);
@@ -280,6 +307,7 @@ size_t emit_common(struct jit *jit)
     make_carry(e);
     make_fp(e);
     make_seek(e);
+    make_cell(e);
     make_recent(e, false);
     make_recent(e, true);
     make_miss(e);
@@ -370,19 +398,48 @@ static void lea_to(struct emit *e, unsigned osz, unsigned reg, struct rm rm)
         x64_lea(e, osz, reg, rm);
 }
 
-/* ZF: the copy fits now. The access is done again, unless this happens so often that the loop had better do without copies. */
-static void make_give_way(struct emit *e, const struct slow *s)
+/* Counts a miss that is to be seldom, and leaves if it is not, so that the block is translated anew. */
+static void make_count(struct emit *e, const struct slow *s)
 {
-    u32 none = x64_jump_if(e, CC_NE);
     x64_load_imm(e, T1, (u64)(uintptr_t)&e->jit->misses[s->miss]);
     x64_load_imm(e, T0, SOON_TURNS * (u64)e->count);
     x64_call(e, e->stub_miss);
-    x64_patch(e, x64_jump_if(e, CC_NE), s->retry);
+}
+
+static void make_leave_for_good(struct emit *e, const struct slow *s)
+{
     x64_late_store(e, &s->late);
     x64_vectors_store(e, s->dirty);
     x64_store_imm(e, OSZ_32, rm_cpu(OFF(jit.wanders)), (i32)s->miss);
     x64_leave_at(e, s->site);
+}
+
+/* ZF: the copy fits now. The access is done again, unless this happens so often that the loop had better do without copies. */
+static void make_give_way(struct emit *e, const struct slow *s)
+{
+    u32 none = x64_jump_if(e, CC_NE);
+    make_count(e, s);
+    x64_patch(e, x64_jump_if(e, CC_NE), s->retry);
+    make_leave_for_good(e, s);
     x64_here(e, none);
+}
+
+/* T0 is where the branch leads, T1 its cell, which leads elsewhere. */
+static void make_seek_path(struct emit *e, const struct slow *s)
+{
+    if (s->miss) {
+        x64_store(e, rm_cpu(OFF(jit.save[1])), T0);
+        x64_push(e, T1);
+        make_count(e, s);
+        x64_pop(e, T1);
+        x64_load(e, T0, rm_cpu(OFF(jit.save[1])));
+        u32 seldom = x64_jump_if(e, CC_NE);
+        make_leave_for_good(e, s);
+        x64_here(e, seldom);
+    }
+    x64_call(e, s->cell ? e->stub_cell : e->stub_seek);
+    x64_patch(e, x64_jump_if(e, CC_NE), s->resume);
+    x64_leave_at(e, s->site);
 }
 
 static void make_slow(struct emit *e, const struct slow *s)
@@ -390,9 +447,7 @@ static void make_slow(struct emit *e, const struct slow *s)
     x64_here(e, s->at);
     if (s->seek) {
         x64_here(e, s->also);
-        x64_call(e, e->stub_seek);
-        x64_patch(e, x64_jump_if(e, CC_NE), s->resume);
-        x64_leave_at(e, s->site);
+        make_seek_path(e, s);
         return;
     }
     if (s->unmatched) {
@@ -514,7 +569,7 @@ static void translate_by_entry(struct emit *e, struct rm la, unsigned bytes, boo
     x64_op(e, 0x03, OSZ_64, T0, rm_at(T1, offsetof(struct tlb_entry, addend)));
 }
 
-static u32 count_misses(struct emit *e, unsigned pattern)
+u32 x64_count_misses(struct emit *e, unsigned pattern)
 {
     struct jit *jit = e->jit;
     if (jit->miss_count == JIT_MISSES)
@@ -543,7 +598,7 @@ struct rm x64_translate(struct emit *e, struct rm la, unsigned bytes, bool write
     s->write = write;
     s->bytes = (u8)bytes;
     s->la = la;
-    s->miss = recent ? count_misses(e, recent) : 0;
+    s->miss = recent ? x64_count_misses(e, recent) : 0;
     /* T0 takes the addend, and so much of the address that neither T1 nor a third register is needed. */
     struct rm addend = rm_cpu(off_recent(write, recent) + 8);
     if (la.base == T0) {
@@ -701,7 +756,7 @@ const void *emit_entry(const struct emit *e) { return e->jit->memory.run + e->st
 size_t emit_close(struct emit *e)
 {
     for (unsigned i = 0; i < e->taken_count && !e->full; i++) {
-        if (e->p + 1024 > e->limit || e->jit->site_count + 8 > JIT_SITES)
+        if (e->p + 1024 > e->limit || e->jit->site_count + 8 > JIT_SITES || e->slow_count == SLOW_MAX)
             e->full = true;
         else
             x64_make_taken(e, &e->taken[i]);

@@ -16,7 +16,7 @@ enum { T0 = R10, T1 = R11, T2 = R12, LEFT = R13, CPU = RBP };
 #define OFF(member) ((i32)offsetof(struct cpu, member) - BIAS)
 #define OFF_R(n) ((i32)(offsetof(struct cpu, core.r) + 8 * (size_t)(n)) - BIAS)
 
-#define SLOW_MAX 128
+#define SLOW_MAX 256
 #define TAKEN_MAX 80
 
 /* A register or [base + index << scale + disp]. */
@@ -46,7 +46,8 @@ struct slow {
     bool leaves;               /* leaves before the instruction instead of calling its handler */
     bool flags;                /* the host's flags are wanted behind it */
     u8 gate;                   /* asks for these vector instructions (enum jit_fp) */
-    bool seek;                 /* the jump cache has nothing: … */
+    bool seek;                 /* a branch's cell or, where it has none, the jump cache does not lead to T0: … */
+    bool cell;                 /* … T1 is the cell … */
     u32 also;                  /* … a second branch leads here */
     bool deep;                 /* there are too many frames of calls */
     bool unmatched;            /* a return that is not the newest call's, which releases … */
@@ -88,7 +89,7 @@ struct emit {
     struct taken taken[TAKEN_MAX];
     unsigned taken_count;
     /* The common routines: offsets in the memory. */
-    u32 stub_enter, stub_exit, stub_handler, stub_flags, stub_carry, stub_fp, stub_recent[2], stub_miss, stub_seek;
+    u32 stub_enter, stub_exit, stub_handler, stub_flags, stub_carry, stub_fp, stub_recent[2], stub_miss, stub_seek, stub_cell;
     /* Vector registers: guest n in host n. Which are loaded, and which differ from memory: their low 16 bytes, or 32 in a `wide` block. */
     bool wide;                 /* the block has VEX-encoded instructions */
     bool has_zmm;              /* the guest has vectors of 64 bytes, of which those instructions clear what lies above 32 … */
@@ -164,6 +165,12 @@ void x64_slow_run(struct emit *e, unsigned n);
 /* A conditional branch's way on when it is taken; a return's when it is not the newest call's (x64_branch.c). */
 void x64_make_taken(struct emit *e, const struct taken *t);
 void x64_make_unmatched(struct emit *e, const struct slow *s);
+/* T1 = the jump cache's entry of linear address T0, which is not looked at yet. */
+void x64_hash(struct emit *e);
+/* Goes on if T1's entry is of linear address T0 as things are, else branches (the branches' distances are returned). T2 changes. */
+void x64_check_jump(struct emit *e, u32 miss[2]);
+/* Number of a new count of misses, 0: there are no more. */
+u32 x64_count_misses(struct emit *e, unsigned pattern);
 /* Branches to the slow path on condition cc. */
 void x64_slow_if(struct emit *e, unsigned cc, bool leaves);
 /* reg = the memory operand's address without its segment; flags stay. T0 and T1 may change. */

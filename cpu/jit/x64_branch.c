@@ -4,17 +4,21 @@
 
 static bool in_page(i64 target) { return target >= 0 && target < 4096; }
 
-/* T1 = the jump cache's entry of linear address T0, else the slow path of `miss` (the branch's distance is returned twice). */
-static void look_up(struct emit *e, u32 miss[2])
+void x64_hash(struct emit *e)
 {
     x64_move(e, T1, T0);
     x64_op(e, 0xc1, OSZ_64, 5, rm_reg(T1));
     put8(e, 12);
     x64_op(e, 0x33, OSZ_32, T1, rm_reg(T0));
+    x64_op(e, 0x33, OSZ_32, T1, rm_cpu(OFF(jit.salt)));
     x64_alu_imm(e, 4, OSZ_32, rm_reg(T1), JIT_JUMPS - 1);
     x64_op(e, 0xc1, OSZ_32, 4, rm_reg(T1));
     put8(e, 5);
     x64_op(e, 0x03, OSZ_64, T1, rm_cpu(OFF(jit.jumps)));
+}
+
+void x64_check_jump(struct emit *e, u32 miss[2])
+{
     x64_op(e, 0x39, OSZ_64, T0, rm_at(T1, offsetof(struct jit_jump, la)));
     miss[0] = x64_jump_if(e, CC_NE);
     x64_load(e, T2, rm_cpu(OFF(jit.key)));
@@ -22,21 +26,26 @@ static void look_up(struct emit *e, u32 miss[2])
     miss[1] = x64_jump_if(e, CC_NE);
 }
 
-/* Behind the cache only leaving is left when the rest of what is known does not lead to the address either. */
-static void look_up_or_leave(struct emit *e)
+/* T1 = the entry of linear address T0: the branch's own cell, or where there is none the jump cache's; what neither has is asked for behind them
+ * (jit_seek()), and only then is leaving at `site` left. computed: the branch has more than one target, and no cell once it was found to change too often. */
+static void look_up(struct emit *e, u32 site, bool computed)
 {
-    u32 miss[2], site = x64_site_before(e);
-    look_up(e, miss);
-    e->slow[e->slow_count++] = (struct slow){.at = miss[0], .also = miss[1], .site = site, .seek = true, .resume = (u32)emit_at(e)};
-}
-
-/* The same at the end of a block's code: the misses come here, and go back to `found` or on. */
-static void seek(struct emit *e, const u32 miss[2], u32 found)
-{
-    x64_here(e, miss[0]);
-    x64_here(e, miss[1]);
-    x64_call(e, e->stub_seek);
-    x64_patch(e, x64_jump_if(e, CC_NE), found);
+    enum { TARGETS = 0 };      /* the pattern's number that stands for them in block.wanders */
+    struct jit *jit = e->jit;
+    struct slow *s = &e->slow[e->slow_count++];
+    u32 miss[2];
+    *s = (struct slow){.site = site, .seek = true};
+    if (jit->cell_count < JIT_CELLS && !e->full && !(computed && e->block->wanders >> TARGETS & 1)) {
+        s->cell = true;
+        s->miss = computed ? x64_count_misses(e, TARGETS) : 0;
+        x64_load_imm(e, T1, (u64)(uintptr_t)&jit->cells[jit->cell_count++]);
+    } else {
+        x64_hash(e);
+    }
+    x64_check_jump(e, miss);
+    s->at = miss[0];
+    s->also = miss[1];
+    s->resume = (u32)emit_at(e);
 }
 
 /* To the code of T1's entry, whose linear address is in T0: by a jump of the host, or a call. */
@@ -112,13 +121,9 @@ void x64_make_taken(struct emit *e, const struct taken *t)
         go_in_page(e, t->target, 0);
         return;
     }
-    u32 miss[2];
     page_plus(e, T0, t->target);
-    look_up(e, miss);
-    u32 found = (u32)emit_at(e);
+    look_up(e, x64_site(e, t->in, t->offset, 1, 0, false), false);
     go_to_entry(e, false);
-    seek(e, miss, found);
-    x64_leave_at(e, x64_site(e, t->in, t->offset, 1, 0, false));
 }
 
 /* A loop of so many instructions and slow paths gets further turns: there is room for them in any block. */
@@ -182,7 +187,7 @@ void emit_jump(struct emit *e, i64 target)
         return;
     }
     page_plus(e, T0, target);
-    look_up_or_leave(e);
+    look_up(e, x64_site_before(e), false);
     go_to_entry(e, false);
 }
 
@@ -193,13 +198,9 @@ void emit_continue(struct emit *e, unsigned offset)
         go_in_page(e, offset, 0);
         return;
     }
-    u32 miss[2];
     page_plus(e, T0, offset);
-    look_up(e, miss);
-    u32 found = (u32)emit_at(e);
+    look_up(e, x64_site(e, NULL, offset, 0, 0, false), false);
     go_to_entry(e, false);
-    seek(e, miss, found);
-    x64_leave_at(e, x64_site(e, NULL, offset, 0, 0, false));
 }
 
 /* Whether a call whose return address is at `next` in the page gets a frame. At the page's end it does not: what is there is another page's
@@ -267,7 +268,7 @@ void emit_call(struct emit *e, i64 target)
     x64_lea(e, OSZ_64, T0, slot);
     x64_store(e, rm_cpu(OFF(jit.save[0])), T0);
     page_plus(e, T0, target);
-    look_up_or_leave(e);
+    look_up(e, x64_site_before(e), false);
     call_entry(e, next);
 }
 
@@ -284,7 +285,7 @@ void emit_jump_to(struct emit *e, struct place target)
 {
     x64_settle_all(e);
     fetch_target(e, target);
-    look_up_or_leave(e);
+    look_up(e, x64_site_before(e), true);
     go_to_entry(e, false);
 }
 
@@ -294,7 +295,7 @@ void emit_call_to(struct emit *e, struct place target)
     x64_lea(e, OSZ_64, T0, return_slot(e));
     x64_store(e, rm_cpu(OFF(jit.save[0])), T0);
     fetch_target(e, target);
-    look_up_or_leave(e);
+    look_up(e, x64_site_before(e), true);
     call_entry(e, e->cur.offset + e->cur.in->length);
 }
 
@@ -317,10 +318,14 @@ void x64_make_unmatched(struct emit *e, const struct slow *s)
     u32 lowest = x64_jump_if(e, CC_E);
     x64_alu_imm(e, 0, OSZ_64, rm_reg(RSP), 16);
     x64_here(e, lowest);
-    look_up(e, miss);
+    x64_hash(e);
+    x64_check_jump(e, miss);
     u32 found = (u32)emit_at(e);
     x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], x64_word(e) + (i32)s->release);
     go_to_entry(e, false);
-    seek(e, miss, found);
+    x64_here(e, miss[0]);
+    x64_here(e, miss[1]);
+    x64_call(e, e->stub_seek);
+    x64_patch(e, x64_jump_if(e, CC_NE), found);
     x64_leave_at(e, s->site);
 }
