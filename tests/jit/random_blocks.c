@@ -6,7 +6,8 @@
  * A round is a program of up to 60 instructions in a page, or over a page's edge, that runs in circles on two vCPUs by turns. It faults (some
  * pages of its data are missing, read-only or the supervisor's), writes into itself, also by a second address and for the other vCPU,
  * single-steps, meets breakpoints and interrupts; its model has no AVX, AVX2 or AVX-512, with XCR0 and MXCSR as they come, and performance counters
- * may run and overflow; slices of random length stop it at every offset. Every exception leads to code that
+ * may run and overflow; two address spaces, where the program's second page is not the same, are changed without a flush, and with one; slices of
+ * random length stop it at every offset. Every exception leads to code that
  * gives all registers new values and starts the program again.
  */
 #include "cpu/block.h"
@@ -34,7 +35,7 @@ static const char *const engine_names[ENGINES] = {"interp", "calls", "jit"};
 /* Where things are; linear and physical addresses are the same, but for the alias of the code pages. */
 enum {
     TABLES = 0x1000, IDT = 0x5000, GDT = 0x6000, TSS = 0x6800, RESTART = 0x7000, STACK = 0x8000, CODE = 0x10000, DATA = 0x20000,
-    ALIAS = 0x40000, DATA_SIZE = 0x8000,
+    ALIAS = 0x40000, TABLES_2 = 0x50000, TWIN = 0x58000, DATA_SIZE = 0x8000,
 };
 
 struct rig {
@@ -115,19 +116,28 @@ static void make_restart(bool user)
     put(&at, 0xcf48, 2);               /* IRETQ */
 }
 
-static void make_tables(void)
+/* An address space, in which the program's second page is at `second`. */
+static void make_space(u32 tables, u32 second)
 {
-    store64(image + TABLES, (TABLES + 0x1000) | 7);
-    store64(image + TABLES + 0x1000, (TABLES + 0x2000) | 7);
-    store64(image + TABLES + 0x2000, (TABLES + 0x3000) | 7);
+    store64(image + tables, (tables + 0x1000) | 7);
+    store64(image + tables + 0x1000, (tables + 0x2000) | 7);
+    store64(image + tables + 0x2000, (tables + 0x3000) | 7);
+    u8 *pages = image + tables + 0x3000;
     for (unsigned i = 0; i < RAM / PAGE_SIZE; i++)
-        store64(image + TABLES + 0x3000 + i * 8, i * PAGE_SIZE | 7);
+        store64(pages + i * 8, i * PAGE_SIZE | 7);
     for (unsigned i = 0; i < 3; i++)
-        store64(image + TABLES + 0x3000 + (ALIAS / PAGE_SIZE + i) * 8, (CODE + i * PAGE_SIZE) | 7);
-    u8 *data = image + TABLES + 0x3000 + DATA / PAGE_SIZE * 8;
+        store64(pages + (ALIAS / PAGE_SIZE + i) * 8, (CODE + i * PAGE_SIZE) | 7);
+    store64(pages + (CODE / PAGE_SIZE + 1) * 8, second | 7);
+    u8 *data = pages + DATA / PAGE_SIZE * 8;
     store64(data + 3 * 8, 0);
     store64(data + 5 * 8, (DATA + 5 * PAGE_SIZE) | 5);
     store64(data + 6 * 8, (DATA + 6 * PAGE_SIZE) | 3);
+}
+
+static void make_tables(void)
+{
+    make_space(TABLES, CODE + PAGE_SIZE);
+    make_space(TABLES_2, TWIN);
     for (unsigned v = 0; v < 256; v++) {
         unsigned dpl = v == 3 || v == 0x60 ? 3 : 0;
         store64(image + IDT + v * 16, (RESTART & 0xffff) | 8ull << 16 | (u64)(0x8e00 | dpl << 13) << 32);
@@ -226,6 +236,12 @@ static void make_round(bool *user)
                                   .code32 = code32, .stack_end = STACK + 0x7800};
     generate_program(&program, &ground, 3 + below(58));
     memcpy(image + start, program.bytes, program.size);
+    memcpy(image + TWIN, image + CODE + PAGE_SIZE, PAGE_SIZE);
+    for (unsigned i = below(6); i > 0; i--) {
+        u64 at = start + program.starts[below(program.count)];
+        if (at >= CODE + PAGE_SIZE)
+            image[TWIN + (at & (PAGE_SIZE - 1))] = below(2) ? 0x90 : (u8)(0x50 + below(8));
+    }
     *user = below(3) == 0;
     make_restart(*user);
     make_vectors();
@@ -243,8 +259,8 @@ static void make_cpu(struct cpu *cpu, u64 dr7, u64 dr0)
     cpu->event.activity = ACTIVITY_ACTIVE;
     cpu->event.attention = 0;
     cpu->sys.cr0 = CR0_PE | CR0_PG | CR0_WP | CR0_NE | CR0_ET;
-    cpu->sys.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_PCE;
-    cpu->sys.cr3 = TABLES;
+    cpu->sys.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_PCE | CR4_PCIDE;
+    cpu->sys.cr3 = TABLES | 1;
     cpu->sys.efer = EFER_LME | EFER_LMA | EFER_SCE;
     set_segment(cpu, SEG_CS, 8, AR_P | AR_S | AR_L | AR_G | 11);
     for (unsigned n = SEG_ES; n <= SEG_GS; n++)
@@ -319,6 +335,18 @@ static bool run_slice(unsigned n, unsigned slice, bool interrupt)
     return true;
 }
 
+/* The other address space, as by MOV to CR3; flush: what is cached of it is dropped. */
+static void change_space(unsigned n, bool flush)
+{
+    for (unsigned e = 0; e < ENGINES; e++) {
+        struct cpu *cpu = &rigs[e].cpu[n];
+        cpu->sys.cr3 = (cpu->sys.cr3 & ~0xfffull) == TABLES ? TABLES_2 | 2 : TABLES | 1;
+        tlb_select(cpu);
+        if (flush)
+            tlb_flush_context(cpu, true);
+    }
+}
+
 /* Of all its processors; what is decoded depends on it. */
 static void set_model(struct rig *rig, const char *name)
 {
@@ -357,10 +385,13 @@ static bool run_round(u64 seed)
         }
     }
     unsigned slices = 8 + below(24);
+    bool spaces = below(3) == 0;
     for (unsigned i = 0; i < slices; i++) {
         bool interrupt = below(6) == 0;
-        unsigned length = below(3) == 0 ? 1 + below(40) : 1 + below(900);
-        if (!run_slice(i < slices / 2 ? 0 : below(CPUS), length, interrupt))
+        unsigned length = below(3) == 0 ? 1 + below(40) : 1 + below(900), n = i < slices / 2 ? 0 : below(CPUS);
+        if (spaces && below(3) == 0)
+            change_space(n, below(4) == 0);
+        if (!run_slice(n, length, interrupt))
             return false;
     }
     executed += rigs[0].cpu[0].time.retired + rigs[0].cpu[1].time.retired;
