@@ -23,6 +23,24 @@
 #define BENCH_VMX_INSN(bytes)                                                                                          \
     {.length = (bytes), .flags = INSN_64, .asz = 3, .osz = OSZ_64, .base = REG_ZERO, .index = REG_ZERO}
 
+/* Turns on EPT whose tables at `root` map the first `megabytes`, a multiple of 2, to themselves by 2 MiB pages. */
+static inline void bench_ept(struct vmcs *v, u64 root, unsigned megabytes)
+{
+    bench_poke64(root, (root + 0x1000) | 7);
+    bench_poke64(root + 0x1000, (root + 0x2000) | 7);
+    for (u64 n = 0; n < megabytes / 2; n++)
+        bench_poke64(root + 0x2000 + 8 * n, n << 21 | 1 << 7 | 6 << 3 | 7);
+    v->secondary_controls |= SECONDARY_EPT;
+    v->ept_pointer = root | 3 << 3 | 6;
+}
+/* Makes 4 KiB pages of the 2 MiB page at 0x200000, by the table at `pages`. */
+static inline void bench_ept_pages(u64 root, u64 pages)
+{
+    bench_poke64(root + 0x2000 + 8, pages | 7);
+    for (u64 n = 0; n < 512; n++)
+        bench_poke64(pages + 8 * n, (0x200000 + n * 0x1000) | 6 << 3 | 7);
+}
+
 /* A 64-bit guest of a 64-bit hypervisor, with nothing turned on that need not be. */
 static inline void bench_vmcs_64(struct vmcs *v)
 {

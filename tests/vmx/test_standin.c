@@ -42,19 +42,11 @@ static void setup(void)
     cpu.stop_at = ~0ull;
     cpu.policy = &vmx_policy_transparent;
     cpu.sys.feature_control = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
-    bench_poke64(EPT_ROOT, (EPT_ROOT + 0x1000) | 7);
-    bench_poke64(EPT_ROOT + 0x1000, (EPT_ROOT + 0x2000) | 7);
-    for (u64 n = 0; n < 512; n++)
-        bench_poke64(EPT_ROOT + 0x2000 + 8 * n, n << 21 | 1 << 7 | 6 << 3 | 7);
-    bench_poke64(EPT_ROOT + 0x2000 + 8, EPT_PAGES | 7);
-    for (u64 n = 0; n < 512; n++)
-        bench_poke64(EPT_PAGES + 8 * n, (0x200000 + n * 0x1000) | 6 << 3 | 7);
-
     struct vmcs *v = &frame[0].vmcs;
     bench_vmcs_64(v);
-    v->secondary_controls = SECONDARY_EPT;
+    bench_ept(v, EPT_ROOT, 1024);
+    bench_ept_pages(EPT_ROOT, EPT_PAGES);
     v->primary_controls |= PRIMARY_UNCONDITIONAL_IO_EXITING;
-    v->ept_pointer = EPT_ROOT | 3 << 3 | 6;
     v->guest_rip = L2_RIP;
     bus_write(&bus, 0, L1_VMCS, 4, VMCS_REVISION);
     bus_write(&bus, 0, L2_VMXON, 4, VMCS_REVISION);

@@ -239,21 +239,10 @@ START_TEST(exits_while_delivering)
 }
 END_TEST
 
-/* EPT that maps the first `megabytes`, a multiple of 2, one to one. */
-static void with_ept(unsigned megabytes)
-{
-    bench_poke64(EPT_ROOT, (EPT_ROOT + 0x1000) | 7);
-    bench_poke64(EPT_ROOT + 0x1000, (EPT_ROOT + 0x2000) | 7);
-    for (u64 n = 0; n < megabytes / 2; n++)
-        bench_poke64(EPT_ROOT + 0x2000 + 8 * n, n << 21 | 1 << 7 | 6 << 3 | 7);
-    v->secondary_controls |= SECONDARY_EPT;
-    v->ept_pointer = EPT_ROOT | 3 << 3 | 6;
-}
-
 /* EPT violations: bit 16 of the qualification tells that no instruction and no event of the IDT made the access. */
 START_TEST(ept_violations)
 {
-    with_ept(2);
+    bench_ept(v, EPT_ROOT, 2);
     delivery_exits(0x300000);
     ck_assert_uint_eq(v->exit_reason, EXIT_EPT_VIOLATION);
     ck_assert_uint_eq(v->exit_qualification & (BIT(16) | BIT(1)), BIT(16) | BIT(1));
@@ -437,7 +426,7 @@ END_TEST
 START_TEST(uinv_of_a_suspended_unit)
 {
     const u64 l2_vmxon = 0x300000, l2_vmcs = 0x2f0000;
-    with_ept(64);
+    bench_ept(v, EPT_ROOT, 64);
     cpu.policy = &vmx_policy_transparent;
     cpu.sys.feature_control = FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
     v->pin_controls |= PIN_EXTERNAL_INTERRUPT_EXITING;
