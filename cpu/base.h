@@ -34,6 +34,7 @@ __extension__ typedef __int128 i128;
 #define NORETURN __attribute__((noreturn))
 #define HOT_INLINE static inline __attribute__((always_inline))
 #define COLD __attribute__((cold, noinline))
+#define NOINLINE __attribute__((noinline))
 
 /* What became of the instruction a handler ran.
  *

@@ -122,7 +122,7 @@ void cpu_mode_update(struct cpu *cpu)
     else
         m->paging = sys->cr4 & CR4_PAE ? PAGING_PAE : PAGING_32;
     m->la_bits = m->paging == PAGING_5LEVEL ? 57 : 48;
-    m->pa_bits = (u8)cpu_physical_bits(cpu);
+    m->pa_bits = LIKELY(cpu->model != NULL) ? cpu->model->physical_bits : (u8)cpu_physical_bits(cpu);
     m->vmm_locks = vmm_watches(cpu);
     update_privilege(cpu);
 }

@@ -5,6 +5,7 @@
 #ifndef NESTOR_VMX_CAPABILITY_H
 #define NESTOR_VMX_CAPABILITY_H
 
+#include "cpu/features.h"
 #include "vmx/controls.h"
 
 struct cpu;
@@ -80,6 +81,15 @@ u64 vmx_allowed_0(enum vmx_control_word word);
 u64 vmx_allowed_1(const struct cpu *cpu, enum vmx_control_word word);
 /* The control (enum vmx_control) may be set to 1. CTL_ALWAYS: true; CTL_NEVER: false. */
 bool vmx_control_supported(const struct cpu *cpu, unsigned control);
+/* The same for a control named in the program, word_NAME, whose feature a CPU may well lack: that is found out at once. */
+#define vmx_offers(cpu, name) (cpu_has(cpu, CTL_FEATURE_##name) && vmx_control_supported(cpu, CTL_##name))
+enum vmx_control_feature {     /* FEATURE_BASE: none is needed; FEATURE_COUNT: never */
+#define FEATURE_NEVER FEATURE_COUNT
+#define CONTROL(word, bit, name, offered, ...) CTL_FEATURE_##word##_##name = FEATURE_##offered,
+#include "vmx/controls.def"
+#undef CONTROL
+#undef FEATURE_NEVER
+};
 /* Processors of this generation (enum cpu_generation) have the control. For controls proper only. */
 bool vmx_control_in_generation(unsigned control, unsigned generation);
 

@@ -125,10 +125,19 @@ void vmx_check_note_write(struct vmx_frame *frame, unsigned field)
         frame->checked &= ~sections_reading(field);
 }
 
+/* The rows of GUEST_STATE that read what an exit saves hold for an active guest that blocks nothing and has no debug exception pending: the event
+ * that was injected is gone. */
+static bool exit_saved_nothing_special(const struct vmcs *v)
+{
+    return (v->guest_activity | v->guest_interruptibility | v->guest_pending_debug) == 0;
+}
+
 void vmx_check_note_exit(struct vmx_frame *frame)
 {
-    frame->checked &= ~(BIT(VMX_SECTION_ADDRESS_SPACE) | BIT(VMX_SECTION_GUEST_RIP) | BIT(VMX_SECTION_GUEST_STATE) |
-                        BIT(VMX_SECTION_PDPTES));
+    u64 due = BIT(VMX_SECTION_GUEST_RIP) | BIT(VMX_SECTION_PDPTES);
+    if (UNLIKELY(!exit_saved_nothing_special(&frame->vmcs)))
+        due |= BIT(VMX_SECTION_GUEST_STATE);
+    frame->checked &= ~due;
 }
 
 /* ---- facts and helpers that the predicates use ------------------------------------------------------------------- */
@@ -385,7 +394,8 @@ static void gather(const struct cpu *cpu, const struct vmx_frame *frame, struct 
 static bool gather_memory(struct cpu *cpu, unsigned frame, struct facts *c, u64 *due)
 {
     const struct vmcs *v = c->v;
-    *due |= BIT(VMX_SECTION_ADDRESS_SPACE);        /* depends on the mode that the hypervisor is in */
+    if (UNLIKELY(on_exit(HOST_ADDRESS_SPACE_SIZE) != c->host_long))
+        *due |= BIT(VMX_SECTION_ADDRESS_SPACE);    /* the mode that the hypervisor is in */
     if (primary(TPR_SHADOW) && !secondary(APIC_ACCESSES)) {
         *due |= BIT(VMX_SECTION_EXECUTION);
         if (page_address(v->virtual_apic_address)
@@ -521,7 +531,8 @@ bool vmx_check_entry(struct cpu *cpu, unsigned frame, struct vmx_check_failure *
         out->fault = true;
         return false;
     }
-    memcpy(out->pdpte, c.pdpte, sizeof out->pdpte);
+    if (UNLIKELY(c.pae))
+        memcpy(out->pdpte, c.pdpte, sizeof out->pdpte);
     unsigned id = first_failure(&c, due);
     if (LIKELY(id == VMX_CHECK_COUNT)) {
         f->checked = ALL_SECTIONS;

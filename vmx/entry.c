@@ -149,10 +149,10 @@ static void check_tpr(struct cpu *cpu, struct vmx_frame *f)
 
 /* ---- structures the VMCS points to ------------------------------------------------------------------------------- */
 
-static bool pin(struct cpu *cpu, unsigned k, bool used, u64 gpa, unsigned access, u64 *hpa)
+static inline bool pin(struct cpu *cpu, unsigned k, bool used, u64 gpa, unsigned access, u64 *hpa)
 {
     *hpa = gpa;
-    if (!used || k == 0)
+    if (LIKELY(!used || k == 0))
         return true;
     return mem_gpa_to_hpa(cpu, k, gpa, access, hpa);
 }
@@ -317,14 +317,13 @@ u32 vmx_msr_list_store(struct cpu *cpu, unsigned k, u64 list, u32 count)
 
 void vmx_rearm(struct cpu *cpu)
 {
-    bool armed = false, virtual_interrupt = false;
+    bool armed = vmx_carrying(cpu) && cpu->vmx.depth, virtual_interrupt = false;
     u64 deadline = ~0ull;
     for (u32 k = 0; k < cpu->vmx.depth; k++) {
         const struct vmx_frame *f = &cpu->vmx.frame[k];
         u64 windows = PRIMARY_INTERRUPT_WINDOW_EXITING | PRIMARY_NMI_WINDOW_EXITING | PRIMARY_MONITOR_TRAP_FLAG;
-        if (f->vmcs.primary_controls & windows || f->mtf_pending || f->apic_exit || f->bus_lock || vmx_has_held(cpu, k))
+        if (f->vmcs.primary_controls & windows || f->mtf_pending || f->apic_exit || f->bus_lock || vmx_has_held(f))
             armed = true;
-        armed |= vmx_carrying(cpu);
         virtual_interrupt |= f->virtual_interrupt;
         if (f->timer_deadline < deadline)
             deadline = f->timer_deadline;
@@ -368,8 +367,8 @@ u64 vmx_next_deadline(struct cpu *cpu)
 static bool entry_reachable(struct cpu *cpu, unsigned k)
 {
     const struct vmcs *v = vmcs_of(cpu, k);
-    return vmx_pin_frame(cpu, k) &&
-           vmx_msr_list_reachable(cpu, k, v->entry_msr_load_address, (u32)v->entry_msr_load_count, ACCESS_READ);
+    return vmx_pin_frame(cpu, k) && (LIKELY(v->entry_msr_load_count == 0) ||
+           vmx_msr_list_reachable(cpu, k, v->entry_msr_load_address, (u32)v->entry_msr_load_count, ACCESS_READ));
 }
 
 /* Deeper levels of the guest that goes on: their structures, and the unit that they are. False: a page is missing, the exit was made. */
@@ -420,15 +419,15 @@ static enum flow leave_smm(struct cpu *cpu)
     return FLOW_EXIT;
 }
 
-static enum flow enter(struct cpu *cpu, const struct insn *in, bool launch)
+/* The software that runs enters the guest of its frame f, which is passed so that it is computed once. */
+static NOINLINE enum flow enter(struct cpu *cpu, struct vmx_frame *f, const struct insn *in, bool launch)
 {
     unsigned k = cpu->vmx.depth;
-    struct vmx_frame *f = &cpu->vmx.frame[k];
     struct vmcs *v = &f->vmcs;
     u8 blocking = cpu->event.blocking & (BLOCK_NMI | BLOCK_SMI);
     struct vmx_check_failure failure;
 
-    if (f->vmcs_ptr == VMX_NO_VMCS || bus_read(cpu->bus, cpu->index, f->vmcs_hpa, 4) & VMCS_SHADOW)
+    if (f->vmcs_ptr == VMX_NO_VMCS || vmx_region_word(cpu, f->vmcs_hpa) & VMCS_SHADOW)
         return vmx_fail_invalid(cpu, in);
     if (cpu->event.blocking & BLOCK_MOV_SS)
         return vmx_fail(cpu, in, VMX_ERROR_ENTRY_BLOCKED_BY_MOV_SS);
@@ -501,7 +500,7 @@ enum flow vmx_enter(struct cpu *cpu, const struct insn *in, bool launch)
 {
     vmx_note_time(cpu);
     cpu->vmx.entering = 1;
-    enum flow flow = enter(cpu, in, launch);
+    enum flow flow = enter(cpu, &cpu->vmx.frame[cpu->vmx.depth], in, launch);
     cpu->vmx.entering = 0;
     return flow;
 }

@@ -106,14 +106,14 @@ static void save_guest(struct cpu *cpu, struct vmx_frame *f, const struct vmx_ex
         v->guest_ia32_pat = sys->pat;
     if (vmcs_exit_control(v, SAVE_EFER))
         v->guest_ia32_efer = sys->efer;
-    if (vmx_control_supported(cpu, CTL_VMENTRY_LOAD_CET_STATE)) {
+    if (vmx_offers(cpu, VMENTRY_LOAD_CET_STATE)) {
         v->guest_ia32_s_cet = sys->s_cet;
         v->guest_ssp = sys->ssp;
         v->guest_ia32_interrupt_ssp_table_addr = sys->ssp_table;
     }
-    if (vmx_control_supported(cpu, CTL_VMENTRY_LOAD_PKRS))
+    if (vmx_offers(cpu, VMENTRY_LOAD_PKRS))
         v->guest_ia32_pkrs = sys->pkrs;
-    if (vmx_control_supported(cpu, CTL_VMENTRY_LOAD_UINV) || vmx_control_supported(cpu, CTL_VMEXIT_CLEAR_UINV))
+    if (vmx_offers(cpu, VMENTRY_LOAD_UINV) || vmx_offers(cpu, VMEXIT_CLEAR_UINV))
         v->guest_uinv = sys->uintr_misc >> UINTR_UINV_SHIFT & 0xff;
     if (vmcs_exit_control(v, SAVE_PERF_GLOBAL_CTRL))
         v->guest_ia32_perf_global_ctrl = sys->perf_global_ctrl;
@@ -327,9 +327,8 @@ static bool exit_reachable(struct cpu *cpu, unsigned k)
            vmx_msr_list_reachable(cpu, k, v->exit_msr_load_address, (u32)v->exit_msr_load_count, ACCESS_READ);
 }
 
-static void finish(struct cpu *cpu, unsigned k, u8 blocking)
+static NOINLINE void finish(struct cpu *cpu, struct vmx_frame *f, unsigned k, u8 blocking)
 {
-    struct vmx_frame *f = &cpu->vmx.frame[k];
     struct vmcs *v = &f->vmcs;
     f->timer_deadline = ~0ull;
     f->mtf_pending = f->apic_exit = f->virtual_interrupt = f->bus_lock = 0;
@@ -353,9 +352,9 @@ static void finish(struct cpu *cpu, unsigned k, u8 blocking)
     vmx_rearm(cpu);
 }
 
-bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *x)
+/* … of frame f, number k: it is passed so that it is computed once. */
+static NOINLINE bool exit_to(struct cpu *cpu, struct vmx_frame *f, unsigned k, const struct vmx_exit_info *x)
 {
-    struct vmx_frame *f = &cpu->vmx.frame[k];
     struct vmcs *v = &f->vmcs;
     u32 depth = cpu->vmx.depth;
 
@@ -405,9 +404,11 @@ bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *x)
         vmx_abort(cpu, k, ABORT_SAVE_MSR);
         return true;
     }
-    finish(cpu, k, blocking);
+    finish(cpu, f, k, blocking);
     return true;
 }
+
+bool vmx_exit(struct cpu *cpu, unsigned k, const struct vmx_exit_info *x) { return exit_to(cpu, &cpu->vmx.frame[k], k, x); }
 
 /* The fields that SMM VM exits write beside the usual ones [SDM3 "Recording VM-Exit Information"]. */
 static void record_smm_exit(const struct cpu *cpu, struct vmcs *v, u64 executive, u64 current, bool root)
@@ -473,7 +474,7 @@ void vmx_exit_to_smm(struct cpu *cpu, const struct vmx_exit_info *info, bool act
         vmx_abort(cpu, 0, ABORT_SAVE_MSR);
         return;
     }
-    finish(cpu, 0, BLOCK_NMI);
+    finish(cpu, f, 0, BLOCK_NMI);
 }
 
 void vmx_entry_failure(struct cpu *cpu, unsigned k, u32 reason, u64 qualification)
@@ -485,7 +486,7 @@ void vmx_entry_failure(struct cpu *cpu, unsigned k, u32 reason, u64 qualificatio
         trace_emit(cpu, TRACE_VMX_ENTRY, "entry_failed",
                    TRACE_FIELDS(trace_text("reason", vmx_exit_name(reason)),
                                 trace_hex("qualification", qualification)));
-    finish(cpu, k, cpu->event.blocking & BLOCK_NMI);
+    finish(cpu, &cpu->vmx.frame[k], k, cpu->event.blocking & BLOCK_NMI);
 }
 
 /* The access as one that an outer hypervisor can carry out. */

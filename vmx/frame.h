@@ -13,6 +13,7 @@
 
 #include "cpu/insn.h"
 #include "cpu/mode.h"
+#include "mmu/bus.h"
 #include "vmx/controls.h"
 #include "vmx/policy.h"
 #include "vmx/stats.h"
@@ -130,6 +131,12 @@ void vmx_region_read(struct cpu *cpu, u64 hpa, struct vmcs *v);
 /* One field of a region that is not current: a shadow VMCS. */
 u64 vmx_region_field(struct cpu *cpu, u64 hpa, unsigned field);
 void vmx_region_set_field(struct cpu *cpu, u64 hpa, unsigned field, u64 value);
+/* Its first word, as it stands in memory. */
+static inline u32 vmx_region_word(struct cpu *cpu, u64 hpa)
+{
+    u64 offset = bus_ram_offset(cpu->bus, hpa);
+    return LIKELY(offset != BUS_NO_RAM) ? load32(cpu->bus->ram + offset) : (u32)bus_read(cpu->bus, cpu->index, hpa, 4);
+}
 /* Only the launch state of a region that is not current. */
 void vmx_region_clear(struct cpu *cpu, u64 hpa);
 /* Forgets frames k and deeper (the guest that they belonged to is gone). */
@@ -147,7 +154,10 @@ void vmx_resume_unit(struct cpu *cpu, unsigned k);
 bool vmx_try_held(struct cpu *cpu);
 /* The running guest is given an event as if by VM entry. */
 void vmx_give_event(struct cpu *cpu, u8 vector, enum event_type type);
-bool vmx_has_held(const struct cpu *cpu, unsigned k);
+static inline bool vmx_has_held(const struct vmx_frame *f)
+{
+    return f->held_nmi || (f->held_vectors[0] | f->held_vectors[1] | f->held_vectors[2] | f->held_vectors[3]);
+}
 
 /* ---- stand-ins that perform an access (vmx/standin.c) ------------------------------------------------------------ */
 

@@ -264,12 +264,6 @@ void vmx_resume_unit(struct cpu *cpu, unsigned k)
 
 /* ---- events held for a level that cannot take them yet ----------------------------------------------------------- */
 
-bool vmx_has_held(const struct cpu *cpu, unsigned k)
-{
-    const struct vmx_frame *f = &cpu->vmx.frame[k];
-    return f->held_nmi || f->held_vectors[0] || f->held_vectors[1] || f->held_vectors[2] || f->held_vectors[3];
-}
-
 static int highest_held(const struct vmx_frame *f)
 {
     for (int n = 3; n >= 0; n--)

@@ -507,6 +507,43 @@ START_TEST(remembering_across_exits)
 }
 END_TEST
 
+/* … whatever non-register state it saves, of each kind of guest. */
+START_TEST(remembering_saved_state)
+{
+    static const u64 pending[] = {0, BIT(12), BIT(14), BIT(13)};
+    struct vmcs *v = &cpu.vmx.frame[0].vmcs;
+    for (size_t n = 0; n < ARRAY_SIZE(valid); n++)
+        for (unsigned at = 0; at < 5 * 32 * ARRAY_SIZE(pending); at++) {
+            valid[n](v);
+            vmx_check_note_all(&cpu.vmx.frame[0]);
+            ck_assert(entry_passes());
+            v->entry_interruption_info &= ~(u64)0x80000000u;
+            v->guest_activity = at % 5;
+            v->guest_interruptibility = at / 5 % 32;
+            v->guest_pending_debug = pending[at / 160];
+            vmx_check_note_exit(&cpu.vmx.frame[0]);
+            compare_with_fresh("exit", VMX_FIELD_guest_activity);
+            compare_with_fresh("again", VMX_FIELD_guest_interruptibility);
+        }
+}
+END_TEST
+
+/* The hypervisor's own mode is no field: whether it is in IA-32e mode is looked at each time. */
+START_TEST(remembering_host_mode)
+{
+    struct vmcs *v = &cpu.vmx.frame[0].vmcs;
+    bench_vmcs_64(v);
+    vmx_check_note_all(&cpu.vmx.frame[0]);
+    ck_assert(entry_passes());
+    vmx_check_note_exit(&cpu.vmx.frame[0]);
+    cpu.sys.efer &= ~(u64)EFER_LMA;
+    ck_assert(!entry_passes());
+    ck_assert_uint_eq(failure.id, VMX_CHECK_HOST_ADDRESS_SPACE_SIZE);
+    cpu.sys.efer |= EFER_LMA;
+    ck_assert(entry_passes());
+}
+END_TEST
+
 /* ---- reports ----------------------------------------------------------------------------------------------------- */
 
 static struct { unsigned count; char check[64], section[128], predicate[256], values[512], bits[1600]; } seen;
@@ -607,7 +644,7 @@ static void setup(void)
 int main(void)
 {
     const TTest *const tests[] = {every_check_fires, valid_ones_pass, memory_is_read_again, remembering_single_changes,
-                                  remembering_sequences, remembering_across_exits, failures_are_named, failures_are_explained,
-                                  rows_are_well_formed};
+                                  remembering_sequences, remembering_across_exits, remembering_saved_state, remembering_host_mode,
+                                  failures_are_named, failures_are_explained, rows_are_well_formed};
     return bench_run_with("VM entry checks", tests, ARRAY_SIZE(tests), setup);
 }
