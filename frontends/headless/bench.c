@@ -21,6 +21,7 @@
 #define MESSAGE_MAX 512
 #define ONLY_MAX 32
 #define REPEATS 8
+#define PAIRS 61                       /* of samples at two levels */
 #define CALIBRATION_NS 5e6             /* a run this long tells how long more iterations take */
 #define CHECK_COUNT 2
 #define GUESS_PART 100
@@ -249,6 +250,64 @@ static bool measure(struct bench *b, unsigned at)
     return true;
 }
 
+/* ---- levels ------------------------------------------------------------------------------------------------------- */
+
+/* The row of the same work at level 1, or NULL: there is none, or it was not measured. CPUID does not exit there. */
+static const struct bench_row *row_at_l1(const struct bench *b, const struct bench_row *row)
+{
+    if (row->level == 1 || strcmp(row->workload, "cpuid") == 0)
+        return NULL;
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+        if (rows[i].level == 1 && strcmp(rows[i].workload, row->workload) == 0)
+            return b->results[i][b->engine].best.outcome == BENCH_OK && b->results[i][b->engine].count ? &rows[i] : NULL;
+    return NULL;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Host CPU ns per iteration of one short sample; 0: there is none. */
+static bool sample_short(struct bench *b, const struct bench_row *row, double *ns)
+{
+    const struct bench_result *r = &b->results[row - rows][b->engine];
+    struct bench_sample sample;
+    u64 count = (u64)((double)r->count * REPEATS / PAIRS) + 1;
+    if (!run_here(b, row, b->engine, count, &sample))
+        return false;
+    *ns = sample.outcome == BENCH_OK ? sample.ns / (double)count : 0;
+    return true;
+}
+
+/* What the level costs: short samples at level 1 and at the row's level in turn, so that both of a pair see the same host. A host that is
+ * sometimes half as fast moves single pairs, but neither the median nor much the quartiles. */
+static bool measure_level(struct bench *b, const struct bench_row *row)
+{
+    struct bench_result *r = &b->results[row - rows][b->engine];
+    const struct bench_row *l1 = row_at_l1(b, row);
+    double ratio[PAIRS];
+    unsigned n = 0;
+    if (!l1 || b->table.once || r->best.outcome != BENCH_OK)
+        return true;
+    for (unsigned i = 0; i < PAIRS; i++) {
+        const struct bench_row *pair[2] = {i % 2 ? l1 : row, i % 2 ? row : l1};
+        double ns[2];
+        if (!sample_short(b, pair[0], &ns[0]) || !sample_short(b, pair[1], &ns[1]))
+            return false;
+        if (ns[0] > 0 && ns[1] > 0)
+            ratio[n++] = i % 2 ? ns[1] / ns[0] : ns[0] / ns[1];
+    }
+    if (n < PAIRS / 2)
+        return true;
+    qsort(ratio, n, sizeof(*ratio), compare_doubles);
+    r->to_l1.low = ratio[n / 4];
+    r->to_l1.median = ratio[n / 2];
+    r->to_l1.high = ratio[n - 1 - n / 4];
+    return true;
+}
+
 /* ---- the command line --------------------------------------------------------------------------------------------- */
 
 static bool is_wanted(const struct bench *b, const struct bench_row *row)
@@ -346,7 +405,7 @@ static int run_all(struct bench *b)
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         if (!is_wanted(b, &rows[i]))
             continue;
-        if (!measure(b, i))
+        if (!measure(b, i) || !measure_level(b, &rows[i]))
             return command_error(STATUS_HOST, b->message);
         bench_table_row(&b->table, i, first);
         first = false;

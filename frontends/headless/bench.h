@@ -31,6 +31,7 @@ struct bench_result {
     struct bench_sample best;
     u64 count;                         /* iterations in a sample; 0: not measured here */
     double slowest_ns;                 /* the slowest sample's */
+    struct { double low, median, high; } to_l1;    /* times as long as at level 1, of pairs of samples: quartiles; 0: not measured */
 };
 
 /* Follows the guest's marks (labs/bench/main.c), byte for byte as they come on port 0x402. */

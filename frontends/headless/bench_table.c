@@ -23,18 +23,6 @@ static double ratio(const struct bench_result *a, const struct bench_result *b)
 
 static double spread(const struct bench_result *r) { return measured(r) && r->best.ns > 0 ? r->slowest_ns / r->best.ns : 0; }
 
-/* How many times as long as at level 1, or 0 if that was not measured, or is something else (CPUID does not exit there). */
-static double ratio_to_l1(const struct bench_table *t, unsigned at, enum bench_column c)
-{
-    const struct bench_row *row = &t->rows[at];
-    if (row->level == 1 || strcmp(row->workload, "cpuid") == 0)
-        return 0;
-    for (unsigned i = 0; i < t->row_count; i++)
-        if (t->rows[i].level == 1 && strcmp(t->rows[i].workload, row->workload) == 0)
-            return ratio(&t->results[at][c], &t->results[i][c]);
-    return 0;
-}
-
 /* The ratio of a peer to `own`, the way round in which it is printed. */
 static double peer_ratio(const struct bench_table *t, unsigned at, enum bench_column peer)
 {
@@ -74,7 +62,7 @@ static void print_head(const struct bench_table *t)
     for (unsigned c = 0; c < BENCH_COLUMNS; c++)
         if (t->columns[c])
             printf(" %11s", names[c]);
-    printf(" %7s %6s %6s", "MIPS", "spread", "to L1");
+    printf(" %7s %6s %6s %-11s", "MIPS", "spread", "to L1", "quartiles");
     if (has_peers(t)) {
         char heads[3][24];
         snprintf(heads[0], sizeof(heads[0]), "%s/native", names[t->own]);
@@ -116,7 +104,11 @@ static void print_row(const struct bench_table *t, unsigned at)
     }
     print_number((double)own->best.insns * 1e3 / own->best.ns, 7, "%.1f");
     print_number(spread(own), 6, "%.2f");
-    print_number(ratio_to_l1(t, at, t->own), 6, "%.2f");
+    print_number(own->to_l1.median, 6, "%.3f");
+    char quartiles[32] = "";
+    if (own->to_l1.median > 0)
+        snprintf(quartiles, sizeof(quartiles), "%.3f-%.3f", own->to_l1.low, own->to_l1.high);
+    printf(" %-11s", quartiles);
     if (has_peers(t)) {
         print_number(peer_ratio(t, at, BENCH_NATIVE), 11, "%.2f");
         print_number(peer_ratio(t, at, BENCH_QEMU), 10, "%.2f");
@@ -164,8 +156,8 @@ static void print_json_column(const struct bench_table *t, unsigned at, enum ben
         if (r->best.insns)
             printf(", \"instructions_per_iteration\": %.1f, \"mips\": %.2f", (double)r->best.insns / (double)r->count,
                    (double)r->best.insns * 1e3 / r->best.ns);
-        if (ratio_to_l1(t, at, c) > 0)
-            printf(", \"ratio_to_l1\": %.3f", ratio_to_l1(t, at, c));
+        if (r->to_l1.median > 0)
+            printf(", \"ratio_to_l1\": %.3f, \"ratio_to_l1_quartiles\": [%.3f, %.3f]", r->to_l1.median, r->to_l1.low, r->to_l1.high);
     }
     putchar('}');
 }
