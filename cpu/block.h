@@ -8,12 +8,25 @@
 #include "cpu/state.h"
 
 #define BLOCK_INSNS 32
+#define SUPERBLOCK_INSNS 64
 
 /* Where a linear address led in one state of the TLB context. */
 struct block_link {
     u64 la;
     u64 key;                   /* tlb_uid, vCPU and code_key; 0 matches nothing */
     struct block *block;
+};
+
+/* A path through several blocks of one page that was taken: what an engine translates in place of its first block. */
+struct superblock_step {
+    const struct insn *in;     /* in the block that it belongs to */
+    u16 offset;                /* of its first byte in the page */
+    bool followed;             /* a direct branch: the next step is where it leads */
+};
+struct superblock {
+    u16 from, to;              /* offsets in the page: all its instructions lie between them */
+    u8 count;
+    struct superblock_step step[];
 };
 
 struct block {
@@ -23,6 +36,10 @@ struct block {
     u8 turn;                   /* the successor to be replaced next */
     u8 wanders;                /* by the engine's number: accesses that go to another page each time */
     u16 heat;                  /* how often an engine was asked to run it before there was code */
+    u8 taken_off;              /* instructions that have to be left for the code to be entered */
+    u8 samples, followed;      /* how often an engine met it when it looked; how often it was the start of a superblock */
+    bool loop;                 /* the code branches to its own start */
+    struct superblock *superblock; /* what the code is made of instead, or NULL */
     const void *code;          /* the engine's translation, or NULL */
     u64 ram_off;               /* of the first byte */
     struct block *hash_next, *page_next;

@@ -94,8 +94,33 @@ static void drop_block(struct interp *interp, struct block *block)
     interp->counts.blocks_dropped++;
 }
 
-/* bus->code_written: drops the blocks of the page that hold a byte of [ram_off, +n). The running block, if it is one of them, stays readable
- * until its current instruction has ended: memory is reclaimed only by flush_all(), between blocks. */
+/* The block's superblock spans the bytes [ram_off, +n) of its page, as a rule by an instruction of another block. */
+static bool superblock_spans(const struct block *block, u64 ram_off, unsigned n)
+{
+    u64 offset = ram_off & (PAGE_SIZE - 1);
+    return block->superblock && block->superblock->from < offset + n && offset < block->superblock->to;
+}
+
+/* The block's bytes, and those of its superblock, whose other blocks may have been dropped by a write behind them. */
+static void mark_code(struct interp *interp, const struct block *block)
+{
+    const struct superblock *superblock = block->superblock;
+    bus_mark_code(interp->bus, block->ram_off, block->bytes);
+    for (unsigned i = 0; superblock && i < superblock->count; i++)
+        bus_mark_code(interp->bus, (block->ram_off & ~(u64)(PAGE_SIZE - 1)) + superblock->step[i].offset, superblock->step[i].in->length);
+}
+
+static void drop_superblock(struct interp *interp, struct block *block)
+{
+    block->superblock = NULL;
+    block->wanders = 0;
+    interp->counts.superblocks_dropped++;
+    if (block->code)
+        interp->engine.dropped(interp->engine.arg, block);
+}
+
+/* bus->code_written: drops the blocks and superblocks of the page that hold a byte of [ram_off, +n). The running block, if it is one of them,
+ * stays readable until its current instruction has ended: memory is reclaimed only by flush_all(), between blocks. */
 static void code_written(void *arg, u64 ram_off, unsigned n)
 {
     struct interp *interp = arg;
@@ -106,13 +131,15 @@ static void code_written(void *arg, u64 ram_off, unsigned n)
             *at = block->page_next;
             drop_block(interp, block);
         } else {
+            if (UNLIKELY(superblock_spans(block, ram_off, n)))
+                drop_superblock(interp, block);
             at = &block->page_next;
         }
     }
     /* Only what remains is code from now on, so that a page that has become data is written fast again. */
     bus_unmark_code(interp->bus, ram_off);
     for (struct block *block = interp->page[ram_off / PAGE_SIZE]; block; block = block->page_next)
-        bus_mark_code(interp->bus, block->ram_off, block->bytes);
+        mark_code(interp, block);
 }
 
 struct interp *interp_new(struct bus *bus)
@@ -197,6 +224,9 @@ static struct block *make_block(struct cpu *cpu, const u8 *page, u64 page_off, u
     block->turn = 0;
     block->heat = 0;
     block->wanders = 0;
+    block->taken_off = block->samples = block->followed = 0;
+    block->loop = false;
+    block->superblock = NULL;
     block->code = NULL;
     memset(block->next, 0, sizeof block->next);
     block->ram_off = page_off + offset;
@@ -212,6 +242,28 @@ static struct block *make_block(struct cpu *cpu, const u8 *page, u64 page_off, u
     interp->counts.blocks_decoded++;
     bus_mark_code(cpu->bus, block->ram_off, block->bytes);
     return block;
+}
+
+bool interp_keep_superblock(struct interp *interp, struct block *block, const struct superblock_step *step, unsigned count)
+{
+    size_t bytes = sizeof(struct superblock) + count * sizeof(*step);
+    if (interp->used + bytes > ARENA_BYTES)
+        return false;
+    struct superblock *superblock = (struct superblock *)(void *)(interp->arena + interp->used);
+    interp->used += (bytes + 15) & ~(size_t)15;
+    superblock->from = PAGE_SIZE;
+    superblock->to = 0;
+    superblock->count = (u8)count;
+    for (unsigned i = 0; i < count; i++) {
+        unsigned end = step[i].offset + (unsigned)step[i].in->length;
+        superblock->from = step[i].offset < superblock->from ? step[i].offset : superblock->from;
+        superblock->to = (u16)(end > superblock->to ? end : superblock->to);
+        superblock->step[i] = step[i];
+    }
+    block->superblock = superblock;
+    block->wanders = 0;
+    interp->counts.superblocks++;
+    return true;
 }
 
 /* The instruction's bytes one by one, as the processor would fetch them, up to its end. */

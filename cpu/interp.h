@@ -48,10 +48,13 @@ static inline u64 interp_key(const struct cpu *cpu)
 }
 /* For engines: runs the whole block by its handlers. stop_at must leave room for all of it. */
 enum flow interp_run(struct cpu *cpu, struct block *block);
+/* For engines: keeps the superblock of `count` steps for the block, whose code is the engine's to renew. False: there is no room for it. A write
+ * to a byte of its instructions, or to code between them, drops it, and the block's code with it. */
+bool interp_keep_superblock(struct interp *interp, struct block *block, const struct superblock_step *step, unsigned count);
 /* Forgets all blocks. */
 void interp_flush(struct interp *interp);
 
-struct interp_counts { u64 blocks_decoded, blocks_dropped, flushes, uncached; };
+struct interp_counts { u64 blocks_decoded, blocks_dropped, flushes, uncached, superblocks, superblocks_dropped; };
 /* What the cache has done so far, for statistics. */
 struct interp_counts interp_counts(const struct interp *interp);
 

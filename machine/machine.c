@@ -135,7 +135,7 @@ static bool create_cpus(struct machine *m, char *message, size_t message_size)
 static void choose_engine(struct machine *m)
 {
     m->run = cpu_run;
-    if (m->config.engine != ENGINE_INTERP && !jit_attach(m->interp, m->cpu, m->cpu_count, m->config.engine == ENGINE_CALLS))
+    if (m->config.engine != ENGINE_INTERP && !jit_attach(m->interp, m->cpu, m->cpu_count, m->config.engine == ENGINE_CALLS, JIT_SAMPLE_EVERY))
         m->config.engine = ENGINE_INTERP;
 }
 

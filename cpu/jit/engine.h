@@ -8,7 +8,7 @@
 
 #define JIT_CODE_BYTES (24u << 20)         /* it is mapped twice, and decoded blocks (64 MB) run out first as a rule */
 #define JIT_SITES (1u << 20)
-#define JIT_BLOCK_BYTES 16384u         /* more than the code of any block */
+#define JIT_BLOCK_BYTES 32768u         /* more than the code of any block */
 #define JIT_BLOCK_SITES 256u
 #define JIT_CELLS 65536u               /* number 0 is nobody's; branches beyond have none of their own */
 
@@ -36,6 +36,8 @@ struct jit {
     struct jit_jump *cells;            /* where one branch led last */
     u32 cell_count;
     u64 flushes;
+    u32 sample_every;                  /* instructions in code … */
+    i64 until_sample;                  /* … and how many are left of them */
     const void *enter;                 /* the routine that enters code */
     struct emit *emit;                 /* the back end's own */
 };
@@ -44,6 +46,10 @@ struct jit {
 bool jit_translate_init(void);
 /* Translates the block's first instructions, at most all. False: none can be translated, or there was no room (then *full). */
 bool jit_translate(struct jit *jit, struct block *block, bool *full);
+
+/* How a path goes on behind instruction `in` at `offset` of a page to offset `next`: by its direct branch, in a row, or otherwise. */
+enum jit_way { JIT_WAY_NONE, JIT_WAY_ON, JIT_WAY_TAKEN };
+enum jit_way jit_way_on(const struct jit *jit, const struct insn *in, unsigned offset, u64 next);
 
 /* Called by translated code: runs site's instruction by its handler in the middle of a block. True: the code goes on behind it; false: it
  * leaves, and the engine knows all. */

@@ -19,6 +19,8 @@
 
 #define HOT 12                         /* a block is translated when it is run for the so many-th time */
 #define HEAT_NEVER 0xffff
+#define SAMPLES 2                      /* a block's way is followed when it is met for the so many-th time by looking now and then … */
+#define FOLLOWED_MOST 3                /* … but not more often than this, whatever becomes of it */
 
 static const struct insn somewhere;    /* cpu->run_end while nothing has asked for the loop */
 /* What cpu->block is while translated code runs: time.now is the running instruction's own. */
@@ -130,6 +132,10 @@ static bool has_code(struct jit *jit, struct block *block, bool *full)
         return false;
     if (jit_translate(jit, block, full))
         return true;
+    if (block->superblock && !*full) {
+        block->superblock = NULL;
+        return has_code(jit, block, full);
+    }
     if (!*full)
         block->heat = HEAT_NEVER;
     return false;
@@ -145,6 +151,117 @@ static void give_way(struct jit *jit, struct cpu *cpu)
         dropped(jit, block);
     cpu->jit.wanders = 0;
 }
+
+static bool flat(const struct segment *s)
+{
+    return s->base == 0 && s->limit == 0xffffffff && !(s->access & (AR_UNUSABLE | AR_CODE | AR_EXPAND_DOWN)) && s->access & AR_WRITABLE;
+}
+
+/* Translated code may run: 64-bit code, or 32-bit code whose linear addresses are its effective ones and whose segments allow everything. It keeps
+ * away from the last page, where rip would wrap. */
+static bool runs_here(const struct cpu *cpu)
+{
+    if (LIKELY(cpu->mode.code_bits == BITS_64))
+        return true;
+    const struct segment *s = cpu->seg.s;
+    return cpu->mode.code_bits == BITS_32 && cpu->mode.stack_bits == BITS_32 && cpu->mode.protected_mode && !near_end(cpu, cpu->core.rip) &&
+           s[SEG_CS].base == 0 && s[SEG_CS].limit == 0xffffffff && flat(&s[SEG_SS]) && flat(&s[SEG_DS]) && flat(&s[SEG_ES]);
+}
+
+/* ---- superblocks --------------------------------------------------------------------------------------------------- */
+
+/* Now and then the engine looks which block is about to run: where the time goes, one is met again and again. Then its way is followed once, block by
+ * block, by the interpreter, and the path that was taken is translated in the block's place. */
+static bool is_hot(struct jit *jit, struct block *block)
+{
+    jit->until_sample = jit->sample_every;
+    if (block->superblock || block->followed == FOLLOWED_MOST || ++block->samples < SAMPLES)
+        return false;
+    block->samples = 0;
+    block->followed++;
+    return true;
+}
+
+struct path {
+    unsigned start;                    /* offset in the page */
+    unsigned count;
+    bool loop;                         /* it is back at its start */
+    struct superblock_step step[SUPERBLOCK_INSNS];
+};
+
+/* The path is at `offset`. True: it ends here: it is back at its start, or in a loop within it, which is left out of it, or long enough. */
+static bool ends_at(struct path *path, u64 offset)
+{
+    for (unsigned i = 0; i < path->count; i++) {
+        if (path->step[i].offset == offset) {
+            path->loop = i == 0;
+            path->count = i == 0 ? path->count : i;
+            return true;
+        }
+    }
+    return path->count == SUPERBLOCK_INSNS;
+}
+
+/* The block's first `ran` instructions were run; they left for `next`, by offset in the page. True: the path may go on there. */
+static bool walk(const struct jit *jit, struct path *path, const struct block *block, unsigned ran, u64 next)
+{
+    unsigned offset = (unsigned)(block->ram_off & 0xfff);
+    for (unsigned i = 0; i < ran; i++) {
+        if (ends_at(path, offset))
+            return false;
+        path->step[path->count++] = (struct superblock_step){.in = &block->insn[i], .offset = (u16)offset};
+        offset += block->insn[i].length;
+    }
+    struct superblock_step *last = &path->step[path->count - 1];
+    enum jit_way way = jit_way_on(jit, last->in, last->offset, next);
+    if (way == JIT_WAY_NONE || next >= PAGE_SIZE || ends_at(path, next))
+        return false;
+    last->followed = way == JIT_WAY_TAKEN;
+    return true;
+}
+
+static void translate_superblock(struct jit *jit, struct block *block, struct path *path)
+{
+    bool full;
+    const void *old = block->code;
+    bool branches = false;
+    path->step[path->count - 1].followed = false;
+    for (unsigned i = 0; i < path->count; i++)
+        branches |= path->step[i].followed;
+    /* A path that leaves the block early and soon ends only makes the other way dearer. */
+    bool longer = path->count > block->count, pays = path->loop ? branches || longer : branches && longer;
+    if (!pays || !interp_keep_superblock(jit->interp, block, path->step, path->count))
+        return;
+    if (!jit_translate(jit, block, &full)) {
+        block->superblock = NULL;
+        return;
+    }
+    emit_poison(jit, old);
+    emit_link(jit, (u32)((const u8 *)old - jit->memory.run) + 1, block->code);
+}
+
+/* Interprets from the block on, and makes the way that it goes a superblock if that leads anywhere. */
+static void follow(struct jit *jit, struct cpu *cpu, struct block *block)
+{
+    struct block *first = block;
+    struct path path = {.start = (unsigned)(block->ram_off & 0xfff)};
+    u64 flushes = jit->flushes, dropped_before = interp_counts(jit->interp).blocks_dropped, page = cpu->core.rip - path.start;
+    do {
+        u64 before = cpu->time.now;
+        interp_run(cpu, block);
+        u64 ran = cpu->time.now - before;
+        if (ran > block->count || !walk(jit, &path, block, (unsigned)ran, cpu->core.rip - page))
+            break;
+        if (cpu->event.attention || cpu->time.now >= cpu->stop_at || !runs_here(cpu))
+            break;
+        block = interp_find(cpu);
+    } while (block && block->ram_off >> 12 == first->ram_off >> 12 && !(block->loop && block->superblock) &&
+             cpu->stop_at - cpu->time.now >= block->count);
+    if (jit->flushes == flushes && interp_counts(jit->interp).blocks_dropped == dropped_before && first->code)
+        translate_superblock(jit, first, &path);
+}
+
+/* ---- running ------------------------------------------------------------------------------------------------------- */
 
 /* Runs code from the block's on until it leaves, at most `most` instructions, and the instruction that it left for. Returns the site whose
  * branch leads to where rip is now, and may be linked to it; NULL: there is none. */
@@ -182,7 +299,7 @@ static bool run_code_counting(struct jit *jit, struct cpu *cpu, const struct blo
 {
     struct pmu_moment moment;
     u64 most = pmu_begin_many(cpu, &moment), left = cpu->stop_at - cpu->time.now;
-    if (most < block->count)
+    if (most < block->taken_off || left < block->taken_off)
         return false;
     cpu->jit.counting = &moment;
     cpu->jit.unretired = false;
@@ -192,20 +309,14 @@ static bool run_code_counting(struct jit *jit, struct cpu *cpu, const struct blo
     return true;
 }
 
-static bool flat(const struct segment *s)
+/* The same up to where the engine looks next. */
+static const struct jit_site *run_until_sample(struct jit *jit, struct cpu *cpu, const struct block *block)
 {
-    return s->base == 0 && s->limit == 0xffffffff && !(s->access & (AR_UNUSABLE | AR_CODE | AR_EXPAND_DOWN)) && s->access & AR_WRITABLE;
-}
-
-/* Translated code may run: 64-bit code, or 32-bit code whose linear addresses are its effective ones and whose segments allow everything. It keeps
- * away from the last page, where rip would wrap. */
-static bool runs_here(const struct cpu *cpu)
-{
-    if (LIKELY(cpu->mode.code_bits == BITS_64))
-        return true;
-    const struct segment *s = cpu->seg.s;
-    return cpu->mode.code_bits == BITS_32 && cpu->mode.stack_bits == BITS_32 && cpu->mode.protected_mode && !near_end(cpu, cpu->core.rip) &&
-           s[SEG_CS].base == 0 && s[SEG_CS].limit == 0xffffffff && flat(&s[SEG_SS]) && flat(&s[SEG_DS]) && flat(&s[SEG_ES]);
+    u64 left = cpu->stop_at - cpu->time.now, before = cpu->time.now;
+    i64 sample = jit->until_sample > block->taken_off ? jit->until_sample : block->taken_off;
+    const struct jit_site *site = run_code(jit, cpu, block, (u64)sample < left ? (u64)sample : left);
+    jit->until_sample -= (i64)(cpu->time.now - before);
+    return site;
 }
 
 /* Runs until there is something to look at between blocks. Blocks without code are interpreted here, but for the time that performance
@@ -222,10 +333,12 @@ static bool run(void *arg, struct cpu *cpu, struct block *block)
         if (UNLIKELY(cpu->event.attention & ATT_PMU)) {
             if (!code || !run_code_counting(jit, cpu, block, &site))
                 return ran;
-        } else if (code) {
-            site = run_code(jit, cpu, block, cpu->stop_at - cpu->time.now);
-        } else {
+        } else if (!code || cpu->stop_at - cpu->time.now < block->taken_off) {
             interp_run(cpu, block);
+        } else if (UNLIKELY(jit->until_sample <= 0) && is_hot(jit, block)) {
+            follow(jit, cpu, block);
+        } else {
+            site = run_until_sample(jit, cpu, block);
         }
         ran = true;
         if (cpu->event.attention & ~(u32)ATT_PMU || cpu->time.now >= cpu->stop_at || !runs_here(cpu))
@@ -271,7 +384,7 @@ static void jit_free(void *arg)
     free(jit);
 }
 
-bool jit_attach(struct interp *interp, struct cpu *cpus, unsigned count, bool calls)
+bool jit_attach(struct interp *interp, struct cpu *cpus, unsigned count, bool calls, unsigned sample_every)
 {
     struct jit *jit = calloc(1, sizeof(*jit));
     if (!jit)
@@ -280,6 +393,7 @@ bool jit_attach(struct interp *interp, struct cpu *cpus, unsigned count, bool ca
     jit->cpus = cpus;
     jit->cpu_count = count;
     jit->calls = calls;
+    jit->until_sample = jit->sample_every = sample_every;
     jit->sites = calloc(JIT_SITES, sizeof(*jit->sites));
     jit->misses = calloc(JIT_MISSES, sizeof(*jit->misses));
     jit->miss_count = 1;

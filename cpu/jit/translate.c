@@ -368,12 +368,26 @@ static bool is_rotate(enum action action, unsigned arg)
     return (action == ACT_SHIFT_I || action == ACT_SHIFT_1 || action == ACT_SHIFT_CL) && arg <= EMIT_RCR;
 }
 
+/* A block, or the superblock that stands for it. */
 struct plan {
-    u8 action[BLOCK_INSNS], pattern[BLOCK_INSNS];
-    bool loop;                 /* the block branches to its own start */
-    bool keep[BLOCK_INSNS], dead[BLOCK_INSNS], late[BLOCK_INSNS], late_over[BLOCK_INSNS];
+    const struct superblock_step *step;
+    unsigned start;            /* where the block begins in its page */
+    u8 wanders;
+    u8 action[SUPERBLOCK_INSNS], pattern[SUPERBLOCK_INSNS];
+    bool loop;                 /* it branches to its own start */
+    bool keep[SUPERBLOCK_INSNS], dead[SUPERBLOCK_INSNS], late[SUPERBLOCK_INSNS], late_over[SUPERBLOCK_INSNS];
     bool start_kills;          /* nothing sees the flags that were there at the block's start */
+    struct superblock_step own[BLOCK_INSNS];    /* the block's steps, if there is no superblock */
 };
+
+/* Where step i leads if its branch is taken; of branches to offsets in the page, or beyond it. An immediate of 64 bits may wrap. */
+static i64 target_of(const struct plan *plan, unsigned i)
+{
+    const struct insn *in = plan->step[i].in;
+    return (i64)(plan->step[i].offset + in->length + in->imm);
+}
+
+static unsigned end_of(const struct plan *plan, unsigned i) { return plan->step[i].offset + (unsigned)plan->step[i].in->length; }
 
 static bool writes_all_flags(const struct insn *in, enum action action)
 {
@@ -401,13 +415,15 @@ static u32 made_on_host(const struct insn *in, enum action action)
 
 /* From the end to the start: who can see the flags that instruction i leaves. `live`: those that somebody may read; `asked`: memory may be asked
  * for them, then all are live. Flags of which somebody reads one that the host's instruction does not make are kept in memory. */
-static void plan_block(const struct jit *jit, const struct block *block, unsigned count, struct plan *plan)
+static void plan_block(const struct jit *jit, unsigned count, struct plan *plan)
 {
     bool asked = true;
     u32 live = FL_STATUS;
     for (unsigned i = count; i-- > 0;) {
-        const struct insn *in = &block->insn[i];
+        const struct insn *in = plan->step[i].in;
         enum action action = action_of(jit, in, live == 0);
+        if (action == ACT_JUMP && plan->step[i].followed)
+            action = ACT_NOTHING;
         const struct row_action *row = in->row == 0xffff ? NULL : &rows[in->row];
         bool keep = asked || live & ~made_on_host(in, action);
         if (keep && action == ACT_PLAIN && row->arg == PLAIN_FLAGS)
@@ -452,7 +468,7 @@ static void emit_vector_of(struct emit *e, const struct insn *in, enum action ac
 }
 
 /* The accumulator rows (ADD AL, imm …) have rm = 0, which is RAX. */
-static void emit_one(struct emit *e, const struct insn *in, enum action action, unsigned offset)
+static void emit_one(struct emit *e, const struct insn *in, enum action action, unsigned offset, bool followed)
 {
     const struct insn_row *row = &insn_rows[in->row];
     unsigned arg = rows[in->row].arg, osz = in->osz;
@@ -505,7 +521,7 @@ static void emit_one(struct emit *e, const struct insn *in, enum action action, 
     case ACT_ZERO_UPPER: emit_zero_upper(e); break;
     case ACT_SET: emit_set(e, arg, rm); break;
     case ACT_MOVE_IF: emit_move_if(e, arg, osz, in->reg, rm); break;
-    case ACT_JUMP_IF: emit_jump_if(e, arg, target); break;
+    case ACT_JUMP_IF: emit_jump_if(e, arg ^ followed, followed ? offset + in->length : target); break;
     case ACT_JUMP: emit_jump(e, target); break;
     case ACT_JUMP_E: emit_jump_to(e, rm); break;
     case ACT_CALL_REL: emit_call(e, target); break;
@@ -554,10 +570,10 @@ enum fate { FATE_DEAD, FATE_END, FATE_LOST };
 /* What becomes of flags that follow from the registers `need` and stand before instruction `from`, if nobody stores them: they die, the block ends,
  * or they would be lost because a register changes, somebody else needs them in memory, or they are read where the host has them no more.
  * on_host: those that the host has at first. */
-static enum fate fate_of(const struct block *block, unsigned count, const struct plan *plan, unsigned from, u32 need, u32 on_host)
+static enum fate fate_of(unsigned count, const struct plan *plan, unsigned from, u32 need, u32 on_host)
 {
     for (unsigned k = from; k < count; k++) {
-        const struct insn *in = &block->insn[k];
+        const struct insn *in = plan->step[k].in;
         enum action does = plan->action[k];
         u32 written;
         if (ends_block(does))
@@ -576,9 +592,9 @@ static enum fate fate_of(const struct block *block, unsigned count, const struct
 }
 
 /* Whether the flags of instruction i can be kept late, and over the end of a turn of the block's loop. */
-static void plan_late(const struct block *block, unsigned count, struct plan *plan, unsigned i)
+static void plan_late(unsigned count, struct plan *plan, unsigned i)
 {
-    const struct insn *in = &block->insn[i];
+    const struct insn *in = plan->step[i].in;
     const struct insn_row *row = &insn_rows[in->row];
     enum action action = plan->action[i];
     plan->late[i] = plan->late_over[i] = false;
@@ -589,34 +605,32 @@ static void plan_late(const struct block *block, unsigned count, struct plan *pl
     u32 rm = bit_of(rm_of(in, row->rm_byte || (in->osz == OSZ_8 && row->modrm == MODRM_NONE))), reg = bit_of(reg_of(in, row->reg_byte));
     u32 need = action == ACT_ALU_E_I || step ? rm : rm | reg;
     if (step) {
-        plan->late[i] = fate_of(block, count, plan, i + 1, need, FL_STATUS & ~FL_CF) != FATE_LOST;
+        plan->late[i] = fate_of(count, plan, i + 1, need, FL_STATUS & ~FL_CF) != FATE_LOST;
         return;
     }
     if (op == EMIT_ADC || op == EMIT_SBB || ((op == EMIT_ADD || op == EMIT_SUB) && action != ACT_ALU_E_I && rm == reg))
         return;
-    plan->late[i] = fate_of(block, count, plan, i + 1, need, FL_STATUS) != FATE_LOST;
-    plan->late_over[i] = plan->late[i] && fate_of(block, count, plan, 0, need, 0) == FATE_DEAD;
+    plan->late[i] = fate_of(count, plan, i + 1, need, FL_STATUS) != FATE_LOST;
+    plan->late_over[i] = plan->late[i] && fate_of(count, plan, 0, need, 0) == FATE_DEAD;
 }
 
-static bool is_loop(const struct block *block, unsigned count, const struct plan *plan)
+static bool is_loop(unsigned count, const struct plan *plan)
 {
-    i64 offset = 0;
     for (unsigned i = 0; i < count; i++) {
-        const struct insn *in = &block->insn[i];
-        offset += in->length;
-        if (plan->action[i] == ACT_JUMP_IF && offset + (i64)in->imm == 0)
+        bool followed = plan->step[i].followed, branch = plan->action[i] == ACT_JUMP_IF || plan->action[i] == ACT_JUMP;
+        if (branch && (followed ? end_of(plan, i) : target_of(plan, i)) == (i64)plan->start)
             return true;
     }
     return false;
 }
 
 /* Which kinds of vector instructions the block has: enum jit_fp. */
-static unsigned vector_kinds(const struct block *block, unsigned count, const struct plan *plan)
+static unsigned vector_kinds(unsigned count, const struct plan *plan)
 {
     unsigned kinds = 0;
     for (unsigned i = 0; i < count; i++) {
         enum action action = plan->action[i];
-        if (action == ACT_ZERO_UPPER || (is_vector(action) && vectors[block->insn[i].row].vex))
+        if (action == ACT_ZERO_UPPER || (is_vector(action) && vectors[plan->step[i].in->row].vex))
             kinds |= JIT_FP_AVX;
         else if (is_vector(action))
             kinds |= JIT_FP_SSE;
@@ -625,11 +639,11 @@ static unsigned vector_kinds(const struct block *block, unsigned count, const st
 }
 
 /* The vector registers of a loop. */
-static u32 loop_vectors(const struct block *block, unsigned count, const struct plan *plan)
+static u32 loop_vectors(unsigned count, const struct plan *plan)
 {
     u32 used = 0;
     for (unsigned i = 0; i < count && plan->loop; i++) {
-        const struct insn *in = &block->insn[i];
+        const struct insn *in = plan->step[i].in;
         if (!is_vector((enum action)plan->action[i]))
             continue;
         const struct emit_vector *v = &vectors[in->row];
@@ -647,10 +661,10 @@ static u32 loop_vectors(const struct block *block, unsigned count, const struct 
 }
 
 /* A pointer that the loop itself loads: what it addresses goes from page to page. */
-static bool wanders(const struct block *block, unsigned count, const struct plan *plan, const struct insn *access)
+static bool wanders(unsigned count, const struct plan *plan, const struct insn *access)
 {
     for (unsigned i = 0; i < count; i++) {
-        const struct insn *in = &block->insn[i];
+        const struct insn *in = plan->step[i].in;
         if (plan->action[i] == ACT_MOV_G_E && in->flags & INSN_MEM && in->osz == word_of(in) && (in->reg == access->base || in->reg == access->index))
             return true;
     }
@@ -658,14 +672,14 @@ static bool wanders(const struct block *block, unsigned count, const struct plan
 }
 
 /* Numbers the memory operands of a loop by the registers that their addresses are made of. */
-static void find_patterns(const struct block *block, unsigned count, struct plan *plan)
+static void find_patterns(unsigned count, struct plan *plan)
 {
     const struct insn *first[EMIT_PATTERNS];
     unsigned found = 0;
     memset(plan->pattern, 0, sizeof(plan->pattern));
     for (unsigned i = 0; i < count && plan->loop; i++) {
-        const struct insn *in = &block->insn[i];
-        if (!(in->flags & INSN_MEM) || in->seg == SEG_FS || in->seg == SEG_GS || wanders(block, count, plan, in))
+        const struct insn *in = plan->step[i].in;
+        if (!(in->flags & INSN_MEM) || in->seg == SEG_FS || in->seg == SEG_GS || wanders(count, plan, in))
             continue;
         unsigned k = 0;
         while (k < found && !(first[k]->base == in->base && first[k]->index == in->index && first[k]->scale == in->scale))
@@ -677,18 +691,20 @@ static void find_patterns(const struct block *block, unsigned count, struct plan
         plan->pattern[i] = (u8)(k + 1);
     }
     for (unsigned i = 0; i < count; i++)
-        if (block->wanders >> plan->pattern[i] & 1)
+        if (plan->wanders >> plan->pattern[i] & 1)
             plan->pattern[i] = 0;
 }
 
 /* How many instructions from this one on push, or pop, registers other than RSP or immediates. */
 #define STACK_RUN 8u
-static unsigned stack_run(const struct block *block, unsigned count, const struct plan *plan, unsigned i)
+static unsigned stack_run(unsigned count, const struct plan *plan, unsigned i)
 {
     bool pops = plan->action[i] == ACT_POP_E;
     unsigned n = 0;
     while (i + n < count && n < STACK_RUN) {
-        const struct insn *in = &block->insn[i + n];
+        const struct insn *in = plan->step[i + n].in;
+        if (in != plan->step[i].in + n)
+            break;             /* of another block */
         enum action action = plan->action[i + n];
         bool reg = !(in->flags & INSN_MEM) && in->rm != REG_RSP;
         if (pops ? action != ACT_POP_E || !reg : action != ACT_PUSH_I && (action != ACT_PUSH_E || !reg))
@@ -698,17 +714,18 @@ static unsigned stack_run(const struct block *block, unsigned count, const struc
     return n;
 }
 
-/* Instructions *i and those that are done with it, at `offset` in the page; returns the offset of those behind them. */
-static unsigned emit_planned(struct emit *e, const struct block *block, unsigned count, const struct plan *plan, unsigned *i, unsigned offset)
+/* Instructions *i and those that are done with it. */
+static void emit_planned(struct emit *e, unsigned count, const struct plan *plan, unsigned *i)
 {
-    const struct insn *in = &block->insn[*i];
-    struct emit_insn insn = {in, *i, offset, plan->keep[*i], plan->late[*i], plan->late_over[*i], plan->dead[*i], plan->pattern[*i]};
+    const struct superblock_step *step = &plan->step[*i];
+    const struct insn *in = step->in;
+    struct emit_insn insn = {in, *i, step->offset, plan->keep[*i], plan->late[*i], plan->late_over[*i], plan->dead[*i], plan->pattern[*i]};
     enum action action = plan->action[*i];
-    unsigned n = stack_run(block, count, plan, *i);
+    unsigned n = stack_run(count, plan, *i);
     emit_begin(e, &insn);
     if (n < 2) {
         n = 1;
-        emit_one(e, in, action, offset);
+        emit_one(e, in, action, step->offset, step->followed);
     } else if (action == ACT_POP_E) {
         u8 regs[STACK_RUN];
         for (unsigned k = 0; k < n; k++)
@@ -721,59 +738,82 @@ static unsigned emit_planned(struct emit *e, const struct block *block, unsigned
         emit_push_run(e, from, n);
     }
     emit_end(e);
-    for (unsigned k = 0; k < n; k++)
-        offset += in[k].length;
     *i += n;
-    return offset;
+}
+
+/* The steps of the block's superblock, or of the block; returns how many there are. */
+static unsigned lay_out(const struct block *block, struct plan *plan)
+{
+    plan->start = (unsigned)(block->ram_off & 0xfff);
+    plan->wanders = block->wanders;
+    if (block->superblock) {
+        plan->step = block->superblock->step;
+        return block->superblock->count;
+    }
+    unsigned offset = plan->start;
+    for (unsigned i = 0; i < block->count; i++) {
+        plan->own[i] = (struct superblock_step){.in = &block->insn[i], .offset = (u16)offset};
+        offset += block->insn[i].length;
+    }
+    plan->step = plan->own;
+    return block->count;
 }
 
 bool jit_translate(struct jit *jit, struct block *block, bool *full)
 {
-    unsigned count = 0;
+    struct plan plan;
+    unsigned count = 0, all = lay_out(block, &plan);
     *full = false;
-    while (count < block->count && action_of(jit, &block->insn[count], false) != ACT_LEAVE)
+    while (count < all && action_of(jit, plan.step[count].in, false) != ACT_LEAVE)
         count++;
-    if (count == 0 || (count < block->count && count < LEAST))
+    if (count == 0 || (count < all && count < LEAST))
         return false;
     if (jit->used + JIT_BLOCK_BYTES > jit->memory.size || jit->site_count + JIT_BLOCK_SITES > JIT_SITES) {
         *full = true;
         return false;
     }
     u32 sites = jit->site_count;
-    struct plan plan;
-    plan_block(jit, block, count, &plan);
-    plan.loop = is_loop(block, count, &plan);
+    plan_block(jit, count, &plan);
+    plan.loop = is_loop(count, &plan);
     for (unsigned i = 0; i < count; i++)
-        plan_late(block, count, &plan, i);
-    find_patterns(block, count, &plan);
-    struct emit *e = emit_open(jit, block, count, jit->used, vector_kinds(block, count, &plan), loop_vectors(block, count, &plan),
-                               plan.start_kills);
-    unsigned offset = (unsigned)(block->ram_off & 0xfff), i;
+        plan_late(count, &plan, i);
+    find_patterns(count, &plan);
+    struct emit *e = emit_open(jit, block, count, jit->used, vector_kinds(count, &plan), loop_vectors(count, &plan), plan.start_kills);
+    unsigned i;
     bool ended = false;
     for (i = 0; i < count && !ended;) {
         ended = ends_block((enum action)plan.action[i]);
-        offset = emit_planned(e, block, count, &plan, &i, offset);
+        emit_planned(e, count, &plan, &i);
     }
-    if (!ended && count < block->count) {
-        struct emit_insn insn = {&block->insn[count], count, offset, true, false, false, false, 0};
+    if (!ended && count < all) {
+        struct emit_insn insn = {plan.step[count].in, count, plan.step[count].offset, true, false, false, false, 0};
         emit_begin(e, &insn);
         emit_leave_for(e);
         emit_end(e);
     } else if (!ended) {
-        emit_continue(e, offset);
+        emit_continue(e, end_of(&plan, count - 1));
     }
     unsigned insns;
-    while (emit_turn(e, &insns)) {
-        offset = (unsigned)(block->ram_off & 0xfff);
+    while (emit_turn(e, &insns))
         for (i = 0; i < insns;)
-            offset = emit_planned(e, block, insns, &plan, &i, offset);
-    }
+            emit_planned(e, insns, &plan, &i);
     size_t bytes = emit_close(e);
     if (bytes == 0) {
         jit->site_count = sites;
         return false;
     }
     block->code = emit_entry(e);
+    block->taken_off = (u8)count;
+    block->loop = plan.loop;
     jit->used += bytes;
     return true;
+}
+
+enum jit_way jit_way_on(const struct jit *jit, const struct insn *in, unsigned offset, u64 next)
+{
+    enum action action = action_of(jit, in, false);
+    bool branch = action == ACT_JUMP_IF || action == ACT_JUMP;
+    if (branch && next == offset + in->length + in->imm)
+        return JIT_WAY_TAKEN;
+    return !ends_block(action) && next == offset + in->length ? JIT_WAY_ON : JIT_WAY_NONE;
 }

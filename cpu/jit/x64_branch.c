@@ -167,11 +167,17 @@ static void end_turn(struct emit *e, unsigned cc, struct taken *t)
         e->rest_at = emit_at(e);
 }
 
-void x64_branch_if(struct emit *e, unsigned cc, i64 target)
+static struct taken *new_taken(struct emit *e, i64 target)
 {
     struct taken *t = &e->taken[e->taken_count++];
     *t = (struct taken){.target = target, .refund = e->count - e->cur.index - 1 + e->prepaid, .in = e->cur.in, .offset = e->cur.offset, .dirty = e->dirty,
                         .cached = e->cached, .late = e->late};
+    return t;
+}
+
+void x64_branch_if(struct emit *e, unsigned cc, i64 target)
+{
+    struct taken *t = new_taken(e, target);
     if (target == (i64)(e->block->ram_off & 0xfff) && e->late.kind != CC_CORE && e->start_kills && e->loop_vectors == 0) {
         end_turn(e, cc, t);
         return;
@@ -181,6 +187,11 @@ void x64_branch_if(struct emit *e, unsigned cc, i64 target)
 
 void emit_jump(struct emit *e, i64 target)
 {
+    if (target == (i64)(e->block->ram_off & 0xfff) && (e->loop_vectors || e->late.kind != CC_CORE)) {
+        struct taken *t = new_taken(e, target);    /* what is in registers stays there for the next turn */
+        t->at = x64_jump(e);
+        return;
+    }
     x64_settle_all(e);
     if (in_page(target)) {
         go_in_page(e, target, 0);

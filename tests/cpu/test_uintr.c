@@ -38,7 +38,7 @@ static void start(const char *bytes)
 {
     program_start("base,+uintr,+waitpkg,+cet-ss,+cet-ibt");
     if (translated)
-        (void)jit_attach(cpu->interp, cpu, 1, false);      /* a host without a back end interprets twice */
+        (void)jit_attach(cpu->interp, cpu, 1, false, JIT_SAMPLE_EVERY);      /* a host without a back end interprets twice */
     memset(&apic, 0, sizeof apic);
     cpu->board = &uintr_board;
     ck_assert_int_eq(cpu_write_cr4(cpu, cpu->sys.cr4 | CR4_UINTR), FLOW_NEXT);

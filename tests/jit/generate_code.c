@@ -489,6 +489,111 @@ static void loop(struct program *p, const struct ground *g, bool vectors)
     byte(p, (u8)(body - p->size - 1));
 }
 
+/* A jump of 8 bits back or on to `to`. */
+static void short_jump(struct program *p, unsigned opcode, unsigned to)
+{
+    byte(p, opcode);
+    byte(p, (u8)(to - p->size - 1));
+}
+
+/* A loop of several blocks: MOV ECX, n, or JMP to the condition at its bottom; arms that a bit of the count chooses between, seldom or by turns;
+ * some of them leave the loop, begin its next turn early, have a loop of their own or write to the code of another arm. */
+static void loop_of_blocks(struct program *p, const struct ground *g, bool vectors)
+{
+    unsigned arms = 1 + below(4), ends[4], end_count = 0, to_condition = 0;
+    byte(p, 0xb9);
+    bytes(p, 20 + below(200), 4);
+    if (below(3) == 0) {
+        bytes(p, 0xeb, 2);
+        to_condition = p->size;
+    }
+    unsigned head = p->size;
+    for (unsigned a = 0; a < arms && p->size - head < 70; a++) {
+        bytes(p, 0xc1f6 | (1u << below(8)) << 16, 3);              /* TEST CL, bit; JZ or JNZ over the arm */
+        byte(p, 0x74 | below(2));
+        unsigned over = p->size;
+        byte(p, 0);
+        for (unsigned i = below(3); i > 0 && p->size - over < 40; i--) {
+            if (vectors && below(2))
+                vector(p, g);
+            else
+                generate_one(p, g);
+        }
+        switch (below(6)) {
+        case 0:                        /* DEC ECX; JNZ to the head */
+            bytes(p, 0xc9ff, 2);
+            short_jump(p, 0x75, head);
+            break;
+        case 1:                        /* JMP out, or over what follows it */
+            byte(p, 0xeb);
+            if (end_count < ARRAY_SIZE(ends))
+                ends[end_count++] = p->size;
+            byte(p, 0);
+            break;
+        case 2:                        /* MOV EDX, n; ADD EAX, EDX; DEC EDX; JNZ back */
+            byte(p, 0xba);
+            bytes(p, 1 + below(5), 4);
+            bytes(p, 0xcaffd001, 4);
+            short_jump(p, 0x75, p->size - 4);
+            break;
+        case 3:
+            if (below(8) == 0) {       /* MOV byte [the arm's branch, by either of its addresses], its opcode or the opposite one */
+                bytes(p, 0x2504c6, 3);
+                bytes(p, (below(2) ? g->code : g->alias) + over - 1, 4);
+                byte(p, 0x74 | below(2));
+            }
+            break;
+        default: break;
+        }
+        if (p->size - over < 120)
+            p->bytes[over] = (u8)(p->size - over - 1);
+    }
+    if (to_condition && p->size - to_condition < 127)
+        p->bytes[to_condition - 1] = (u8)(p->size - to_condition);
+    bytes(p, 0xc9ff, 2);               /* DEC ECX; JNZ to the head; or JZ out and JMP to it */
+    bool bottom = below(3) != 0;
+    if (!bottom)
+        bytes(p, 0x74 | 5u << 8, 2);
+    if (bottom)
+        bytes(p, 0x850f, 2);
+    else
+        byte(p, 0xe9);
+    bytes(p, (u32)(head - p->size - 4), 4);
+    for (unsigned i = 0; i < end_count; i++)
+        if (p->size - ends[i] < 127)
+            p->bytes[ends[i]] = (u8)(p->size - ends[i] - 1);
+}
+
+/* MOV ECX, n; head: DEC ECX; JZ out; JMP arm; arm: ADD EAX, immediate; TEST ECX, ECX; JNZ head; tail: NOPs; out: a write to the tail, which is in
+ * a block of the loop but not on its path, then one to the immediate. */
+static void loop_with_tail(struct program *p, const struct ground *g)
+{
+    u64 code = below(2) ? g->code : g->alias;
+    byte(p, 0xb9);
+    bytes(p, 20 + below(200), 4);
+    unsigned head = p->size, nops = 1 + below(100);
+    bytes(p, 0xc9ff, 2);
+    bytes(p, 0x840f, 2);
+    unsigned out = p->size, arm = out + 4 + 5 + below(160);
+    bytes(p, 0, 4);
+    byte(p, 0xe9);
+    bytes(p, arm - p->size - 4, 4);
+    while (p->size < arm)
+        byte(p, 0x90);
+    bytes(p, 0xc083 | below(256) << 16, 3);
+    bytes(p, 0xc985, 2);
+    bytes(p, 0x850f, 2);
+    bytes(p, head - p->size - 4, 4);
+    for (unsigned i = 0; i < nops; i++)
+        byte(p, 0x90);
+    store32(p->bytes + out, p->size - out - 4);
+    bytes(p, 0x2504c6, 3);
+    bytes(p, code + p->size - 3 - 1 - below(nops), 4);
+    byte(p, 0x90);
+    bytes(p, 0x250488, 3);             /* MOV [the immediate], AL */
+    bytes(p, code + arm + 2, 4);
+}
+
 static void move_rsp(struct program *p, u64 to)
 {
     if (!code32)
@@ -563,6 +668,10 @@ void generate_program(struct program *p, const struct ground *g, unsigned instru
         p->starts[p->count++] = p->size;
         if (p->size < 1000 && below(24) == 0)
             loop(p, g, vectors);
+        else if (p->size < 1000 && below(32) == 0)
+            loop_of_blocks(p, g, vectors);
+        else if (p->size < 1000 && below(80) == 0)
+            loop_with_tail(p, g);
         else if (p->size < 1000 && below(80) == 0)
             scattered_loop(p, g);
         else if (p->size < 1000 && below(40) == 0)

@@ -5,7 +5,8 @@
  *
  * A round is a program of up to 60 instructions in a page, or over a page's edge, that runs in circles on two vCPUs by turns. It faults (some
  * pages of its data are missing, read-only or the supervisor's), writes into itself, also by a second address and for the other vCPU,
- * single-steps, meets breakpoints and interrupts; its model has no AVX, AVX2 or AVX-512, with XCR0 and MXCSR as they come, and performance counters
+ * single-steps, meets breakpoints and interrupts; it has loops of several blocks, with ways out, loops in them and writes to code beside the path
+ * that is taken; its model has no AVX, AVX2 or AVX-512, with XCR0 and MXCSR as they come, and performance counters
  * may run and overflow; two address spaces, where the program's second page is not the same, are changed without a flush, and with one; slices of
  * random length stop it at every offset. Every exception leads to code that
  * gives all registers new values and starts the program again.
@@ -29,6 +30,7 @@
 
 #define RAM (512u << 10)
 #define CPUS 2
+#define SAMPLE_EVERY 37                /* so seldom that other code runs, so often that there are superblocks in any loop */
 enum { ENGINES = 3 };
 static const char *const engine_names[ENGINES] = {"interp", "calls", "jit"};
 
@@ -423,7 +425,7 @@ static void set_up(void)
             if (!cpu_model_set(cpu, "base", message, sizeof(message)) || !tlb_init(cpu))
                 panic("random_blocks: cannot set up: %s", message);
         }
-        if (e > 0 && !jit_attach(rig->interp, rig->cpu, CPUS, e == 1)) {
+        if (e > 0 && !jit_attach(rig->interp, rig->cpu, CPUS, e == 1, SAMPLE_EVERY)) {
             printf("random_blocks: this host has no translated code\n");
             exit(77);
         }
@@ -458,7 +460,13 @@ int main(int argc, char **argv)
             }
     }
     struct interp_counts counts = interp_counts(rigs[2].interp);
-    printf("%llu rounds, %llu instructions, %llu blocks decoded, %llu dropped, %lu failed\n", (unsigned long long)i,
-           (unsigned long long)executed, (unsigned long long)counts.blocks_decoded, (unsigned long long)counts.blocks_dropped, failed);
+    printf("%llu rounds, %llu instructions, %llu blocks decoded, %llu dropped, %llu superblocks, %llu dropped alone, %lu failed\n",
+           (unsigned long long)i, (unsigned long long)executed, (unsigned long long)counts.blocks_decoded,
+           (unsigned long long)counts.blocks_dropped, (unsigned long long)counts.superblocks,
+           (unsigned long long)counts.superblocks_dropped, failed);
+    if (rounds >= 1000 && (counts.superblocks < rounds / 20 || counts.superblocks_dropped == 0)) {
+        printf("too few superblocks for a test of them\n");
+        return 1;
+    }
     return failed != 0;
 }

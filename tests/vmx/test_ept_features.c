@@ -918,7 +918,7 @@ START_TEST(engines)
         struct interp *interp = interp_new(&bus);
         ck_assert_ptr_nonnull(interp);
         cpu.interp = interp;
-        if (engine != INTERPRETER && !jit_attach(interp, &cpu, 1, engine == CALLS)) {
+        if (engine != INTERPRETER && !jit_attach(interp, &cpu, 1, engine == CALLS, JIT_SAMPLE_EVERY)) {
             interp_free(interp);
             return;                            /* this host has no translated code */
         }
