@@ -189,9 +189,11 @@ static u8 *memory_at(struct vector *v, u64 region, u64 la, unsigned bytes)
 {
     if (la - region - ALIAS_OFF < PAGE)
         la -= ALIAS_OFF - ALIAS_OF;
-    for (unsigned i = 0; i < WINDOWS; i++)
-        if (la - region >= windows[i].off && la - region + bytes <= windows[i].off + windows[i].bytes)
-            return v->memory + windows[i].at + (la - region - windows[i].off);
+    for (unsigned i = 0; i < WINDOWS; i++) {
+        u64 at = la - region - windows[i].off;
+        if (at < windows[i].bytes && bytes <= windows[i].bytes - at)
+            return v->memory + windows[i].at + at;
+    }
     return NULL;
 }
 
