@@ -692,6 +692,20 @@ void emit_leave_for(struct emit *e)
  * successor at the same place: whoever was linked to the old one finds the new one. */
 #define ENTRY_OFFSET 16u
 
+/* A loop of vectors begins at such an address: elsewhere its place would be an accident, which made one a third slower. */
+#define LOOP_ALIGN 32u
+
+static void align_loop(struct emit *e)
+{
+    static const u8 nop[] = {0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0};
+    size_t left = -emit_at(e) & (LOOP_ALIGN - 1);
+    for (; left >= sizeof(nop); left -= sizeof(nop))
+        for (unsigned i = 0; i < sizeof(nop); i++)
+            put8(e, nop[i]);
+    for (; left; left--)
+        put8(e, 0x90);
+}
+
 struct emit *emit_open(struct jit *jit, struct block *block, unsigned count, size_t at, unsigned vectors, u32 loop_vectors,
                        bool start_kills)
 {
@@ -729,6 +743,8 @@ struct emit *emit_open(struct jit *jit, struct block *block, unsigned count, siz
         x64_vectors_load(e, e->loop_vectors);
         e->cached = e->dirty = e->loop_vectors;
     }
+    if (e->loop_vectors)
+        align_loop(e);
     e->loop_at = emit_at(e);
     return e;
 }
