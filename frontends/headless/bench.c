@@ -18,6 +18,7 @@
 #endif
 
 #define MEMORY (128ull << 20)
+#define CPU_MODEL "base,+avx"
 #define MESSAGE_MAX 512
 #define ONLY_MAX 32
 #define REPEATS 8
@@ -29,42 +30,44 @@
 
 /* clang-format off */
 static const struct bench_row rows[] = {
-    {"integer",    1, "hardware",    true,  "64 loops of 16 instructions on registers"},
-    {"divide",     1, "hardware",    true,  "64 dependent divisions of 64 bits"},
-    {"copy",       1, "hardware",    true,  "4 KiB by quadwords"},
-    {"sort",       1, "hardware",    true,  "quicksort of 1,024 numbers"},
-    {"crc32",      1, "hardware",    true,  "CRC-32 of 4 KiB by table"},
-    {"sieve",      1, "hardware",    true,  "primes below 8,192: bytes and branches"},
-    {"matrix",     1, "hardware",    true,  "32x32 matrices of doubles multiplied, SSE2"},
-    {"doubles",    1, "hardware",    true,  "64 dependent operations on doubles"},
-    {"tlb-miss",   1, "hardware",    true,  "8,192 dependent loads, a page each"},
-    {"calls",      1, "hardware",    true,  "fib(15): 1,973 calls and returns"},
-    {"bytecode",   1, "hardware",    true,  "900 byte codes, an indirect jump each"},
-    {"strings",    1, "hardware",    true,  "4 KiB by REP MOVSB, 4 KiB by REP STOSB"},
-    {"page-fault", 1, "hardware",    false, "#PF and IRET"},
-    {"cr3",        1, "hardware",    false, "MOV to CR3, then 32 pages touched"},
-    {"interrupt",  1, "hardware",    false, "INT and IRET"},
-    {"port",       1, "hardware",    false, "IN from port 0x21, the PIC"},
-    {"cpuid",      1, "hardware",    false, "CPUID, no exit"},
-    {"cpuid",      2, "hardware",    false, "VM exit to L1 and entry"},
+    {"integer",    1, "hardware",    BENCH_COMPUTES,       "64 loops of 16 instructions on registers"},
+    {"divide",     1, "hardware",    BENCH_COMPUTES,       "64 dependent divisions of 64 bits"},
+    {"copy",       1, "hardware",    BENCH_COMPUTES,       "4 KiB by quadwords"},
+    {"sort",       1, "hardware",    BENCH_COMPUTES,       "quicksort of 1,024 numbers"},
+    {"crc32",      1, "hardware",    BENCH_COMPUTES,       "CRC-32 of 4 KiB by table"},
+    {"sieve",      1, "hardware",    BENCH_COMPUTES,       "primes below 8,192: bytes and branches"},
+    {"matrix",     1, "hardware",    BENCH_COMPUTES,       "32x32 matrices of doubles multiplied, SSE2"},
+    {"doubles",    1, "hardware",    BENCH_COMPUTES,       "64 dependent operations on doubles"},
+    {"tlb-miss",   1, "hardware",    BENCH_COMPUTES,       "8,192 dependent loads, a page each"},
+    {"calls",      1, "hardware",    BENCH_COMPUTES,       "fib(15): 1,973 calls and returns"},
+    {"bytecode",   1, "hardware",    BENCH_COMPUTES,       "900 byte codes, an indirect jump each"},
+    {"strings",    1, "hardware",    BENCH_COMPUTES,       "4 KiB by REP MOVSB, 4 KiB by REP STOSB"},
+    {"vectors",    1, "hardware",    BENCH_COMPUTES_ASIDE, "32x32 matrices of floats multiplied, AVX of 256 bits"},
+    {"page-fault", 1, "hardware",    BENCH_MACHINE,        "#PF and IRET"},
+    {"cr3",        1, "hardware",    BENCH_MACHINE,        "MOV to CR3, then 32 pages touched"},
+    {"interrupt",  1, "hardware",    BENCH_MACHINE,        "INT and IRET"},
+    {"port",       1, "hardware",    BENCH_MACHINE,        "IN from port 0x21, the PIC"},
+    {"cpuid",      1, "hardware",    BENCH_MACHINE,        "CPUID, no exit"},
+    {"cpuid",      2, "hardware",    BENCH_MACHINE,        "VM exit to L1 and entry"},
 
-    {"integer",    2, "hardware",    true,  "in a guest"},
-    {"copy",       2, "hardware",    true,  "in a guest"},
-    {"sort",       2, "hardware",    true,  "in a guest"},
-    {"tlb-miss",   2, "hardware",    true,  "in a guest: walks of two dimensions"},
-    {"page-fault", 2, "hardware",    false, "in a guest, no exit"},
-    {"cpuid",      2, "transparent", false, "VM exit to L1 and entry"},
-    {"cpuid",      2, "multilevel",  false, "VM exit to L1 and entry"},
-    {"cpuid",      2, "augmented",   false, "VM exit to L1 and entry"},
-    {"integer",    3, "transparent", true,  "in a guest's guest"},
-    {"copy",       3, "transparent", true,  "in a guest's guest"},
-    {"sort",       3, "transparent", true,  "in a guest's guest"},
-    {"tlb-miss",   3, "transparent", true,  "in a guest's guest: walks of three dimensions"},
-    {"page-fault", 3, "transparent", false, "in a guest's guest, no exit"},
-    {"cpuid",      3, "transparent", false, "VM exit to L2 and entry"},
-    {"cpuid",      3, "multilevel",  false, "VM exit to L2 and entry"},
-    {"copy",       5, "transparent", true,  "four hypervisors deep"},
-    {"cpuid",      5, "transparent", false, "VM exit to L4 and entry"},
+    {"integer",    2, "hardware",    BENCH_COMPUTES,       "in a guest"},
+    {"copy",       2, "hardware",    BENCH_COMPUTES,       "in a guest"},
+    {"sort",       2, "hardware",    BENCH_COMPUTES,       "in a guest"},
+    {"vectors",    2, "hardware",    BENCH_COMPUTES_ASIDE, "in a guest"},
+    {"tlb-miss",   2, "hardware",    BENCH_COMPUTES,       "in a guest: walks of two dimensions"},
+    {"page-fault", 2, "hardware",    BENCH_MACHINE,        "in a guest, no exit"},
+    {"cpuid",      2, "transparent", BENCH_MACHINE,        "VM exit to L1 and entry"},
+    {"cpuid",      2, "multilevel",  BENCH_MACHINE,        "VM exit to L1 and entry"},
+    {"cpuid",      2, "augmented",   BENCH_MACHINE,        "VM exit to L1 and entry"},
+    {"integer",    3, "transparent", BENCH_COMPUTES,       "in a guest's guest"},
+    {"copy",       3, "transparent", BENCH_COMPUTES,       "in a guest's guest"},
+    {"sort",       3, "transparent", BENCH_COMPUTES,       "in a guest's guest"},
+    {"tlb-miss",   3, "transparent", BENCH_COMPUTES,       "in a guest's guest: walks of three dimensions"},
+    {"page-fault", 3, "transparent", BENCH_MACHINE,        "in a guest's guest, no exit"},
+    {"cpuid",      3, "transparent", BENCH_MACHINE,        "VM exit to L2 and entry"},
+    {"cpuid",      3, "multilevel",  BENCH_MACHINE,        "VM exit to L2 and entry"},
+    {"copy",       5, "transparent", BENCH_COMPUTES,       "four hypervisors deep"},
+    {"cpuid",      5, "transparent", BENCH_MACHINE,        "VM exit to L4 and entry"},
 };
 /* clang-format on */
 
@@ -169,7 +172,7 @@ static bool run_here(struct bench *b, const struct bench_row *row, enum bench_co
 {
     char append[128];
     snprintf(append, sizeof(append), "workload=%s levels=%u count=%llu", row->workload, row->level, (unsigned long long)count);
-    const struct machine_config config = {.memory = MEMORY, .cpus = 1, .policy = row->policy, .engine = engines[column],
+    const struct machine_config config = {.memory = MEMORY, .cpus = 1, .cpu_model = CPU_MODEL, .policy = row->policy, .engine = engines[column],
                                           .kernel = b->kernel, .append = append, .max_insns = 200000000000ull, .no_reboot = true};
     struct run run = {.marks.sample = sample};
     const struct machine_frontend frontend = {.put = put, .arg = &run};

@@ -9,12 +9,15 @@
 enum bench_column { BENCH_NATIVE, BENCH_INTERP, BENCH_CALLS, BENCH_JIT, BENCH_QEMU, BENCH_BOCHS, BENCH_COLUMNS };
 static inline bool bench_is_peer(enum bench_column c) { return c == BENCH_NATIVE || c >= BENCH_QEMU; }
 
+/* What a workload is: of the machine itself; computing, which a process of the host can do as well, and which counts for the geometric means or not. */
+enum bench_kind { BENCH_MACHINE, BENCH_COMPUTES, BENCH_COMPUTES_ASIDE };
+
 /* One line of the table: a workload of labs/bench, where it runs, and what one iteration of it is. */
 struct bench_row {
     const char *workload;
     unsigned level;                    /* that runs it */
     const char *policy;
-    bool compute;                      /* it counts for the geometric mean */
+    enum bench_kind kind;
     const char *text;
 };
 

@@ -71,7 +71,7 @@ const char *bench_peer_missing(enum bench_column peer, const char *guest)
 bool bench_peer_can(enum bench_column peer, const struct bench_row *row)
 {
     switch (peer) {
-    case BENCH_NATIVE: return row->level == 1 && row->compute;
+    case BENCH_NATIVE: return row->level == 1 && row->kind != BENCH_MACHINE;
     case BENCH_QEMU: return row->level == 1;
     default: return row->level == 1 || (row->level == 2 && strcmp(row->policy, "hardware") == 0);
     }

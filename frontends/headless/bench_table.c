@@ -41,7 +41,7 @@ static double mean(const struct bench_table *t, enum bench_column peer, unsigned
     double sum = 0;
     *rows = 0;
     for (unsigned i = 0; i < t->row_count; i++) {
-        double r = t->rows[i].compute && t->rows[i].level == 1 ? peer_ratio(t, i, peer) : 0;
+        double r = t->rows[i].kind == BENCH_COMPUTES && t->rows[i].level == 1 ? peer_ratio(t, i, peer) : 0;
         if (r > 0) {
             sum += log(r);
             ++*rows;
@@ -168,7 +168,7 @@ static void print_json_row(const struct bench_table *t, unsigned at, bool first)
                                                       [BENCH_BOCHS] = "times_as_fast_as_bochs"};
     const struct bench_row *row = &t->rows[at];
     printf("%s    {\"workload\": \"%s\", \"level\": %u, \"policy\": \"%s\", \"compute\": %s", first ? "" : ",\n", row->workload, row->level,
-           row->policy, row->compute ? "true" : "false");
+           row->policy, row->kind == BENCH_COMPUTES ? "true" : "false");
     for (unsigned c = 0; c < BENCH_COLUMNS; c++)
         if (t->results[at][c].count)
             print_json_column(t, at, (enum bench_column)c);

@@ -73,4 +73,11 @@ uint64_t run_matrix(uint64_t count);
 void prepare_doubles(void);
 uint64_t run_doubles(uint64_t count);
 
+/* vectors.c, compiled for AVX */
+void prepare_vectors(void);
+uint64_t run_vectors(uint64_t count);
+
+/* main.c, native.c: ends with the line "skip NAME why": this processor cannot. */
+_Noreturn void skip(const char *why);
+
 #endif

@@ -11,6 +11,6 @@ case $(uname -sm) in
 "Linux x86_64")
     "$here/../guest/rom.sh" "$out/bench.elf" "$out/bench.rom" "$cc" || [ $? = 69 ]
     "$cc" -std=gnu11 -O2 -Wall -Wextra -Werror -no-pie -o "$out/bench-native" "$here/native/native.c" \
-        "$out/bench.o/workloads.c.o" "$out/bench.o/floating.c.o" "$out/bench.o/loops.S.o"
+        "$out/bench.o/workloads.c.o" "$out/bench.o/floating.c.o" "$out/bench.o/vectors.c.o" "$out/bench.o/loops.S.o"
     ;;
 esac

@@ -7,7 +7,8 @@
     .globl image_limit
     .set image_limit, WINDOW_PA
 
-    /* Maps the window by 4 KiB pages, with one table of absent ones behind it, and turns SSE on for floating.c. */
+    /* Maps the window by 4 KiB pages, with one table of absent ones behind it, and turns on SSE for floating.c and AVX, if there is any,
+     * for vectors.c. */
     .text
     .globl guest_main
 guest_main:
@@ -38,6 +39,19 @@ guest_main:
     or $2, %eax /* MP */
     mov %rax, %cr0
     mov %rbx, %rdi
+    mov $1, %eax
+    xor %ecx, %ecx
+    cpuid
+    and $1 << 26 | 1 << 28, %ecx /* XSAVE, AVX */
+    cmp $1 << 26 | 1 << 28, %ecx
+    jne bench_main
+    mov %cr4, %rax
+    or $1 << 18, %eax /* OSXSAVE */
+    mov %rax, %cr4
+    mov $7, %eax
+    xor %edx, %edx
+    xor %ecx, %ecx
+    xsetbv
     jmp bench_main
 
     /*

@@ -185,17 +185,23 @@ static void say_line(const char *word, uint64_t result, const char *verdict)
     say("\n");
 }
 
+_Noreturn void skip(const char *why)
+{
+    say("skip ");
+    say(name);
+    say(" ");
+    say(why);
+    say("\n");
+    power_off();
+}
+
 _Noreturn void level_main(void)
 {
     if (current_level < levels) {
         uint32_t a = 1, b, c = 0, d;
         __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-        if (!(c & 1 << 5)) {
-            say("skip ");
-            say(name);
-            say(" CPUID shows no VMX\n");
-            power_off();
-        }
+        if (!(c & 1 << 5))
+            skip("CPUID shows no VMX");
         hypervisor_start();
     }
     const struct workload *workload = workload_find();

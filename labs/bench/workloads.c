@@ -225,6 +225,7 @@ const struct workload workloads[] = {
     {"crc32", prepare_crc, run_crc, 0xe40b82e9},
     {"sieve", NULL, run_sieve, 1028}, /* the primes below 8,192 */
     {"matrix", prepare_matrix, run_matrix, 0xb4b26b00},
+    {"vectors", prepare_vectors, run_vectors, 0xb4b26b00}, /* the same numbers as matrix */
     {"doubles", prepare_doubles, run_doubles, 0xae9b5e024d5},
     {"tlb-miss", prepare_tlb, run_tlb, WINDOW_LA}, /* the chain is a ring */
     {"calls", NULL, run_calls, 610}, /* fib(15) */

@@ -1,6 +1,6 @@
 #!/bin/sh
 # build.sh LAB OUTDIR [CC]: builds OUTDIR/LAB.elf from start.S and the sources in labs/LAB; the labs' own build.sh call it.
-# Any x86-64 gcc will do, or clang with lld on a host of any kind. Only floating.c may use SSE registers.
+# Any x86-64 gcc will do, or clang with lld on a host of any kind. Only floating.c may use SSE registers, and only vectors.c AVX.
 set -eu
 labs=$(cd "$(dirname "$0")/.." && pwd)
 lab=${1:?usage: build.sh LAB OUTDIR [CC]}
@@ -25,6 +25,7 @@ for source in "$labs/guest/start.S" "$labs/$lab"/*.S "$labs/$lab"/*.c; do
     name=$(basename "$source")
     registers=-mgeneral-regs-only
     [ "$name" != floating.c ] || registers="-msse2 -ffp-contract=off"
+    [ "$name" != vectors.c ] || registers="-mavx -ffp-contract=off"
     # shellcheck disable=SC2086
     "$cc" $target $flags $registers -c -o "$out/$lab.o/$name.o" "$source"
     set -- "$@" "$out/$lab.o/$name.o"

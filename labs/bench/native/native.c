@@ -15,6 +15,14 @@
 
 enum { STATUS_USAGE = 64, STATUS_UNAVAILABLE = 69, STATUS_HOST = 71 };
 
+static const char *name;
+
+_Noreturn void skip(const char *why)
+{
+    printf("skip %s %s\n", name, why);
+    exit(STATUS_UNAVAILABLE);
+}
+
 static long long cpu_ns(void)
 {
     struct timespec t;
@@ -28,15 +36,14 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: bench-native NAME COUNT\n");
         return STATUS_USAGE;
     }
+    name = argv[1];
     uint64_t count = strtoull(argv[2], NULL, 10);
     const struct workload *workload = NULL;
     for (unsigned i = 0; i < workload_count; i++)
-        if (strcmp(workloads[i].name, argv[1]) == 0)
+        if (strcmp(workloads[i].name, name) == 0)
             workload = &workloads[i];
-    if (!workload || !count) {
-        printf("skip %s is of the machine, no process can do it\n", argv[1]);
-        return STATUS_UNAVAILABLE;
-    }
+    if (!workload || !count)
+        skip("is of the machine, no process can do it");
     /* The window, by pages of 4 KiB as in the guest. */
     if (mmap((void *)WINDOW_LA, WINDOW_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) !=
         (void *)WINDOW_LA) {
