@@ -155,10 +155,39 @@ static void make_flags(struct emit *e)
     x64_return(e);
 }
 
+/* cc_c = CF; what memory says of all flags stays true. The most frequent kinds are done here. */
 static void make_carry(struct emit *e)
 {
+    static const u8 sizes[] = {OSZ_32, OSZ_64, OSZ_8};
+    u32 differences[ARRAY_SIZE(sizes)], results[ARRAY_SIZE(sizes)];
     e->stub_carry = (u32)emit_at(e);
+    x64_op(e, 0x8b, OSZ_32, T1, rm_cpu(OFF(jit.cc_op)));
+    for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+        x64_alu_imm(e, 7, OSZ_32, rm_reg(T1), CC_SUB | sizes[i] << CC_SIZE_SHIFT);
+        differences[i] = x64_jump_if(e, CC_E);
+        x64_alu_imm(e, 7, OSZ_32, rm_reg(T1), CC_LOGIC | sizes[i] << CC_SIZE_SHIFT);
+        results[i] = x64_jump_if(e, CC_E);
+    }
+    x64_alu_imm(e, 7, OSZ_32, rm_reg(T1), CC_CORE);
+    u32 core = x64_jump_if(e, CC_E);
     call_between(e, (u64)(uintptr_t)jit_flags_carry);
+    x64_return(e);
+    for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+        bool wide = sizes[i] != OSZ_8;
+        x64_here(e, differences[i]);
+        x64_op(e, 0x8a | wide, sizes[i], T1, rm_cpu(OFF(jit.cc_a)));
+        x64_op(e, 0x3a | wide, sizes[i], T1, rm_cpu(OFF(jit.cc_b)));
+        x64_op(e, 0x192, OSZ_8, 0, rm_cpu(OFF(jit.cc_c)));         /* SETB */
+        x64_return(e);
+    }
+    x64_here(e, core);
+    x64_load(e, T1, rm_cpu(OFF(core.fl_carry)));
+    x64_op(e, 0x01, OSZ_64, T1, rm_reg(T1));                       /* CF is its bit 63 */
+    x64_op(e, 0x192, OSZ_8, 0, rm_cpu(OFF(jit.cc_c)));
+    x64_return(e);
+    for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
+        x64_here(e, results[i]);
+    x64_store_imm(e, OSZ_8, rm_cpu(OFF(jit.cc_c)), 0);
     x64_return(e);
 }
 
