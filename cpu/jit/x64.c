@@ -244,10 +244,7 @@ static void make_cell(struct emit *e)
     }
     x64_op(e, 0x85, OSZ_64, T1, rm_reg(T1));
     x64_return(e);
-    x64_here(e, miss[0]);
-    x64_here(e, miss[1]);
-    x64_call(e, e->stub_seek);
-    x64_patch(e, x64_jump_if(e, CC_NE), found);
+    x64_seek(e, miss, found);
     x64_pop(e, T2);
     x64_return(e);
 }

@@ -169,6 +169,8 @@ void x64_make_unmatched(struct emit *e, const struct slow *s);
 void x64_hash(struct emit *e);
 /* Goes on if T1's entry is of linear address T0 as things are, else branches (the branches' distances are returned). T2 changes. */
 void x64_check_jump(struct emit *e, u32 miss[2]);
+/* Those branches lead here: asks jit_seek() and goes back to `found` with what it has, else on. */
+void x64_seek(struct emit *e, const u32 miss[2], u32 found);
 /* Number of a new count of misses, 0: there are no more. */
 u32 x64_count_misses(struct emit *e, unsigned pattern);
 /* Branches to the slow path on condition cc. */

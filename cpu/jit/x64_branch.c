@@ -26,6 +26,14 @@ void x64_check_jump(struct emit *e, u32 miss[2])
     miss[1] = x64_jump_if(e, CC_NE);
 }
 
+void x64_seek(struct emit *e, const u32 miss[2], u32 found)
+{
+    x64_here(e, miss[0]);
+    x64_here(e, miss[1]);
+    x64_call(e, e->stub_seek);
+    x64_patch(e, x64_jump_if(e, CC_NE), found);
+}
+
 /* T1 = the entry of linear address T0: the branch's own cell, or where there is none the jump cache's; what neither has is asked for behind them
  * (jit_seek()), and only then is leaving at `site` left. computed: the branch has more than one target, and no cell once it was found to change too often. */
 static void look_up(struct emit *e, u32 site, bool computed)
@@ -334,9 +342,6 @@ void x64_make_unmatched(struct emit *e, const struct slow *s)
     u32 found = (u32)emit_at(e);
     x64_advance(e, x64_pin[REG_RSP], x64_pin[REG_RSP], x64_word(e) + (i32)s->release);
     go_to_entry(e, false);
-    x64_here(e, miss[0]);
-    x64_here(e, miss[1]);
-    x64_call(e, e->stub_seek);
-    x64_patch(e, x64_jump_if(e, CC_NE), found);
+    x64_seek(e, miss, found);
     x64_leave_at(e, s->site);
 }
