@@ -257,7 +257,7 @@ static void follow(struct jit *jit, struct cpu *cpu, struct block *block)
         block = interp_find(cpu);
     } while (block && block->ram_off >> 12 == first->ram_off >> 12 && !(block->loop && block->superblock) &&
              cpu->stop_at - cpu->time.now >= block->count);
-    if (jit->flushes == flushes && interp_counts(jit->interp).blocks_dropped == dropped_before && first->code)
+    if (path.count && jit->flushes == flushes && interp_counts(jit->interp).blocks_dropped == dropped_before && first->code)
         translate_superblock(jit, first, &path);
 }
 
